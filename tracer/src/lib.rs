@@ -1,1 +1,8 @@
-//! The spy.
+//! The spy: what every process of a build reads, writes and starts.
+//!
+//! Correctness comes from a kernel filter (seccomp) that stops every call which can carry information in
+//! or out of a process by name. This crate gives out typed [`event::Event`]s with resolved paths; it knows
+//! nothing of steps or caches.
+
+pub mod call;
+pub mod event;
