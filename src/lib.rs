@@ -1,1 +1,3 @@
-//! rfs.
+//! rfs: a filesystem for builds. Read the rooms by their numbers in doc/architecture.md.
+
+pub mod base;

@@ -1,0 +1,13 @@
+//! Values only: what the rooms of rfs say to each other. Nothing here touches a file or a process.
+
+pub mod access;
+pub mod digest;
+pub mod name;
+pub mod reason;
+pub mod record;
+
+pub use access::Access;
+pub use digest::Digest;
+pub use name::Name;
+pub use reason::{Change, Miss, Refusal};
+pub use record::{Chunk, Cost, Dep, Output, Provenance, Record, Stamp, State, What};

@@ -1,0 +1,85 @@
+//! Why something was served, run or refused. Reasons name files.
+
+use super::Name;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How a path differs from what a record says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// It was absent and is there now.
+    Appeared,
+    /// It was there and is absent now.
+    Vanished,
+    /// It is of another type.
+    Type,
+    /// Its permissions or owners differ.
+    Mode,
+    /// Its size differs.
+    Size,
+    /// Its content differs.
+    Content,
+    /// The text of the symbolic link differs.
+    LinkText,
+    /// Other names are in the directory.
+    Names,
+    /// Its time stamp differs and the program looked at time stamps.
+    TimeStamp,
+    /// Its place in the order of time stamps differs.
+    TimeOrder,
+    /// It could not be looked at: errno.
+    Unreadable(i32),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Appeared => "appeared",
+            Self::Vanished => "vanished",
+            Self::Type => "changed (type)",
+            Self::Mode => "changed (permissions)",
+            Self::Size => "changed (size)",
+            Self::Content => "changed (content)",
+            Self::LinkText => "changed (link)",
+            Self::Names => "changed (names in the directory)",
+            Self::TimeStamp => "changed (time stamp)",
+            Self::TimeOrder => "changed (order of time stamps)",
+            Self::Unreadable(errno) => return write!(f, "could not be read (errno {errno})"),
+        };
+        f.write_str(text)
+    }
+}
+
+/// Why a step was not served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Miss {
+    /// Nothing is known of this command in this place with this environment.
+    Unknown,
+    /// What was looked at differs: the first difference found in the newest record.
+    Changed(Name, Change),
+    /// The record was there but a blob was lost or damaged.
+    Blob(String),
+    /// Serving was switched off.
+    Off,
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("not seen before"),
+            Self::Changed(name, change) => write!(f, "{name} {change}"),
+            Self::Blob(what) => write!(f, "stored output unusable: {what}"),
+            Self::Off => f.write_str("serving is switched off"),
+        }
+    }
+}
+
+/// Why an execution may not be cached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal(pub String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

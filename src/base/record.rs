@@ -1,0 +1,251 @@
+//! What one execution read, wrote, printed and returned.
+
+use super::{Access, Change, Digest, Name};
+use serde::{Deserialize, Serialize};
+
+/// What was true of a path. Fields that the access kinds of the dep do not cover carry no meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// No such name.
+    Absent,
+    /// A regular file.
+    File {
+        /// Permission bits (07777), owner and group.
+        mode: [u32; 3],
+        /// Bytes.
+        size: u64,
+        /// Time of last modification, ns since 1970.
+        mtime: i64,
+        /// Its content, where it was looked at.
+        digest: Option<Digest>,
+    },
+    /// A directory.
+    Dir {
+        /// Permission bits (07777), owner and group.
+        mode: [u32; 3],
+        /// Time of last modification, ns since 1970.
+        mtime: i64,
+        /// Digest of its sorted names with their types, where they were looked at.
+        list: Option<Digest>,
+    },
+    /// A symbolic link with its text.
+    Link(Vec<u8>),
+    /// A fifo, socket or device: whole mode, owner, group, device number.
+    Other([u32; 3], u64),
+}
+
+impl State {
+    /// The first way in which `now` differs from `self`, of those that `access` covers.
+    ///
+    /// Order of time stamps is a matter of many paths and not looked at here.
+    #[must_use]
+    pub fn change(&self, now: &Self, access: Access) -> Option<Change> {
+        let looked = |kind: Access, differs: bool, change: Change| {
+            (access.any(kind) && differs).then_some(change)
+        };
+        match (self, now) {
+            (Self::Absent, Self::Absent) => None,
+            (Self::Absent, Self::File { .. }) if access == Access::OVER => None,
+            (Self::File { .. }, Self::Absent) if access == Access::OVER => None,
+            (Self::Absent, _) => Some(Change::Appeared),
+            (_, Self::Absent) => Some(Change::Vanished),
+            (
+                Self::File {
+                    mode,
+                    size,
+                    mtime,
+                    digest,
+                },
+                Self::File {
+                    mode: mode2,
+                    size: size2,
+                    mtime: mtime2,
+                    digest: digest2,
+                },
+            ) => looked(Access::MODE | Access::OVER, mode != mode2, Change::Mode)
+                .or_else(|| looked(Access::SIZE, size != size2, Change::Size))
+                .or_else(|| looked(Access::REG, digest != digest2, Change::Content))
+                .or_else(|| looked(Access::MTIME, mtime != mtime2, Change::TimeStamp)),
+            (
+                Self::Dir { mode, mtime, list },
+                Self::Dir {
+                    mode: mode2,
+                    mtime: mtime2,
+                    list: list2,
+                },
+            ) => looked(Access::MODE, mode != mode2, Change::Mode)
+                .or_else(|| looked(Access::LIST, list != list2, Change::Names))
+                .or_else(|| looked(Access::MTIME, mtime != mtime2, Change::TimeStamp)),
+            (Self::Link(text), Self::Link(text2)) => (text != text2).then_some(Change::LinkText),
+            (Self::Other(mode, dev), Self::Other(mode2, dev2)) => {
+                (mode != mode2 || dev != dev2).then_some(Change::Type)
+            }
+            (Self::File { .. } | Self::Dir { .. } | Self::Link(_) | Self::Other(..), _) => {
+                Some(Change::Type)
+            }
+        }
+    }
+}
+
+/// One input: a path, how it was looked at, and what was true of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dep {
+    /// The path.
+    pub name: Name,
+    /// How it was looked at.
+    pub access: Access,
+    /// What was true of it at the first look.
+    pub state: State,
+    /// With [`Access::ORDER`]: its place among all such deps by time stamp, equal stamps sharing one;
+    /// `u32::MAX` for a time stamp in the future of the execution. Else 0.
+    pub rank: u32,
+}
+
+/// When an output was last modified, as far as a later comparison of time stamps can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stamp {
+    /// By being written: its place in the order of the outputs' time stamps.
+    Now(u32),
+    /// The program set this time: ns since 1970.
+    Exact(i64),
+    /// Not modified.
+    Keep,
+}
+
+/// What is to be found at an output's name afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// Nothing: it was removed.
+    Absent,
+    /// A regular file.
+    File {
+        /// Its content.
+        digest: Digest,
+        /// Bytes.
+        size: u64,
+        /// Permission bits (07777).
+        mode: u32,
+        /// Whether an existing file was written in place (its other hard links show the new content too).
+        in_place: bool,
+    },
+    /// A symbolic link with its text.
+    Link(Vec<u8>),
+    /// A directory with its permission bits.
+    Dir(u32),
+    /// A fifo with its permission bits.
+    Fifo(u32),
+    /// Another name of this file.
+    HardLink(Name),
+    /// The object stays; only attributes changed: the permission bits afterwards.
+    Attributes(u32),
+}
+
+/// One output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Its name.
+    pub name: Name,
+    /// What is there afterwards.
+    pub what: What,
+    /// Its time stamp.
+    pub stamp: Stamp,
+    /// Owner and group, where they are not those of the process.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Bytes written to one of the descriptors that the program was started with, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Descriptor number of the program.
+    pub fd: i32,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What an execution cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// Microseconds from start to end.
+    pub wall_us: u64,
+}
+
+/// Who ran it, where and when.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Host name.
+    pub host: String,
+    /// User id.
+    pub uid: u32,
+    /// Seconds since 1970 at the end.
+    pub time: i64,
+    /// The tracer's backend.
+    pub tracer: String,
+    /// Version of rfs.
+    pub rfs: String,
+}
+
+/// Everything that is needed to decide whether an execution may be served, and to serve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The command for people: its argument vector, lossy.
+    pub title: String,
+    /// Inputs. What changes most often comes first.
+    pub deps: Vec<Dep>,
+    /// Outputs, in the order in which they must be made.
+    pub outputs: Vec<Output>,
+    /// What it printed.
+    pub chunks: Vec<Chunk>,
+    /// Where it left the offset of its standard input, when that is a regular file it read from.
+    pub stdin_pos: Option<u64>,
+    /// Exit status.
+    pub status: i32,
+    /// Visible uses of the clock or of random numbers.
+    pub notes: Vec<String>,
+    /// What it cost.
+    pub cost: Cost,
+    /// Who ran it, where and when.
+    pub provenance: Provenance,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64, content: &[u8]) -> State {
+        State::File {
+            mode: [0o644, 0, 0],
+            size,
+            mtime: 1,
+            digest: Some(Digest::of(content)),
+        }
+    }
+
+    #[test]
+    fn only_what_was_looked_at_can_invalidate() {
+        let (old, new) = (file(1, b"a"), file(1, b"b"));
+        assert_eq!(old.change(&new, Access::STAT), None);
+        assert_eq!(old.change(&new, Access::REG), Some(Change::Content));
+        assert_eq!(
+            State::Absent.change(&new, Access::KIND),
+            Some(Change::Appeared)
+        );
+        assert_eq!(
+            old.change(&State::Absent, Access::KIND),
+            Some(Change::Vanished)
+        );
+        assert_eq!(
+            old.change(&State::Link(vec![]), Access::KIND),
+            Some(Change::Type)
+        );
+    }
+
+    #[test]
+    fn a_file_written_over_blindly_may_be_absent_or_not() {
+        assert_eq!(State::Absent.change(&file(1, b"a"), Access::OVER), None);
+        assert_eq!(file(1, b"a").change(&State::Absent, Access::OVER), None);
+        assert_eq!(
+            file(1, b"a").change(&State::Absent, Access::OVER | Access::KIND),
+            Some(Change::Vanished)
+        );
+    }
+}
