@@ -3,6 +3,7 @@
 pub mod access;
 pub mod digest;
 pub mod name;
+pub mod policy;
 pub mod reason;
 pub mod record;
 

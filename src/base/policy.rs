@@ -1,0 +1,181 @@
+//! What is known of particular tools and variables. Every entry has its reason; config can add to them.
+
+use serde::{Deserialize, Serialize};
+
+/// What a program does with the time stamps that stat(2) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Times {
+    /// It has no use for them.
+    Ignore,
+    /// It compares them with each other.
+    Order,
+    /// It may use their values.
+    Exact,
+}
+
+/// The tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    /// Programs that cost less to run than to look up: their accesses belong to the step around them.
+    pub fold: Vec<String>,
+    /// Programs that only serve another one, with temporary names in their arguments: `cc1` under `gcc`.
+    pub parts: Vec<String>,
+    /// Programs that have no use for time stamps, unless an argument is in `times-args`.
+    pub times_ignore: Vec<String>,
+    /// Programs that compare time stamps with each other.
+    pub times_order: Vec<String>,
+    /// Options that make a program of `times-ignore` use time stamps: `program option`.
+    pub times_args: Vec<String>,
+    /// Environment variables that are passed on but do not decide whether a step is served.
+    /// A trailing `*` stands for anything.
+    pub env_ignore: Vec<String>,
+    /// Programs whose `-j` and `-l` options do not decide whether a step is served.
+    pub jobs_ignore: Vec<String>,
+    /// Programs that exist to tell the time or give random numbers.
+    pub chance: Vec<String>,
+    /// Programs that are never served nor recorded on their own nor as part of another.
+    pub never: Vec<String>,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            fold: words(
+                "[ awk basename bc cat chmod cmp comm cp cut date dd diff dirname echo egrep env expr \
+                 false fgrep find fold gawk getconf grep head hostname id install join ln ls mawk mkdir \
+                 mktemp mv nice nl od paste printenv printf pwd readlink realpath rm rmdir sed seq \
+                 sha256sum sleep sort stat tail tee test touch tr true tty uname uniq wc which whoami xargs \
+                 arch nproc md5sum sha1sum cksum tac tsort link unlink sync timeout",
+            ),
+            parts: words("cc1 cc1plus cc1obj lto1 collect2 lto-wrapper f951 gnat1 d21 go1"),
+            times_ignore: words(
+                "cc gcc c++ g++ cpp cc1 cc1plus as ld ld.bfd ld.gold ld.lld collect2 lto1 lto-wrapper clang \
+                 clang++ ar gcc-ar ranlib nm strip objcopy rustc tcc cat rm mv ln mkdir rmdir chmod echo grep \
+                 egrep fgrep sed awk mawk gawk sort tr cut head tail wc cmp diff basename dirname expr true \
+                 false env cp install touch mktemp uname m4 perl bison flex yacc lex pkg-config readlink \
+                 realpath pwd which xargs",
+            ),
+            times_order: words("make gmake ninja samu sh dash bash busybox ksh zsh test ["),
+            times_args: words(
+                "cp:-p cp:-a cp:-u cp:--preserve cp:--archive cp:--update install:-p install:-C \
+                 install:--preserve-timestamps install:--compare touch:-r touch:--reference mv:-u mv:--update \
+                 ar:U",
+            ),
+            env_ignore: words(
+                "COLUMNS LINES WINDOWID SHLVL _ OLDPWD SSH_* XDG_SESSION_* \
+                 XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS DESKTOP_SESSION DISPLAY WAYLAND_DISPLAY XAUTHORITY \
+                 TMUX TMUX_PANE STY GPG_TTY GPG_AGENT_INFO INVOCATION_ID JOURNAL_STREAM SYSTEMD_EXEC_PID \
+                 TERM_SESSION_ID WT_SESSION VTE_VERSION COLORFGBG LS_COLORS RFS_CACHE_DIR RFS_LOG",
+            ),
+            jobs_ignore: words("make gmake ninja samu"),
+            chance: words("date uuidgen shuf"),
+            never: words("su sudo doas"),
+        }
+    }
+}
+
+impl Policy {
+    /// What the program called `name` with these arguments does with time stamps.
+    #[must_use]
+    pub fn times(&self, name: &str, argv: &[Vec<u8>]) -> Times {
+        if self.times_order.iter().any(|known| known == name) {
+            return Times::Order;
+        }
+        if !self.times_ignore.iter().any(|known| known == plain(name)) {
+            return Times::Exact;
+        }
+        let uses = self
+            .times_args
+            .iter()
+            .filter_map(|entry| entry.split_once(':'))
+            .any(|(tool, option)| {
+                tool == name && argv.iter().skip(1).any(|arg| takes(arg, option.as_bytes()))
+            });
+        if uses { Times::Exact } else { Times::Ignore }
+    }
+
+    /// Whether the variable decides whether a step is served.
+    #[must_use]
+    pub fn env_counts(&self, variable: &[u8]) -> bool {
+        !self
+            .env_ignore
+            .iter()
+            .any(|known| match known.strip_suffix('*') {
+                Some(prefix) => variable.starts_with(prefix.as_bytes()),
+                None => variable == known.as_bytes(),
+            })
+    }
+}
+
+/// The tool's name without a target triplet or version: `x86_64-linux-gnu-gcc-12` is `gcc`.
+#[must_use]
+pub fn plain(name: &str) -> &str {
+    let name = match name.rsplit_once('-') {
+        Some((front, version)) if version.bytes().all(|b| b.is_ascii_digit() || b == b'.') => front,
+        _ => name,
+    };
+    if name.matches('-').count() >= 3 {
+        name.rsplit('-').next().unwrap_or(name)
+    } else {
+        name
+    }
+}
+
+/// Whether `arg` gives `option`: long ones with or without a value, short ones also in a bundle.
+fn takes(arg: &[u8], option: &[u8]) -> bool {
+    match option {
+        [b'-', b'-', ..] => arg.starts_with(option),
+        [b'-', letter] => arg.len() > 1 && arg[0] == b'-' && arg[1] != b'-' && arg.contains(letter),
+        [letter] => !arg.contains(&b'.') && !arg.contains(&b'/') && arg.contains(letter),
+        _ => arg == option,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(text: &str) -> Vec<Vec<u8>> {
+        text.split(' ')
+            .map(|word| word.as_bytes().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn names_lose_triplet_and_version() {
+        assert_eq!(plain("x86_64-linux-gnu-gcc-12"), "gcc");
+        assert_eq!(plain("gcc-12"), "gcc");
+        assert_eq!(plain("pkg-config"), "pkg-config");
+        assert_eq!(plain("lto-wrapper"), "lto-wrapper");
+    }
+
+    #[test]
+    fn options_can_make_a_tool_use_time_stamps() {
+        let policy = Policy::default();
+        assert_eq!(policy.times("cp", &argv("cp a b")), Times::Ignore);
+        assert_eq!(policy.times("cp", &argv("cp -rp a b")), Times::Exact);
+        assert_eq!(
+            policy.times("cp", &argv("cp --preserve=timestamps a b")),
+            Times::Exact
+        );
+        assert_eq!(policy.times("make", &argv("make")), Times::Order);
+        assert_eq!(policy.times("python3", &argv("python3 x")), Times::Exact);
+        assert_eq!(
+            policy.times("x86_64-linux-gnu-gcc-12", &argv("gcc")),
+            Times::Ignore
+        );
+    }
+
+    #[test]
+    fn ignored_variables() {
+        let policy = Policy::default();
+        assert!(!policy.env_counts(b"SSH_AGENT_PID") && !policy.env_counts(b"COLUMNS"));
+        assert!(policy.env_counts(b"LANG") && policy.env_counts(b"CFLAGS"));
+    }
+}

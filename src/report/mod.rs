@@ -1,0 +1,48 @@
+//! Events of a build on their way to people and programs. Values and a trait; printing is cli's.
+
+use crate::base::{Miss, Refusal};
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Served from the cache.
+    Hit,
+    /// Executed, because of this.
+    Ran(Miss),
+    /// Executed, and may not be cached, because of this.
+    Refused(Refusal),
+}
+
+/// One finished step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Number in order of start, from 0.
+    pub number: u32,
+    /// The step that started it.
+    pub parent: Option<u32>,
+    /// Its command for people.
+    pub title: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Things worth knowing, such as a visible use of the clock.
+    pub notes: Vec<String>,
+    /// Microseconds from start to end.
+    pub wall_us: u64,
+    /// Microseconds of work that serving it has saved.
+    pub saved_us: u64,
+}
+
+/// What a build tells while it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A step has ended.
+    Step(Step),
+    /// Something the user should know, once; a full sentence that names path and remedy.
+    Warning(String),
+}
+
+/// Takes events, from any thread. Must be quick.
+pub trait Sink: Send + Sync {
+    /// Takes one.
+    fn take(&self, event: Event);
+}
