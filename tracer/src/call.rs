@@ -45,12 +45,22 @@ pub enum Verdict {
     Signal(i32),
 }
 
+/// A thread that waits in a call while its verdict is worked out. To be used only on the thread that was
+/// given it.
+pub trait Stop {
+    /// Whether the thread still waits in the same call; memory read from it before a `false` is worthless.
+    fn still_there(&self) -> bool;
+    /// Makes sure that `Verdict::Exit` and `Verdict::Signal` can be carried out, and says whether they can.
+    /// To be asked before anything that cannot be undone is done in the name of the process.
+    fn ready_to_exit(&self) -> bool;
+}
+
 /// A decision now, or work that may take its time on another thread while other calls go on.
 pub enum Decision {
     /// Decided.
     Now(Verdict),
     /// To be decided by running this on a worker thread.
-    Later(Box<dyn FnOnce() -> Verdict + Send>),
+    Later(Box<dyn FnOnce(&dyn Stop) -> Verdict + Send>),
 }
 
 impl std::fmt::Debug for Decision {

@@ -300,6 +300,9 @@ pub trait Observer: Names {
 
 /// Access to the descriptors of a stopped process.
 pub trait OwnFds {
+    /// Makes sure that the process can be ended by `ExecAnswer::Exit`; if not, the only answer is
+    /// `ExecAnswer::Run`. To be asked before outputs are put in place.
+    fn ready_to_exit(&self) -> bool;
     /// Writes all bytes to descriptor `fd` of the process, blocking as the process itself would.
     ///
     /// # Errors
