@@ -2,13 +2,17 @@
 
 pub mod access;
 pub mod digest;
+pub mod identity;
 pub mod name;
 pub mod policy;
 pub mod reason;
 pub mod record;
+pub mod seen;
 
 pub use access::Access;
 pub use digest::Digest;
+pub use identity::Identity;
 pub use name::Name;
 pub use reason::{Change, Miss, Refusal};
 pub use record::{Chunk, Cost, Dep, Output, Provenance, Record, Stamp, State, What};
+pub use seen::{Kind, PathId, Seen};
