@@ -1,5 +1,8 @@
 //! rfs: a filesystem for builds. Read the rooms by their numbers in doc/architecture.md.
 
 pub mod base;
+pub mod cache;
+pub mod disk;
 pub mod report;
 pub mod runner;
+pub mod store;

@@ -1,0 +1,280 @@
+//! Every durable write of the program goes through [`Disk`], so that a test can make each of them fail.
+//!
+//! Knows system calls and paths; knows nothing of what the bytes mean. Reading needs no seam and is done
+//! by whoever reads, with the errors of this room ([`At`]).
+
+mod copy;
+mod faulty;
+
+pub use copy::copy;
+pub use faulty::{FaultyDisk, Temper};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A system call that failed on a path.
+#[derive(Debug, thiserror::Error)]
+#[error("{op} {}: {source}", path.display())]
+pub struct Error {
+    /// The system call.
+    pub op: &'static str,
+    /// What it was called on.
+    pub path: PathBuf,
+    /// Why it failed.
+    pub source: io::Error,
+}
+
+/// What the verbs of this room return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the system call and the path of a failure.
+pub trait At<T> {
+    /// The value, or an [`Error`] that names `op` and `path`.
+    fn at(self, op: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
+    fn at(self, op: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error {
+            op,
+            path: path.to_owned(),
+            source: source.into(),
+        })
+    }
+}
+
+/// A failure that a test wants to see.
+#[derive(Debug)]
+pub struct Fault {
+    /// How many bytes of a write still reach the disk.
+    pub after: usize,
+    /// The error that is given back.
+    pub source: io::Error,
+}
+
+/// The verbs of writing. All of them are provided: an implementation only says when they fail.
+///
+/// No verb follows a symbolic link at the last component of a path that it creates or changes.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Asked before every operation, with the bytes that it wants to write (0 for most).
+    fn fault(&self, op: &'static str, len: usize) -> Option<Fault>;
+
+    /// Fails when [`Self::fault`] says so.
+    fn admit(&self, op: &'static str, path: &Path) -> Result<()> {
+        match self.fault(op, 0) {
+            None => Ok(()),
+            Some(fault) => Err(fault.source).at(op, path),
+        }
+    }
+
+    /// Creates a file for reading and writing that must not exist: open(2) with `O_CREAT | O_EXCL`.
+    fn create(&self, path: &Path, mode: u32) -> Result<File> {
+        self.admit("create", path)?;
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
+            .at("create", path)
+    }
+
+    /// Opens a file for reading and appending, creating it with mode 0600.
+    fn open_append(&self, path: &Path) -> Result<File> {
+        self.admit("open", path)?;
+        OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .at("open", path)
+    }
+
+    /// Opens an existing regular file for writing and cuts it to nothing.
+    fn open_truncate(&self, path: &Path) -> Result<File> {
+        self.admit("open", path)?;
+        OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .at("open", path)
+    }
+
+    /// Writes all of `bytes` at an offset.
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+        let fault = self.fault("write", bytes.len());
+        let now = fault.as_ref().map_or(bytes.len(), |f| f.after);
+        let written = file.write_all_at(&bytes[..now.min(bytes.len())], offset);
+        match fault {
+            None => written.at("write", path),
+            Some(fault) => Err(fault.source).at("write", path),
+        }
+    }
+
+    /// Writes all of `bytes` at the end of a file opened by [`Self::open_append`].
+    fn append(&self, mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+        let fault = self.fault("write", bytes.len());
+        let now = fault.as_ref().map_or(bytes.len(), |f| f.after);
+        let written = io::Write::write_all(&mut file, &bytes[..now.min(bytes.len())]);
+        match fault {
+            None => written.at("write", path),
+            Some(fault) => Err(fault.source).at("write", path),
+        }
+    }
+
+    /// Sets the length of a file.
+    fn set_len(&self, file: &File, path: &Path, len: u64) -> Result<()> {
+        self.admit("ftruncate", path)?;
+        file.set_len(len).at("ftruncate", path)
+    }
+
+    /// Makes content and size survive a loss of power: fdatasync(2).
+    fn sync(&self, file: &File, path: &Path) -> Result<()> {
+        self.admit("fdatasync", path)?;
+        rustix::fs::fdatasync(file).at("fdatasync", path)
+    }
+
+    /// Shares the blocks of `from` with the empty file `to`; false where the filesystem cannot.
+    fn reflink(&self, from: &File, to: &File, path: &Path) -> Result<bool> {
+        self.admit("ficlone", path)?;
+        Ok(rustix::fs::ioctl_ficlone(to, from).is_ok())
+    }
+
+    /// Makes the empty file `to` (at `path`) a copy of `from`, in the cheapest way there is: see [`copy`].
+    fn copy(&self, from: &File, to: &File, path: &Path) -> Result<()> {
+        self.admit("copy", path)?;
+        copy(from, to).at("copy", path)
+    }
+
+    /// rename(2): replaces what is at `to`.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.admit("rename", to)?;
+        rustix::fs::rename(from, to).at("rename", to)
+    }
+
+    /// unlink(2).
+    fn unlink(&self, path: &Path) -> Result<()> {
+        self.admit("unlink", path)?;
+        fs::remove_file(path).at("unlink", path)
+    }
+
+    /// rmdir(2).
+    fn rmdir(&self, path: &Path) -> Result<()> {
+        self.admit("rmdir", path)?;
+        fs::remove_dir(path).at("rmdir", path)
+    }
+
+    /// mkdir(2); the umask applies.
+    fn mkdir(&self, path: &Path, mode: u32) -> Result<()> {
+        self.admit("mkdir", path)?;
+        fs::DirBuilder::new()
+            .mode(mode)
+            .create(path)
+            .at("mkdir", path)
+    }
+
+    /// symlink(2).
+    fn symlink(&self, text: &Path, path: &Path) -> Result<()> {
+        self.admit("symlink", path)?;
+        rustix::fs::symlink(text, path).at("symlink", path)
+    }
+
+    /// link(2): a second name of `old` itself, also where that is a symbolic link.
+    fn link(&self, old: &Path, new: &Path) -> Result<()> {
+        self.admit("link", new)?;
+        rustix::fs::linkat(CWD, old, CWD, new, AtFlags::empty()).at("link", new)
+    }
+
+    /// mkfifo(3); the umask applies.
+    fn mkfifo(&self, path: &Path, mode: u32) -> Result<()> {
+        self.admit("mkfifo", path)?;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(mode), 0).at("mkfifo", path)
+    }
+
+    /// Sets the permission bits (07777) of an open file.
+    fn fchmod(&self, file: &File, path: &Path, mode: u32) -> Result<()> {
+        self.admit("fchmod", path)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))
+            .at("fchmod", path)
+    }
+
+    /// Sets the permission bits (07777) of anything but a symbolic link.
+    fn chmod(&self, path: &Path, mode: u32) -> Result<()> {
+        self.admit("chmod", path)?;
+        // fchmodat(2) takes AT_SYMLINK_NOFOLLOW since Linux 6.6 only; on the magic link of a
+        // descriptor of a symbolic link chmod(2) fails with EOPNOTSUPP.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).at("open", path)?;
+        let magic = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        fs::set_permissions(magic, fs::Permissions::from_mode(mode)).at("chmod", path)
+    }
+
+    /// Sets owner and group.
+    fn chown(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        self.admit("chown", path)?;
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid)).at("chown", path)
+    }
+
+    /// Sets the time of last modification, ns since 1970; the time of last access stays.
+    fn set_mtime(&self, path: &Path, mtime: i64) -> Result<()> {
+        self.admit("utimensat", path)?;
+        let stamp = Timespec {
+            tv_sec: mtime.div_euclid(1_000_000_000),
+            tv_nsec: mtime.rem_euclid(1_000_000_000),
+        };
+        stamps(path, stamp).at("utimensat", path)
+    }
+
+    /// Lets the filesystem set the time of last modification to its own present time, which is returned
+    /// in ns since 1970. No time stamp that it gives later is older.
+    fn touch(&self, path: &Path) -> Result<i64> {
+        self.admit("utimensat", path)?;
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        stamps(path, now).at("utimensat", path)?;
+        let meta = fs::symlink_metadata(path).at("lstat", path)?;
+        Ok(meta.mtime() * 1_000_000_000 + meta.mtime_nsec())
+    }
+
+    /// Takes an exclusive flock(2) if nobody has it; false if somebody does.
+    fn try_lock(&self, file: &File, path: &Path) -> Result<bool> {
+        self.admit("flock", path)?;
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(errno).at("flock", path),
+        }
+    }
+}
+
+fn stamps(path: &Path, last_modification: Timespec) -> rustix::io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification,
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// The disk as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn fault(&self, _: &'static str, _: usize) -> Option<Fault> {
+        None
+    }
+}

@@ -1,0 +1,1 @@
+//! What is remembered from one command to the next, beside the cache.
