@@ -1,6 +1,7 @@
 //! A command to run, how to run it, and what came of it. Does not know what is expected.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -101,7 +102,6 @@ impl From<&str> for Cmd {
 }
 
 /// How a command ended.
-#[derive(Debug)]
 #[must_use]
 pub struct Run {
     pub status: ExitStatus,
@@ -120,6 +120,23 @@ pub struct Summary {
     pub ran: u64,
     pub refused: u64,
     pub whole_hit: bool,
+}
+
+/// The outputs as text, the end of them when they are long.
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |bytes: &[u8]| {
+            let end = &bytes[bytes.len().saturating_sub(2000)..];
+            String::from_utf8_lossy(end).into_owned()
+        };
+        f.debug_struct("Run")
+            .field("status", &format_args!("{}", self.status))
+            .field("stdout", &shown(&self.stdout))
+            .field("stderr", &shown(&self.stderr))
+            .field("explain", &self.explain)
+            .field("summary", &format_args!("{:?}", self.summary))
+            .finish()
+    }
 }
 
 impl Run {
