@@ -7,3 +7,6 @@
 pub mod call;
 pub mod event;
 pub mod filter;
+mod prefix;
+pub mod table;
+mod walk;
