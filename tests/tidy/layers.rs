@@ -78,7 +78,7 @@ impl Layers {
             };
             let level: u32 = level
                 .parse()
-                .map_err(|_| format!("no level in the row: {row}"))?;
+                .map_err(|error| format!("{error} in the row: {row}"))?;
             let names = |cell: &str| -> BTreeSet<String> {
                 cell.split_whitespace()
                     .filter(|n| *n != "-")

@@ -1,0 +1,34 @@
+#!/bin/sh
+# All tests: sh tests/run.sh [ARGS for the test runner]
+#
+# Installs what is missing (Debian packages, by sudo when not root; Rust from Debian if there is
+# none), builds, then runs the unit tests and, last, the end-to-end tests on real projects.
+set -eu
+cd "$(dirname "$0")/.."
+. tests/setup.sh
+
+need gcc libc6-dev make python3 strace busybox-static dpkg-dev ca-certificates \
+    binutils diffutils procps util-linux mount
+need_rust
+need_fuse force
+
+# The names of the test programs of package rfs but the end-to-end one, as options for cargo.
+others() {
+    for main in tests/*.rs tests/*/main.rs; do
+        name=${main%/main.rs}
+        name=$(basename "$name" .rs)
+        [ ! -f "$main" ] || [ "$name" = e2e ] || printf -- '--test %s ' "$name"
+    done
+}
+
+say "building"
+cargo test --locked --workspace --no-run
+say "unit tests"
+cargo test --locked --workspace --lib --bins "$@"
+say "the mount and the tracer against the kernel"
+cargo test --locked -p rfs-fs -p rfs-tracer --test '*' "$@"
+say "rules of the house, command line"
+# shellcheck disable=SC2046 # options, to be split
+cargo test --locked -p rfs $(others) "$@"
+say "end-to-end tests"
+cargo test --locked -p rfs --test e2e "$@"
