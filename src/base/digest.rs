@@ -41,6 +41,24 @@ impl fmt::Display for Digest {
     }
 }
 
+/// Builds the digest of a content that comes in pieces.
+#[derive(Debug, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Adds the next bytes of the content.
+    pub fn update(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
+    }
+
+    /// The digest of all bytes so far.
+    #[must_use]
+    pub fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
 /// Builds a digest from parts, each framed by its length so that no two sequences of parts collide.
 #[derive(Debug, Default)]
 pub struct Framed(blake3::Hasher);

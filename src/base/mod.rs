@@ -10,7 +10,7 @@ pub mod record;
 pub mod seen;
 
 pub use access::Access;
-pub use digest::Digest;
+pub use digest::{Digest, Hasher};
 pub use identity::Identity;
 pub use name::Name;
 pub use reason::{Change, Miss, Refusal};

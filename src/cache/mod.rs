@@ -1,1 +1,280 @@
-//! What was computed before.
+//! What was computed before: contents by digest ([`blobs`]), records by weak key ([`actions`]), and the
+//! way of a record's outputs back into a tree ([`serve`]).
+//!
+//! Nothing here decides whether a record may be served. Any number of processes may use one cache at a
+//! time. A failure of the cache costs time, never a build: every error is a value for the caller to
+//! report before it goes on.
+//!
+//! Layout below the cache's directory: `VERSION`, `CACHEDIR.TAG`, `blobs/ab/cdef...`,
+//! `actions/ab/cdef...`, `tmp/`.
+
+pub mod actions;
+pub mod blobs;
+
+pub mod serve;
+mod sound;
+mod stamps;
+
+pub use actions::Loaded;
+pub use serve::{ServeError, Staged};
+
+use crate::base::Digest;
+use crate::disk::{self, At, Disk};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// The format of everything below the cache's directory.
+const VERSION: u32 = 1;
+
+/// What a temporary file is older than when its writer must be dead.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// The cache cannot be used. Each message names the path and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Something else has the name of the cache's directory.
+    #[error(
+        "{} is not a directory: remove it, or choose another cache with RFS_CACHE_DIR",
+        .0.display()
+    )]
+    NotADirectory(PathBuf),
+    /// The directory holds other things.
+    #[error(
+        "{} holds other files and no rfs cache: choose another cache with RFS_CACHE_DIR",
+        .0.display()
+    )]
+    Foreign(PathBuf),
+    /// A newer rfs wrote it.
+    #[error(
+        "{} was written by a newer rfs (format {found}, known is {VERSION}): upgrade rfs, or choose \
+         another cache with RFS_CACHE_DIR",
+        path.display()
+    )]
+    Newer {
+        /// The cache's directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// A system call failed.
+    #[error("{0}: make the cache writable, or choose another with RFS_CACHE_DIR")]
+    Disk(#[from] disk::Error),
+}
+
+/// One operation on the cache failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// No such blob.
+    #[error("blob {0} is not in the cache")]
+    Missing(Digest),
+    /// A file of the cache did not hold what it should, and was removed.
+    #[error("{} was damaged and is dropped: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+    /// A record that may not be stored.
+    #[error("unsound record: {0}")]
+    Unsound(String),
+}
+
+/// An open cache. Cheap to share between threads.
+#[derive(Debug)]
+pub struct Cache {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+    next_tmp: AtomicU64,
+}
+
+impl Cache {
+    /// Opens the cache in `dir`, making it if there is none. A cache that can only be read is opened
+    /// as well: what is stored in it later fails.
+    ///
+    /// # Errors
+    /// Something else is there, a newer rfs wrote it, or a system call fails.
+    pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let cache = Self {
+            root: dir.to_owned(),
+            disk,
+            next_tmp: AtomicU64::new(0),
+        };
+        match fs::metadata(dir) {
+            Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory(dir.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => cache.make_dir_all(dir)?,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(OpenError::NotADirectory(dir.to_owned()));
+            }
+            Err(error) => return Err(error).at("stat", dir)?,
+        }
+        match cache.version()? {
+            Some(VERSION) => cache.sweep(),
+            Some(found) if found > VERSION => {
+                return Err(OpenError::Newer {
+                    path: dir.to_owned(),
+                    found,
+                });
+            }
+            Some(_) | None => cache.found()?,
+        }
+        Ok(cache)
+    }
+
+    /// The cache's directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The format in the `VERSION` file; none if it is missing or not readable as one.
+    fn version(&self) -> Result<Option<u32>, disk::Error> {
+        let path = self.root.join("VERSION");
+        match fs::read(&path) {
+            Ok(bytes) => Ok(std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.strip_prefix("rfs-cache ")?.trim_end().parse().ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("read", &path),
+        }
+    }
+
+    /// Makes an empty directory, or what is left of a cache, a cache.
+    fn found(&self) -> Result<(), OpenError> {
+        const OURS: [&str; 7] = [
+            "VERSION",
+            "CACHEDIR.TAG",
+            "blobs",
+            "actions",
+            "tmp",
+            "memo",
+            "memo.new",
+        ];
+        for entry in fs::read_dir(&self.root).at("opendir", &self.root)? {
+            let name = entry.at("readdir", &self.root)?.file_name();
+            if !OURS.iter().any(|ours| name == *ours) {
+                return Err(OpenError::Foreign(self.root.clone()));
+            }
+        }
+        for dir in ["blobs", "actions", "tmp"] {
+            self.make_dir(&self.root.join(dir))?;
+        }
+        let tag = "Signature: 8a477f597d28d172789f06886806bc55\n\
+                   # This directory is a cache of rfs; it can be removed at any time.\n";
+        for (name, content) in [
+            ("CACHEDIR.TAG", tag),
+            ("VERSION", &*format!("rfs-cache {VERSION}\n")),
+        ] {
+            let tmp = self.tmp()?;
+            self.disk
+                .write_at(&tmp.file, &tmp.path, content.as_bytes(), 0)?;
+            self.disk.sync(&tmp.file, &tmp.path)?;
+            tmp.keep(&self.root.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what killed processes left in `tmp/`. Failures do not matter: it is tried again.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
+            return;
+        };
+        let now = SystemTime::now();
+        for entry in entries.flatten() {
+            let age = entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .map(|then| now.duration_since(then).unwrap_or_default());
+            if age.is_ok_and(|age| age > STALE) {
+                drop(self.disk.unlink(&entry.path()));
+            }
+        }
+    }
+
+    /// A new file in `tmp/`, mode 0444, which is removed unless it is kept.
+    fn tmp(&self) -> Result<Tmp<'_>, disk::Error> {
+        loop {
+            // Processes in other pid namespaces may have our pid: O_EXCL settles it.
+            let n = self.next_tmp.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join(format!("tmp/{}-{n}", std::process::id()));
+            match self.disk.create(&path, 0o444) {
+                Ok(file) => {
+                    return Ok(Tmp {
+                        cache: self,
+                        file,
+                        path,
+                        kept: false,
+                    });
+                }
+                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                    self.make_dir(&self.root.join("tmp"))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes a directory unless it is there.
+    fn make_dir(&self, path: &Path) -> Result<(), disk::Error> {
+        match self.disk.mkdir(path, 0o700) {
+            Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes a directory and those above it unless they are there.
+    fn make_dir_all(&self, path: &Path) -> Result<(), disk::Error> {
+        match self.make_dir(path) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => match path.parent() {
+                Some(above) => {
+                    self.make_dir_all(above)?;
+                    self.make_dir(path)
+                }
+                None => Err(error),
+            },
+            made => made,
+        }
+    }
+}
+
+/// A temporary file of the cache.
+#[derive(Debug)]
+struct Tmp<'a> {
+    cache: &'a Cache,
+    file: File,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Tmp<'_> {
+    /// Gives it its final name, in a directory that is made if it is missing.
+    fn keep(mut self, to: &Path) -> Result<(), disk::Error> {
+        let disk = &*self.cache.disk;
+        match (disk.rename(&self.path, to), to.parent()) {
+            (Err(error), Some(dir)) if error.source.kind() == io::ErrorKind::NotFound => {
+                self.cache.make_dir_all(dir)?;
+                disk.rename(&self.path, to)?;
+            }
+            (renamed, _) => renamed?,
+        }
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Tmp<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            drop(self.cache.disk.unlink(&self.path));
+        }
+    }
+}

@@ -20,7 +20,7 @@ pub enum Temper {
 #[derive(Debug)]
 pub struct FaultyDisk {
     count: AtomicUsize,
-    at: usize,
+    at: AtomicUsize,
     temper: Temper,
 }
 
@@ -30,9 +30,15 @@ impl FaultyDisk {
     pub fn new(at: usize, temper: Temper) -> Self {
         Self {
             count: AtomicUsize::new(0),
-            at,
+            at: AtomicUsize::new(at),
             temper,
         }
+    }
+
+    /// Lets operation number `n` from now on fail (the first is 0); `usize::MAX` for none.
+    pub fn fail_after(&self, n: usize) {
+        let at = self.count().saturating_add(n);
+        self.at.store(at, Ordering::Relaxed);
     }
 
     /// How many operations were asked for.
@@ -45,11 +51,12 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn fault(&self, _: &'static str, len: usize) -> Option<Fault> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let at = self.at.load(Ordering::Relaxed);
         let (after, errno) = match self.temper {
-            Temper::Once(errno) if count == self.at => (0, errno),
-            Temper::Torn(errno) if count == self.at => (len / 2, errno),
-            Temper::Dead if count == self.at => (len / 2, libc::EIO),
-            Temper::Dead if count > self.at => (0, libc::EIO),
+            Temper::Once(errno) if count == at => (0, errno),
+            Temper::Torn(errno) if count == at => (len / 2, errno),
+            Temper::Dead if count == at => (len / 2, libc::EIO),
+            Temper::Dead if count > at => (0, libc::EIO),
             Temper::Once(_) | Temper::Torn(_) | Temper::Dead => return None,
         };
         Some(Fault {

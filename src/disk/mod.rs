@@ -5,9 +5,11 @@
 
 mod copy;
 mod faulty;
+mod hash;
 
 pub use copy::copy;
 pub use faulty::{FaultyDisk, Temper};
+pub use hash::{copy_hashed, hash};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use std::fmt;
@@ -256,6 +258,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
             Err(errno) => Err(errno).at("flock", path),
         }
     }
+}
+
+/// The path under which an open file is known to the kernel, for messages only.
+#[must_use]
+pub fn path_of(file: &File) -> PathBuf {
+    let magic = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::read_link(&magic).unwrap_or_else(|_| magic.into())
 }
 
 fn stamps(path: &Path, last_modification: Timespec) -> rustix::io::Result<()> {

@@ -1,0 +1,216 @@
+//! Records by weak key: `actions/ab/cdef...`, one file a key with a few records, newest first.
+//!
+//! A file is a header (magic, BLAKE3 of the payload) and the postcard encoding of the records. It is
+//! replaced as a whole by rename, under a lock that writers of the same shard share; readers take no
+//! lock. Nothing is synced: a torn file is found by its digest.
+
+use super::sound::sound;
+use super::{Cache, Error};
+use crate::base::{Digest, Record};
+use crate::disk::{self, At};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Records kept for one key.
+pub const MAX_RECORDS: usize = 8;
+
+/// First bytes of a file: what it is, and the version of its format.
+const MAGIC: &[u8; 8] = b"rfs-act\x01";
+/// Magic and digest.
+const HEADER: usize = MAGIC.len() + 32;
+/// Larger files are not read.
+const MAX_BYTES: u64 = 1 << 30;
+/// How long a writer waits for another one, which may have been stopped (Ctrl-Z) at the wrong moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of a key.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Records, newest first; all sound.
+    pub records: Vec<Record>,
+    /// Why there are none although there was a file.
+    pub damaged: Option<String>,
+}
+
+impl Cache {
+    /// The records of a weak key. A damaged file is removed and told of, once.
+    #[must_use]
+    pub fn load(&self, key: &Digest) -> Loaded {
+        let path = self.action_path(key);
+        match read(&path) {
+            Ok(records) => Loaded {
+                records,
+                damaged: None,
+            },
+            Err(Unreadable::Io(error)) => Loaded {
+                records: vec![],
+                damaged: Some(error.to_string()),
+            },
+            Err(Unreadable::Damaged(why)) => Loaded {
+                records: vec![],
+                damaged: Some(self.drop_damaged(path, why).to_string()),
+            },
+        }
+    }
+
+    /// Adds a record to those of a weak key, as the first that is tried. It takes the place of one with
+    /// the same inputs; nothing is written if only cost and provenance differ from the first.
+    ///
+    /// # Errors
+    /// The record is not sound, or a system call fails; what was stored before is still there then.
+    pub fn add(&self, key: &Digest, record: Record) -> Result<(), Error> {
+        sound(&record).map_err(Error::Unsound)?;
+        self.change(key, |records| {
+            if records
+                .first()
+                .is_some_and(|first| same_effect(first, &record))
+            {
+                return false;
+            }
+            records.retain(|old| old.deps != record.deps);
+            records.insert(0, record);
+            records.truncate(MAX_RECORDS);
+            true
+        })
+    }
+
+    /// Makes the record with the inputs of `record` the first that is tried.
+    ///
+    /// # Errors
+    /// A system call fails; the order is as before then.
+    pub fn promote(&self, key: &Digest, record: &Record) -> Result<(), Error> {
+        self.change(key, |records| {
+            match records.iter().position(|old| old.deps == record.deps) {
+                None | Some(0) => false,
+                Some(place) => {
+                    records[..=place].rotate_right(1);
+                    true
+                }
+            }
+        })
+    }
+
+    /// Rewrites the records of a key if `change` says that it changed them.
+    fn change(
+        &self,
+        key: &Digest,
+        change: impl FnOnce(&mut Vec<Record>) -> bool,
+    ) -> Result<(), Error> {
+        let path = self.action_path(key);
+        let _lock = self.lock_shard(&path)?;
+        let mut records = match read(&path) {
+            Ok(records) => records,
+            // It is about to be replaced; whoever loads it first tells of the damage.
+            Err(Unreadable::Damaged(_)) => vec![],
+            Err(Unreadable::Io(error)) => return Err(error.into()),
+        };
+        if !change(&mut records) {
+            return Ok(());
+        }
+        let tmp = self.tmp()?;
+        self.disk
+            .write_at(&tmp.file, &tmp.path, &encode(&records)?, 0)?;
+        Ok(tmp.keep(&path)?)
+    }
+
+    /// Keeps other writers out of the directory of `path` until the file is closed.
+    fn lock_shard(&self, path: &Path) -> Result<File, disk::Error> {
+        let lock_path = path.with_file_name("lock");
+        let lock = match self.disk.open_append(&lock_path) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                if let Some(shard) = path.parent() {
+                    self.make_dir_all(shard)?;
+                }
+                self.disk.open_append(&lock_path)?
+            }
+            opened => opened?,
+        };
+        let start = Instant::now();
+        while !self.disk.try_lock(&lock, &lock_path)? {
+            if start.elapsed() > PATIENCE {
+                return Err(io::Error::from(io::ErrorKind::TimedOut)).at("flock", &lock_path);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(lock)
+    }
+
+    /// Where the records of a key lie.
+    pub(super) fn action_path(&self, key: &Digest) -> PathBuf {
+        let hex = key.hex();
+        self.root.join("actions").join(&hex[..2]).join(&hex[2..])
+    }
+}
+
+/// Whether a record does what another does, whenever and wherever the two were made.
+fn same_effect(one: &Record, two: &Record) -> bool {
+    one.status == two.status
+        && one.stdin_pos == two.stdin_pos
+        && one.outputs == two.outputs
+        && one.chunks == two.chunks
+        && one.deps == two.deps
+}
+
+/// Why a file gave no records.
+pub(super) enum Unreadable {
+    /// It could not be read.
+    Io(disk::Error),
+    /// It could be read, but not believed.
+    Damaged(String),
+}
+
+/// The records in a file; none if there is no file.
+pub(super) fn read(path: &Path) -> Result<Vec<Record>, Unreadable> {
+    let mut file = match OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(error).at("open", path).map_err(Unreadable::Io),
+    };
+    let meta = file.metadata().at("fstat", path).map_err(Unreadable::Io)?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        return Err(Unreadable::Damaged("not a file of records".into()));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
+    file.read_to_end(&mut bytes)
+        .at("read", path)
+        .map_err(Unreadable::Io)?;
+    decode(&bytes).map_err(Unreadable::Damaged)
+}
+
+fn encode(records: &[Record]) -> Result<Vec<u8>, Error> {
+    let head = vec![0; HEADER];
+    let mut bytes = postcard::to_extend(records, head)
+        .map_err(|error| Error::Unsound(format!("not to be encoded: {error}")))?;
+    let digest = Digest::of(&bytes[HEADER..]);
+    bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+    bytes[MAGIC.len()..HEADER].copy_from_slice(&digest.0);
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
+    let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
+        return Err("shorter than its header".into());
+    };
+    let (magic, digest) = header.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err("no file of records of this version".into());
+    }
+    if Digest::of(payload).0 != *digest {
+        return Err("its digest is not that of its content".into());
+    }
+    let (records, rest): (Vec<Record>, _) =
+        postcard::take_from_bytes(payload).map_err(|error| error.to_string())?;
+    if !rest.is_empty() {
+        return Err("more bytes than its records".into());
+    }
+    records.iter().try_for_each(sound)?;
+    Ok(records)
+}

@@ -1,0 +1,419 @@
+//! A record's outputs, put into a tree in two phases: everything that can be found wrong is found before
+//! anything is changed.
+//!
+//! Knows the tree as directories and paths only: whoever shows it to others must be told what changed.
+
+use super::sound::output_is_sound;
+use super::stamps::Clock;
+use super::{Cache, Error};
+use crate::base::{Output, Record, Stamp, State, What};
+use crate::disk::{self, At, Disk};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Outputs could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A blob is missing or damaged, or the cache could not be read.
+    #[error(transparent)]
+    Cache(#[from] Error),
+    /// A system call failed on the tree.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// What an output should be made in is no directory.
+    #[error("{} is not a directory", .0.display())]
+    Parent(PathBuf),
+}
+
+/// A record's outputs, ready to be put in place. Dropping it leaves the tree as it was.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    disk: &'a dyn Disk,
+    root: &'a Path,
+    stage_dir: &'a Path,
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Debug)]
+struct Item<'a> {
+    output: &'a Output,
+    path: PathBuf,
+    /// Where a temporary name can be made from which rename(2) reaches `path`.
+    near: PathBuf,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Nothing to be fetched, or nothing left.
+    None,
+    /// A complete file under a temporary name.
+    Temp(PathBuf),
+    /// A verified blob, to be written into the file that is there.
+    Blob(File),
+}
+
+impl<'a> Staged<'a> {
+    /// Fetches and verifies the contents of all outputs of `record`, for the tree whose workspace lies
+    /// at `root`. Temporary files lie in `stage_dir` (made if it is missing), which must be on the
+    /// workspace's filesystem and hidden from the build; for outputs outside the workspace, and on other
+    /// filesystems mounted inside it, they lie next to the target.
+    ///
+    /// # Errors
+    /// A blob is missing or damaged, an output is not sound, or a system call fails. The tree is as it
+    /// was then.
+    pub fn prepare(
+        cache: &'a Cache,
+        record: &'a Record,
+        root: &'a Path,
+        stage_dir: &'a Path,
+    ) -> Result<Self, ServeError> {
+        let disk = &*cache.disk;
+        cache.make_dir(stage_dir)?;
+        let stage_dev = fs::symlink_metadata(stage_dir)
+            .at("lstat", stage_dir)?
+            .dev();
+        let mut staged = Self {
+            disk,
+            root,
+            stage_dir,
+            items: Vec::with_capacity(record.outputs.len()),
+        };
+        let mut last: Option<(PathBuf, PathBuf)> = None;
+        for output in &record.outputs {
+            output_is_sound(output)
+                .map_err(|why| Error::Unsound(format!("output {}: {why}", output.name)))?;
+            let path = output.name.at(root);
+            let parent = path.parent().unwrap_or(root);
+            let near = match &last {
+                Some((dir, near)) if dir == parent => near.clone(),
+                Some(_) | None => {
+                    let (existing, dev) = nearest_dir(parent, root)?;
+                    if output.name.inside() && dev == stage_dev {
+                        stage_dir.to_owned()
+                    } else {
+                        existing
+                    }
+                }
+            };
+            last = Some((parent.to_owned(), near.clone()));
+            staged.items.push(Item {
+                output,
+                path,
+                near,
+                content: Content::None,
+            });
+            // The item is listed first, so that its temporary file is removed if this fails.
+            if let Some(item) = staged.items.last_mut() {
+                item.fetch(cache, record)?;
+            }
+        }
+        Ok(staged)
+    }
+
+    /// Puts everything in place, in the record's order, then sets the time stamps. Gives every path that
+    /// was touched.
+    ///
+    /// # Errors
+    /// A system call fails or a parent is not a directory: the outputs before the one that is named are
+    /// in place, those after it are not.
+    pub fn commit(mut self) -> Result<Vec<PathBuf>, ServeError> {
+        let ordered = |item: &Item<'_>| matches!(item.output.stamp, Stamp::Now(_));
+        let clock = match self.items.iter().any(ordered) {
+            true => Some(Clock::start(self.disk, self.stage_dir)?),
+            false => None,
+        };
+        let mut touched = Vec::with_capacity(self.items.len());
+        let mut modes_at_last = Vec::new();
+        let mut parent_seen = PathBuf::new();
+        for item in &mut self.items {
+            let parent = item.path.parent().unwrap_or(self.root);
+            if parent != parent_seen {
+                match look_parent(parent, self.root)? {
+                    Some(meta) if meta.is_dir() => {}
+                    None if item.output.what == What::Absent => continue,
+                    Some(_) | None => return Err(ServeError::Parent(parent.to_owned())),
+                }
+                parent.clone_into(&mut parent_seen);
+            }
+            match item.put(self.disk, self.root)? {
+                Put::Done => {}
+                Put::RemovedDir => parent_seen = PathBuf::new(),
+                Put::ModeAtLast(mode) => modes_at_last.push((item.path.clone(), mode)),
+                Put::Nothing => continue,
+            }
+            touched.push(item.path.clone());
+        }
+        for (path, mode) in modes_at_last.iter().rev() {
+            self.disk.chmod(path, *mode)?;
+        }
+        self.stamp(clock)?;
+        Ok(touched)
+    }
+
+    fn stamp(&self, clock: Option<Clock<'_>>) -> Result<(), ServeError> {
+        let mut ranked = Vec::new();
+        for Item { output, path, .. } in &self.items {
+            match (&output.what, output.stamp) {
+                (What::Absent, _) | (What::Dir(_), Stamp::Now(_)) | (_, Stamp::Keep) => {}
+                (_, Stamp::Now(rank)) => ranked.push((rank, path.clone())),
+                (_, Stamp::Exact(mtime)) => self.disk.set_mtime(path, mtime)?,
+            }
+        }
+        match clock {
+            Some(clock) => Ok(clock.stamp(&ranked)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        for item in &self.items {
+            if let Content::Temp(path) = &item.content {
+                drop(self.disk.unlink(path));
+            }
+        }
+    }
+}
+
+/// What [`Item::put`] did.
+enum Put {
+    Done,
+    /// It was so already.
+    Nothing,
+    /// A directory is gone: what is remembered of directories may be wrong.
+    RemovedDir,
+    /// A directory is there, but these permission bits would keep its content out.
+    ModeAtLast(u32),
+}
+
+impl Item<'_> {
+    fn fetch(&mut self, cache: &Cache, record: &Record) -> Result<(), ServeError> {
+        let What::File {
+            digest,
+            size,
+            mode,
+            in_place,
+        } = &self.output.what
+        else {
+            return Ok(());
+        };
+        let there = look(&self.path)?.filter(Metadata::is_file);
+        if there.is_some_and(|meta| *in_place || (meta.nlink() > 1 && self.was_new(record))) {
+            self.content = Content::Blob(cache.open_checked(digest, *size)?);
+            return Ok(());
+        }
+        let disk = &*cache.disk;
+        let (file, temp) = make_temp(&self.near, |temp| disk.create(temp, 0o600))?;
+        self.content = Content::Temp(temp.clone());
+        cache.fetch(digest, *size, &file)?;
+        if let Some((uid, gid)) = self.output.owner {
+            disk.chown(&temp, uid, gid)?;
+        }
+        disk.fchmod(&file, &temp, *mode)?;
+        Ok(())
+    }
+
+    /// Whether the file was absent when the record was made: then the program would now write into the
+    /// file that is there, and its other names would show it. Where it was there, it was replaced.
+    fn was_new(&self, record: &Record) -> bool {
+        !record
+            .deps
+            .iter()
+            .any(|dep| dep.name == self.output.name && matches!(dep.state, State::File { .. }))
+    }
+
+    /// Makes the output. Its parent is a directory.
+    fn put(&mut self, disk: &dyn Disk, root: &Path) -> Result<Put, ServeError> {
+        let there = match self.content {
+            Content::Temp(_) => None,
+            Content::None | Content::Blob(_) => look(&self.path)?,
+        };
+        let path = &self.path;
+        match (&self.output.what, there) {
+            (What::Absent, None) => return Ok(Put::Nothing),
+            (What::Absent, Some(meta)) if meta.is_dir() => {
+                disk.rmdir(path)?;
+                return Ok(Put::RemovedDir);
+            }
+            (What::Absent, Some(_)) => {
+                disk.unlink(path)?;
+                return Ok(Put::Done);
+            }
+            (What::Dir(mode), there) => return self.put_dir(disk, *mode, there),
+            (What::File { mode, .. }, _) => return self.put_file(disk, *mode),
+            (What::Link(text), there) => {
+                let same = there.is_some_and(|meta| meta.is_symlink())
+                    && fs::read_link(path).is_ok_and(|now| now.as_os_str().as_bytes() == text);
+                if !same {
+                    let text = Path::new(OsStr::from_bytes(text));
+                    self.replace(disk, |temp| disk.symlink(text, temp))?;
+                }
+            }
+            (What::Fifo(mode), there) => {
+                if !there.is_some_and(|meta| meta.file_type().is_fifo()) {
+                    self.replace(disk, |temp| disk.mkfifo(temp, 0o600))?;
+                }
+                self.own(disk)?;
+                disk.chmod(path, *mode)?;
+                return Ok(Put::Done);
+            }
+            (What::HardLink(other), there) => {
+                let other = other.at(root);
+                let id = |meta: &Metadata| (meta.dev(), meta.ino());
+                let there = there.as_ref().map(id);
+                if there.is_none() || there != look(&other)?.as_ref().map(id) {
+                    self.replace(disk, |temp| disk.link(&other, temp))?;
+                }
+            }
+            (What::Attributes(mode), there) => {
+                self.own(disk)?;
+                // The permission bits of a symbolic link mean nothing and cannot be set.
+                if !there.is_some_and(|meta| meta.is_symlink()) {
+                    disk.chmod(path, *mode)?;
+                }
+                return Ok(Put::Done);
+            }
+        }
+        self.own(disk)?;
+        Ok(Put::Done)
+    }
+
+    fn put_dir(
+        &self,
+        disk: &dyn Disk,
+        mode: u32,
+        there: Option<Metadata>,
+    ) -> Result<Put, ServeError> {
+        let path = &self.path;
+        let now = match there {
+            Some(meta) if meta.is_dir() => Some(meta.mode() & 0o7777),
+            Some(_) => {
+                disk.unlink(path)?;
+                None
+            }
+            None => None,
+        };
+        if now.is_none() {
+            disk.mkdir(path, 0o700)?;
+        }
+        self.own(disk)?;
+        let open = mode | 0o700;
+        if now != Some(open) {
+            disk.chmod(path, open)?;
+        }
+        Ok(if open == mode {
+            Put::Done
+        } else {
+            Put::ModeAtLast(mode)
+        })
+    }
+
+    fn put_file(&mut self, disk: &dyn Disk, mode: u32) -> Result<Put, ServeError> {
+        match &self.content {
+            Content::None => {}
+            Content::Temp(temp) => {
+                rename_over(disk, temp, &self.path)?;
+                self.content = Content::None;
+            }
+            Content::Blob(blob) => {
+                let file = match disk.open_truncate(&self.path) {
+                    Err(error) if error.source.kind() == ErrorKind::NotFound => {
+                        disk.create(&self.path, 0o600)?
+                    }
+                    opened => opened?,
+                };
+                disk.copy(blob, &file, &self.path)?;
+                self.own(disk)?;
+                disk.fchmod(&file, &self.path, mode)?;
+            }
+        }
+        Ok(Put::Done)
+    }
+
+    /// Makes something under a temporary name and renames it over what is there.
+    fn replace(
+        &self,
+        disk: &dyn Disk,
+        make: impl Fn(&Path) -> Result<(), disk::Error>,
+    ) -> Result<(), disk::Error> {
+        let ((), temp) = make_temp(&self.near, make)?;
+        rename_over(disk, &temp, &self.path).inspect_err(|_| drop(disk.unlink(&temp)))
+    }
+
+    fn own(&self, disk: &dyn Disk) -> Result<(), disk::Error> {
+        match self.output.owner {
+            Some((uid, gid)) => disk.chown(&self.path, uid, gid),
+            None => Ok(()),
+        }
+    }
+}
+
+/// rename(2), also over an empty directory.
+fn rename_over(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), disk::Error> {
+    match disk.rename(from, to) {
+        Err(error) if error.source.kind() == ErrorKind::IsADirectory => {
+            disk.rmdir(to)?;
+            disk.rename(from, to)
+        }
+        renamed => renamed,
+    }
+}
+
+/// Makes something under a name in `dir` that nobody else uses.
+fn make_temp<T>(
+    dir: &Path,
+    make: impl Fn(&Path) -> Result<T, disk::Error>,
+) -> Result<(T, PathBuf), disk::Error> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temp = dir.join(format!(".rfs-{}-{n}.tmp", std::process::id()));
+        match make(&temp) {
+            Ok(made) => return Ok((made, temp)),
+            Err(error) if error.source.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What lstat(2) says; none if there is nothing.
+fn look(path: &Path) -> Result<Option<Metadata>, disk::Error> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).at("lstat", path),
+    }
+}
+
+/// What lies at a parent directory. The root may be given by way of a link (as `/proc/self/fd/7`).
+fn look_parent(dir: &Path, root: &Path) -> Result<Option<Metadata>, disk::Error> {
+    if dir == root {
+        fs::metadata(dir).map(Some).at("stat", dir)
+    } else {
+        look(dir)
+    }
+}
+
+/// `dir`, or the nearest directory above it that is there, and its device.
+fn nearest_dir(dir: &Path, root: &Path) -> Result<(PathBuf, u64), disk::Error> {
+    let mut dir = dir;
+    loop {
+        match (look_parent(dir, root)?, dir.parent()) {
+            (Some(meta), _) if meta.is_dir() => return Ok((dir.to_owned(), meta.dev())),
+            (_, Some(above)) => dir = above,
+            (_, None) => return Err(io::Error::from(ErrorKind::NotFound)).at("lstat", dir),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

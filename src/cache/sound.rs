@@ -1,0 +1,211 @@
+//! What a record must be like before it is stored or believed, whoever wrote it. Pure.
+//!
+//! A sound record may still be wrong about the world; but serving it makes only what its own lines say.
+
+use crate::base::{Access, Dep, Name, Output, Record, State, What};
+
+/// Longest path name: PATH_MAX.
+const NAME_MAX: usize = 4096;
+/// Largest file: off_t.
+const SIZE_MAX: u64 = i64::MAX as u64;
+/// All permission bits.
+const PERMISSIONS: u32 = 0o7777;
+
+/// Says what is wrong with a record, if anything.
+pub(super) fn sound(record: &Record) -> Result<(), String> {
+    for dep in &record.deps {
+        dep_is_sound(dep, record.deps.len()).map_err(|why| format!("input {}: {why}", dep.name))?;
+    }
+    for output in &record.outputs {
+        output_is_sound(output).map_err(|why| format!("output {}: {why}", output.name))?;
+    }
+    require((0..=255).contains(&record.status), "exit status")?;
+    let fds = record.chunks.iter().all(|chunk| chunk.fd >= 0);
+    require(fds, "descriptor number")?;
+    require(record.stdin_pos.is_none_or(|pos| pos <= SIZE_MAX), "offset").map_err(str::to_owned)
+}
+
+fn dep_is_sound(dep: &Dep, n_deps: usize) -> Result<(), &'static str> {
+    name_is_sound(&dep.name)?;
+    match &dep.state {
+        State::Absent => {}
+        State::File {
+            mode, size, digest, ..
+        } => {
+            require(mode[0] <= PERMISSIONS, "permission bits")?;
+            require(*size <= SIZE_MAX, "size")?;
+            let known = digest.is_some() || !dep.access.any(Access::REG);
+            require(known, "content without a digest")?;
+        }
+        State::Dir { mode, list, .. } => {
+            require(mode[0] <= PERMISSIONS, "permission bits")?;
+            let known = list.is_some() || !dep.access.any(Access::LIST);
+            require(known, "names without a digest")?;
+        }
+        State::Link(text) => link_is_sound(text)?,
+        State::Other(..) => {}
+    }
+    let ranked = match dep.rank {
+        0 | u32::MAX => true,
+        rank => (rank as usize) < n_deps,
+    };
+    require(ranked, "rank")
+}
+
+/// Says what is wrong with an output, if anything.
+pub(super) fn output_is_sound(output: &Output) -> Result<(), &'static str> {
+    name_is_sound(&output.name)?;
+    let bytes = output.name.bytes();
+    let own = bytes == b".rfs" || bytes.starts_with(b".rfs/");
+    require(!own, "lies in the state of rfs itself")?;
+    let is_root = matches!(bytes, b"" | b"/");
+    match &output.what {
+        What::Dir(mode) | What::Attributes(mode) => {
+            return require(*mode <= PERMISSIONS, "permission bits");
+        }
+        What::Absent => {}
+        What::File { size, mode, .. } => {
+            require(*mode <= PERMISSIONS, "permission bits")?;
+            require(*size <= SIZE_MAX, "size")?;
+        }
+        What::Fifo(mode) => require(*mode <= PERMISSIONS, "permission bits")?,
+        What::Link(text) => link_is_sound(text)?,
+        What::HardLink(other) => {
+            name_is_sound(other)?;
+            let apart = *other != output.name && !other.bytes().is_empty();
+            require(apart, "a link to itself or to the root")?;
+        }
+    }
+    require(!is_root, "the root can only change its attributes")
+}
+
+fn name_is_sound(name: &Name) -> Result<(), &'static str> {
+    require(name.is_clean(), "name with empty, `.` or `..` parts or NUL")?;
+    require(name.bytes().len() < NAME_MAX, "name too long")
+}
+
+fn link_is_sound(text: &[u8]) -> Result<(), &'static str> {
+    let fits = !text.is_empty() && text.len() < NAME_MAX && !text.contains(&0);
+    require(fits, "text of a symbolic link")
+}
+
+fn require(holds: bool, what: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(what) }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::base::{Chunk, Digest, Stamp};
+    use std::path::Path;
+
+    /// A name below a workspace at `/w`.
+    pub(crate) fn name(path: &str) -> Name {
+        Name::of(Path::new(path), Path::new("/w"))
+    }
+
+    /// A file as an output.
+    pub(crate) fn file(path: &str, content: &[u8]) -> Output {
+        Output {
+            name: name(path),
+            what: What::File {
+                digest: Digest::of(content),
+                size: content.len() as u64,
+                mode: 0o644,
+                in_place: false,
+            },
+            stamp: Stamp::Now(0),
+            owner: None,
+        }
+    }
+
+    /// A file as an input.
+    pub(crate) fn dep(path: &str, content: &[u8]) -> Dep {
+        Dep {
+            name: name(path),
+            access: Access::REG,
+            state: State::File {
+                mode: [0o644, 0, 0],
+                size: content.len() as u64,
+                mtime: 1,
+                digest: Some(Digest::of(content)),
+            },
+            rank: 0,
+        }
+    }
+
+    /// A record with one input and one output.
+    pub(crate) fn record() -> Record {
+        Record {
+            title: "cc -c a.c".into(),
+            deps: vec![dep("a.c", b"int a;")],
+            outputs: vec![file("a.o", b"object")],
+            chunks: vec![Chunk {
+                fd: 2,
+                bytes: b"warning".to_vec(),
+            }],
+            stdin_pos: None,
+            status: 0,
+            notes: vec![],
+            cost: Default::default(),
+            provenance: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_usual_record_is_sound() {
+        assert_eq!(sound(&record()), Ok(()));
+    }
+
+    #[test]
+    fn hostile_records_are_not() {
+        type Mutation = (&'static str, fn(&mut Record));
+        let mutations: &[Mutation] = &[
+            ("dep name", |r| r.deps[0].name = name("a/../b")),
+            ("dep digest", |r| {
+                r.deps[0].state = State::File {
+                    mode: [0; 3],
+                    size: 0,
+                    mtime: 0,
+                    digest: None,
+                };
+            }),
+            ("dep rank", |r| r.deps[0].rank = 7),
+            ("dep link", |r| {
+                r.deps[0].state = State::Link(b"a\0b".to_vec());
+            }),
+            ("output name", |r| r.outputs[0].name = name("../etc/passwd")),
+            ("long name", |r| {
+                r.outputs[0].name = name(&"x/".repeat(4000));
+            }),
+            ("own state", |r| r.outputs[0].name = name(".rfs/stage/x")),
+            ("root", |r| r.outputs[0].name = name("/w")),
+            ("real root", |r| {
+                r.outputs[0].name = name("/");
+                r.outputs[0].what = What::Absent;
+            }),
+            ("size", |r| {
+                r.outputs[0].what = What::File {
+                    digest: Digest::of(b""),
+                    size: u64::MAX,
+                    mode: 0o644,
+                    in_place: false,
+                };
+            }),
+            ("mode", |r| r.outputs[0].what = What::Dir(0o40755)),
+            ("link", |r| r.outputs[0].what = What::Link(vec![])),
+            ("self", |r| r.outputs[0].what = What::HardLink(name("a.o"))),
+            ("hard link", |r| {
+                r.outputs[0].what = What::HardLink(name("a/./b"));
+            }),
+            ("status", |r| r.status = 256),
+            ("fd", |r| r.chunks[0].fd = -1),
+            ("offset", |r| r.stdin_pos = Some(u64::MAX)),
+        ];
+        for (what, mutate) in mutations {
+            let mut record = record();
+            mutate(&mut record);
+            assert!(sound(&record).is_err(), "{what}");
+        }
+    }
+}
