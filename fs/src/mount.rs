@@ -1,0 +1,310 @@
+//! Entering the view: private namespaces, the mount, and the way of the FUSE descriptor to its server.
+//!
+//! The child mounts because /dev/fuse must be opened in the user namespace that mounts; the parent serves
+//! because it must stay outside. This file does not know what is served.
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use std::ffi::CString;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What a child does to enter the view and its parent to be told of it; see [`MountError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Step {
+    Unshare,
+    MapIds,
+    Propagation,
+    Device,
+    Mount,
+    Stat,
+    Send,
+    Receive,
+}
+
+impl Step {
+    const ALL: [Self; 8] = [
+        Self::Unshare,
+        Self::MapIds,
+        Self::Propagation,
+        Self::Device,
+        Self::Mount,
+        Self::Stat,
+        Self::Send,
+        Self::Receive,
+    ];
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unshare => "unshare",
+            Self::MapIds => "write uid_map and gid_map",
+            Self::Propagation => "mount --make-rslave",
+            Self::Device => "open /dev/fuse",
+            Self::Mount => "mount fuse",
+            Self::Stat => "statx of the mount",
+            Self::Send => "sendmsg of the fuse descriptor",
+            Self::Receive => "recvmsg of the fuse descriptor",
+        })
+    }
+}
+
+/// The view could not be entered.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} for {}: {source}", root.display())]
+pub struct MountError {
+    /// The system call that failed.
+    pub step: Step,
+    /// Where the view was to be mounted; empty when that is not known to the one who tells.
+    pub root: PathBuf,
+    /// What the kernel said. `UnexpectedEof` when the child died first.
+    pub source: io::Error,
+}
+
+/// How to enter the view.
+#[derive(Debug, Clone, Default)]
+pub struct EnterOptions {
+    /// Make a user namespace even when the mount would be allowed without one.
+    pub own_user_namespace: bool,
+}
+
+/// A FUSE connection that waits for its server.
+#[derive(Debug)]
+pub struct Connection {
+    /// The open /dev/fuse.
+    pub fuse: OwnedFd,
+    /// Minor device number of the mount: the connection's name in /sys/fs/fuse/connections.
+    pub minor: u32,
+    /// Whether the mount lives in a user namespace of its own.
+    pub own_user_namespace: bool,
+}
+
+/// A socket pair between the process that will serve the view and its child that mounts it.
+#[derive(Debug)]
+pub struct Gate {
+    server: OwnedFd,
+    child: OwnedFd,
+}
+
+const MESSAGE_LEN: usize = 10;
+const MOUNTED: u8 = 0xff;
+
+impl Gate {
+    /// Makes the pair; to be called before the fork.
+    pub fn new() -> io::Result<Self> {
+        let (server, child) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok(Self { server, child })
+    }
+
+    /// In the child, which must be single threaded: enters private namespaces and mounts over `root`.
+    ///
+    /// Any working directory below `root` is afterwards that of the covered tree: change into it again.
+    /// The first access to the mount waits for the parent to [`serve`](crate::serve) it. An error is told
+    /// to the parent as well.
+    pub fn enter(&self, root: &Path, options: &EnterOptions) -> Result<(), MountError> {
+        match enter(root, options) {
+            Ok(connection) => self.send(&connection).map_err(|source| MountError {
+                step: Step::Send,
+                root: root.to_owned(),
+                source,
+            }),
+            Err((step, source)) => {
+                let errno = source.raw_os_error().unwrap_or(0);
+                let mut message = [0; MESSAGE_LEN];
+                message[0] = step as u8;
+                message[1..5].copy_from_slice(&errno.to_le_bytes());
+                // A parent that is gone needs no news.
+                rustix::net::send(&self.child, &message, SendFlags::NOSIGNAL).ok();
+                Err(MountError {
+                    step,
+                    root: root.to_owned(),
+                    source,
+                })
+            }
+        }
+    }
+
+    fn send(&self, connection: &Connection) -> io::Result<()> {
+        let mut message = [0; MESSAGE_LEN];
+        message[0] = MOUNTED;
+        message[1..5].copy_from_slice(&connection.minor.to_le_bytes());
+        message[5] = u8::from(connection.own_user_namespace);
+        let fds = [connection.fuse.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        rustix::net::sendmsg(
+            &self.child,
+            &[IoSlice::new(&message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
+        Ok(())
+    }
+
+    /// In the parent, after the fork: waits for the child to have mounted.
+    pub fn receive(self) -> Result<Connection, MountError> {
+        let failed = |step, source| MountError {
+            step,
+            root: PathBuf::new(),
+            source,
+        };
+        let lost = |source| failed(Step::Receive, source);
+        let Self { server, child } = self;
+        drop(child);
+        let mut message = [0; MESSAGE_LEN];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(
+                &server,
+                &mut [IoSliceMut::new(&mut message)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            )
+        });
+        match received.map_err(|e| lost(e.into()))?.bytes {
+            MESSAGE_LEN => {}
+            0 => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
+            _ => return Err(lost(io::ErrorKind::InvalidData.into())),
+        }
+        let number: [u8; 4] = [message[1], message[2], message[3], message[4]];
+        if message[0] != MOUNTED {
+            let step = Step::ALL
+                .get(usize::from(message[0]))
+                .copied()
+                .unwrap_or(Step::Receive);
+            return Err(failed(
+                step,
+                io::Error::from_raw_os_error(i32::from_le_bytes(number)),
+            ));
+        }
+        let mut fuse = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+                fuse = fds.next();
+            }
+        }
+        Ok(Connection {
+            fuse: fuse.ok_or_else(|| lost(io::ErrorKind::InvalidData.into()))?,
+            minor: u32::from_le_bytes(number),
+            own_user_namespace: message[5] != 0,
+        })
+    }
+}
+
+fn enter(root: &Path, options: &EnterOptions) -> Result<Connection, (Step, io::Error)> {
+    let at = |step: Step| move |e: rustix::io::Errno| (step, io::Error::from(e));
+    let own_user_namespace = private_namespaces(options)?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM,
+    )
+    .map_err(at(Step::Propagation))?;
+    let fuse = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(at(Step::Device))?;
+    let data = CString::new(format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        fuse.as_raw_fd(),
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    ))
+    .expect("BUG: a mount option with a NUL byte");
+    rustix::mount::mount(
+        "rfs",
+        root,
+        "fuse.rfs",
+        covered_flags(root),
+        data.as_c_str(),
+    )
+    .map_err(at(Step::Mount))?;
+    // The server does not answer yet: ask for what the kernel knows without it.
+    let stat = rustix::fs::statx(
+        rustix::fs::CWD,
+        root,
+        AtFlags::from_bits_retain(AT_STATX_DONT_SYNC),
+        StatxFlags::INO,
+    )
+    .map_err(at(Step::Stat))?;
+    Ok(Connection {
+        fuse,
+        minor: stat.stx_dev_minor,
+        own_user_namespace,
+    })
+}
+
+/// `AT_STATX_DONT_SYNC` of statx(2), which rustix does not name.
+const AT_STATX_DONT_SYNC: u32 = 0x4000;
+
+/// Whether a user namespace had to be made too.
+fn private_namespaces(options: &EnterOptions) -> Result<bool, (Step, io::Error)> {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    if !options.own_user_namespace {
+        match unshare(CloneFlags::CLONE_NEWNS) {
+            Ok(()) => return Ok(false),
+            Err(nix::Error::EPERM) => {}
+            Err(e) => return Err((Step::Unshare, e.into())),
+        }
+    }
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+        .map_err(|e| (Step::Unshare, e.into()))?;
+    // Unprivileged, only the own ids may be mapped, and groups only when setgroups(2) is given up.
+    let maps = [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("{uid} {uid} 1")),
+        ("/proc/self/gid_map", format!("{gid} {gid} 1")),
+    ];
+    for (path, text) in maps {
+        let write = || -> rustix::io::Result<()> {
+            let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::io::write(&file, text.as_bytes()).map(drop)
+        };
+        write().map_err(|e| (Step::MapIds, e.into()))?;
+    }
+    Ok(true)
+}
+
+/// What the covered filesystem forbids, the view forbids.
+fn covered_flags(root: &Path) -> MountFlags {
+    let Ok(covered) = rustix::fs::statvfs(root) else {
+        return MountFlags::empty();
+    };
+    [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (
+            StatVfsMountFlags::from_bits_retain(ST_NODEV),
+            MountFlags::NODEV,
+        ),
+        (
+            StatVfsMountFlags::from_bits_retain(ST_NOEXEC),
+            MountFlags::NOEXEC,
+        ),
+    ]
+    .into_iter()
+    .filter(|(has, _)| covered.f_flag.contains(*has))
+    .fold(MountFlags::empty(), |flags, (_, flag)| flags | flag)
+}
+
+/// `ST_NODEV` and `ST_NOEXEC` of statvfs(3), which POSIX and so rustix do not name.
+const ST_NODEV: u64 = 4;
+const ST_NOEXEC: u64 = 8;

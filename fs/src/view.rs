@@ -1,0 +1,23 @@
+//! The seam of the mount: what those outside learn of what happens in it.
+//!
+//! It knows no FUSE; the mount knows nothing of who listens.
+
+use crate::error::FsError;
+use std::path::Path;
+
+/// Learns what happens through the mount.
+///
+/// It is called on the thread that serves the request, after the change and before the requester hears of
+/// its success. It must not wait for anything that may itself wait for the mount, in particular
+/// not for a call of [`Mounted::invalidate`](crate::Mounted::invalidate).
+pub trait Observer: Send + Sync {
+    /// The name at this absolute backing path was created, removed or renamed, or what it names was
+    /// opened for writing, closed after having been, truncated, or had its attributes changed. A file that
+    /// is known by several names is told by each.
+    fn changed(&self, path: &Path);
+
+    /// A request failed for a reason that its requester cannot be blamed for.
+    fn failed(&self, error: &FsError) {
+        let _: &FsError = error;
+    }
+}
