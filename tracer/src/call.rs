@@ -20,7 +20,7 @@ pub enum Abi {
 }
 
 /// One system call at its entry.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     /// The calling thread.
     pub tid: i32,

@@ -36,9 +36,9 @@ pub enum Test {
     /// None of these bits is set.
     ArgLacksBits(u8, u32),
     /// At least one holds.
-    Any(&'static [Test]),
+    Any(&'static [Self]),
     /// All hold.
-    All(&'static [Test]),
+    All(&'static [Self]),
 }
 
 impl Test {
@@ -383,7 +383,7 @@ fn halves(value: u64) -> (u32, u32) {
 }
 
 fn offset(len: usize) -> Result<u32, Error> {
-    u32::try_from(len).map_err(|_| Error::TooLong(len))
+    u32::try_from(len).ok().ok_or(Error::TooLong(len))
 }
 
 #[cfg(test)]

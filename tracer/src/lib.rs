@@ -7,6 +7,17 @@
 pub mod call;
 pub mod event;
 pub mod filter;
+mod line;
+pub mod memory;
+mod notify;
+mod pool;
 mod prefix;
+mod ptrace;
+mod reaper;
+mod regs;
+mod seccomp;
+pub mod spawn;
 pub mod table;
 mod walk;
+
+pub use reaper::Ended;

@@ -1,0 +1,199 @@
+//! Reading the memory of a stopped thread: bytes, strings, vectors of strings and of buffers.
+//!
+//! Everything is bounded, and nothing that is read is trusted. What a thread shows can be changed by its
+//! other threads at any time; whether it still waits in the call must be asked after reading.
+
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+
+/// The unit in which memory can be unreadable.
+const PAGE: usize = 4096;
+
+/// Size of a pointer in the caller's ABI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PtrSize {
+    /// 32-bit ABIs, x32 included.
+    Four,
+    /// 64-bit ABIs.
+    Eight,
+}
+
+impl PtrSize {
+    /// That of an ABI.
+    pub fn of(abi: crate::call::Abi) -> Self {
+        use crate::call::Abi;
+        match abi {
+            Abi::X86_64 | Abi::Aarch64 | Abi::Unknown(_) => Self::Eight,
+            Abi::I386 | Abi::X32 | Abi::Arm => Self::Four,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> Option<u64> {
+        match self {
+            Self::Four => Some(u64::from(u32::from_le_bytes(
+                bytes.get(..4)?.try_into().ok()?,
+            ))),
+            Self::Eight => Some(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?)),
+        }
+    }
+}
+
+/// Reads up to `buf.len()` bytes at `addr`; fewer where an unreadable page follows.
+///
+/// # Errors
+/// `EFAULT` when not even the first byte can be read, `ESRCH` when the thread is gone, `EPERM` when it may
+/// not be looked into. See process_vm_readv(2).
+pub fn read(tid: i32, addr: u64, buf: &mut [u8]) -> io::Result<usize> {
+    if buf.is_empty() {
+        return Ok(0);
+    }
+    // Only whole pieces are promised in a partial read: the pieces end where pages end.
+    let start = usize::try_from(addr).map_err(io::Error::other)?;
+    let end = start.checked_add(buf.len()).ok_or(Errno::EFAULT)?;
+    let mut done = 0;
+    while done < buf.len() {
+        let mut remote = [RemoteIoVec { base: 0, len: 0 }; 16];
+        let (mut at, mut n) = (start + done, 0);
+        while at < end && n < remote.len() {
+            let len = (PAGE - at % PAGE).min(end - at);
+            remote[n] = RemoteIoVec { base: at, len };
+            at += len;
+            n += 1;
+        }
+        let wanted = at - start - done;
+        let mut local = [IoSliceMut::new(&mut buf[done..done + wanted])];
+        match process_vm_readv(Pid::from_raw(tid), &mut local, &remote[..n]) {
+            Ok(got) if got == wanted => done += got,
+            Ok(got) => return Ok(done + got),
+            Err(Errno::EFAULT) if done > 0 => return Ok(done),
+            // A container may forbid the call, but not the file.
+            Err(Errno::ENOSYS | Errno::EPERM) if done == 0 => return read_file(tid, addr, buf),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
+}
+
+fn read_file(tid: i32, addr: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let file = File::open(format!("/proc/{tid}/mem"))?;
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], addr + done as u64) {
+            Ok(0) => break,
+            Ok(got) => done += got,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if done > 0 => break,
+            // The file says EIO where the call says EFAULT.
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => return Err(Errno::EFAULT.into()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// Reads all of `buf`.
+///
+/// # Errors
+/// As [`read`], and `EFAULT` when only a part can be read.
+pub fn read_exact(tid: i32, addr: u64, buf: &mut [u8]) -> io::Result<()> {
+    if read(tid, addr, buf)? == buf.len() {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT.into())
+    }
+}
+
+/// Reads a string up to its NUL byte, which is left out.
+///
+/// # Errors
+/// As [`read`]; `ENAMETOOLONG` when there is no NUL within `max` bytes.
+pub fn c_str(tid: i32, addr: u64, max: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    // Most strings are short paths: one call, which may cross into the next page.
+    let mut step = 256;
+    while out.len() < max {
+        let old = out.len();
+        out.resize((old + step).min(max), 0);
+        let from = addr.checked_add(old as u64).ok_or(Errno::EFAULT)?;
+        let got = read(tid, from, &mut out[old..])?;
+        if got == 0 {
+            return Err(Errno::EFAULT.into());
+        }
+        out.truncate(old + got);
+        if let Some(nul) = out[old..].iter().position(|&b| b == 0) {
+            out.truncate(old + nul);
+            return Ok(out);
+        }
+        step = PAGE;
+    }
+    Err(Errno::ENAMETOOLONG.into())
+}
+
+/// Reads a vector of strings that ends with a null pointer, as execve(2) takes it. A null vector is empty.
+///
+/// # Errors
+/// As [`read`]; `E2BIG` when pointers and strings take more than `max` bytes together.
+pub fn str_vec(tid: i32, addr: u64, size: PtrSize, max: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut out = Vec::new();
+    if addr == 0 {
+        return Ok(out);
+    }
+    let mut left = max;
+    let mut take = |bytes: usize| {
+        left = left.checked_sub(bytes).ok_or(Errno::E2BIG)?;
+        Ok::<usize, Errno>(left)
+    };
+    let (mut at, mut block) = (addr, [0; 512]);
+    loop {
+        let got = read(tid, at, &mut block)?;
+        let whole = got - got % size.bytes();
+        if whole == 0 {
+            return Err(Errno::EFAULT.into());
+        }
+        for pointer in block[..whole].chunks_exact(size.bytes()) {
+            let pointer = size.decode(pointer).unwrap_or(0);
+            if pointer == 0 {
+                return Ok(out);
+            }
+            let room = take(size.bytes())?;
+            let string = c_str(tid, pointer, room).map_err(|e| match e.raw_os_error() {
+                Some(libc::ENAMETOOLONG) => Errno::E2BIG.into(),
+                _ => e,
+            })?;
+            take(string.len() + 1)?;
+            out.push(string);
+        }
+        at = at.checked_add(whole as u64).ok_or(Errno::EFAULT)?;
+    }
+}
+
+/// Reads a vector of `count` buffers (`struct iovec`): address and length of each.
+///
+/// # Errors
+/// As [`read_exact`]; `EINVAL` for more than `IOV_MAX` buffers, as the kernel says.
+pub fn iovecs(tid: i32, addr: u64, count: u64, size: PtrSize) -> io::Result<Vec<(u64, u64)>> {
+    const IOV_MAX: u64 = 1024;
+    if count > IOV_MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut bytes = vec![0; count as usize * 2 * size.bytes()];
+    read_exact(tid, addr, &mut bytes)?;
+    let pairs = bytes.chunks_exact(2 * size.bytes());
+    Ok(pairs
+        .filter_map(|pair| {
+            let (base, len) = pair.split_at(size.bytes());
+            Some((size.decode(base)?, size.decode(len)?))
+        })
+        .collect())
+}

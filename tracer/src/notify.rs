@@ -1,0 +1,245 @@
+//! The default backend: trapped calls come as seccomp notifications, and nobody is ptraced.
+//!
+//! One thread receives and asks the decider; what may take time goes to the pool. Only a process that is
+//! to end in place of its call is attached to, for that moment: debuggers keep working inside the build.
+//! Knows nothing of what calls mean.
+
+use crate::call::{Call, Decide, Decision, Stop, Verdict};
+use crate::filter::abi_of;
+use crate::pool::Pool;
+use crate::ptrace::{self, Change, Stopped, Whom};
+use crate::regs::{self, Next};
+use crate::seccomp::{Listener, Notice, Reply};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::cell::Cell;
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// The threads that answer one listener.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    receiver: JoinHandle<()>,
+    pool: Pool,
+}
+
+struct Shared {
+    listener: Listener,
+    cookie: u64,
+    /// Decided calls that are made once more because their thread had been attached to.
+    again: Mutex<Vec<Call>>,
+}
+
+impl Backend {
+    /// Starts to answer. Ends by itself when no process has the filter any more.
+    pub(crate) fn start(
+        listener: Listener,
+        cookie: u64,
+        decide: Arc<dyn Decide>,
+    ) -> io::Result<Self> {
+        // Linux before 6.6 cannot; it only costs time.
+        listener.sync_wake_up().ok();
+        let pool = Pool::default();
+        let shared = Arc::new(Shared {
+            listener,
+            cookie,
+            again: Mutex::default(),
+        });
+        let workers = pool.clone();
+        let receiver = thread::Builder::new()
+            .name("rfs-notify".into())
+            .spawn(move || shared.receive(&*decide, &workers))?;
+        Ok(Self { receiver, pool })
+    }
+
+    /// Waits until every decision has been taken. To be called when the traced processes are gone.
+    pub(crate) fn finish(self) {
+        self.receiver.join().ok();
+        self.pool.finish();
+    }
+}
+
+impl Shared {
+    fn receive(self: Arc<Self>, decide: &dyn Decide, pool: &Pool) {
+        while self.wait() {
+            match self.listener.receive() {
+                Ok(Some(notice)) => self.take(notice, decide, pool),
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Waits for a notification. False when no process is left that could send one.
+    fn wait(&self) -> bool {
+        loop {
+            let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {
+                    let seen = fds[0].revents().unwrap_or(PollFlags::POLLERR);
+                    return seen.contains(PollFlags::POLLIN);
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, notice: Notice, decide: &dyn Decide, pool: &Pool) {
+        let (abi, nr) = abi_of(notice.arch, notice.nr);
+        let call = Call {
+            tid: notice.tid,
+            abi,
+            nr,
+            args: notice.args,
+        };
+        let held = Held {
+            shared: self.clone(),
+            call,
+            id: notice.id,
+            seized: Cell::new(None),
+        };
+        if self.goes_again(&call) {
+            held.finish(Verdict::Go);
+            return;
+        }
+        let still_there = || self.listener.is_valid(notice.id);
+        let decision = catch_unwind(AssertUnwindSafe(|| decide.call(&call, &still_there)));
+        match decision.unwrap_or(Decision::Now(Verdict::Fail(libc::EIO))) {
+            Decision::Now(verdict @ (Verdict::Go | Verdict::Fail(_))) => held.finish(verdict),
+            Decision::Now(verdict @ (Verdict::Exit(_) | Verdict::Signal(_))) => {
+                pool.run(move || held.finish(verdict));
+            }
+            Decision::Later(work) => pool.run(move || {
+                let verdict = catch_unwind(AssertUnwindSafe(|| work(&held)));
+                held.finish(verdict.unwrap_or(Verdict::Fail(libc::EIO)));
+            }),
+        }
+    }
+
+    fn again(&self) -> MutexGuard<'_, Vec<Call>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn goes_again(&self, call: &Call) -> bool {
+        let mut again = self.again();
+        let found = again.iter().position(|c| c == call);
+        found.map(|at| again.swap_remove(at)).is_some()
+    }
+}
+
+/// A thread that waits for the answer to one notification.
+struct Held {
+    shared: Arc<Shared>,
+    call: Call,
+    id: u64,
+    /// Whether this worker has attached to the thread, once it has tried.
+    seized: Cell<Option<bool>>,
+}
+
+impl Stop for Held {
+    fn still_there(&self) -> bool {
+        self.shared.listener.is_valid(self.id)
+    }
+
+    fn ready_to_exit(&self) -> bool {
+        if self.seized.get().is_none() {
+            self.seized.set(Some(self.seize()));
+        }
+        self.seized.get() == Some(true) && self.still_there()
+    }
+}
+
+impl Held {
+    fn seize(&self) -> bool {
+        // A thread id means the thread of this call only as long as the call waits.
+        regs::can_redirect(self.call.abi)
+            && self.still_there()
+            && ptrace::seize(self.call.tid, 0).is_ok()
+    }
+
+    fn finish(self, verdict: Verdict) {
+        let must_end = matches!(verdict, Verdict::Exit(_) | Verdict::Signal(_));
+        if must_end && !self.ready_to_exit() {
+            if self.still_there() {
+                kill(self.call.tid, libc::SIGKILL);
+            }
+            self.reply(Reply::Fail(libc::EINTR));
+        }
+        if self.seized.get() == Some(true) {
+            self.redirect(verdict);
+            return;
+        }
+        self.reply(match verdict {
+            Verdict::Go => Reply::Continue,
+            Verdict::Fail(errno) => Reply::Fail(errno),
+            Verdict::Exit(_) | Verdict::Signal(_) => return,
+        });
+    }
+
+    /// An error means that the caller was killed meanwhile: there is nobody left to answer.
+    fn reply(&self, reply: Reply) {
+        self.shared.listener.reply(self.id, reply).ok();
+    }
+
+    /// Carries out a verdict on a thread that is attached to: stops it where its call has returned an
+    /// error without being carried out, changes what it does next, and lets it go.
+    fn redirect(&self, verdict: Verdict) {
+        let tid = self.call.tid;
+        let interrupted = ptrace::interrupt(tid);
+        // Before Linux 5.19 a signal may have ended the wait; then the call is asked about once more.
+        let waits = self.still_there();
+        self.reply(Reply::Fail(libc::EINTR));
+        if interrupted.is_err() {
+            return;
+        }
+        let signal = match wait_for_stop(tid) {
+            Some(Change::Stopped(signal, 0)) => signal,
+            Some(Change::Stopped(..)) => 0,
+            Some(Change::Exited(_) | Change::Killed(_) | Change::Continued) | None => return,
+        };
+        let cookie = self.shared.cookie;
+        let next = match verdict {
+            Verdict::Go => {
+                if waits {
+                    self.shared.again().push(self.call);
+                }
+                Next::Call
+            }
+            Verdict::Fail(errno) => Next::Return(errno),
+            Verdict::Exit(code) => Next::Exit { code, cookie },
+            Verdict::Signal(signal) => Next::Exit {
+                code: 128 + signal,
+                cookie,
+            },
+        };
+        let stopped = Stopped::new(tid);
+        let changed = regs::after_call(&stopped, &self.call, next);
+        if let Verdict::Signal(signal) = verdict {
+            // Delivered before the thread's next instruction. Where the process ignores, blocks or
+            // survives it, that instruction ends it with the status by which shells report it.
+            kill(tid, signal);
+        }
+        if changed.is_err() {
+            kill(tid, libc::SIGKILL);
+        }
+        stopped.detach(signal).ok();
+    }
+}
+
+fn wait_for_stop(tid: i32) -> Option<Change> {
+    loop {
+        match ptrace::wait(Whom::Tid(tid), true) {
+            Ok(changed) => return changed.map(|(_, change)| change),
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Sends a signal to the thread (its process, for the signals that end one). It may be gone: no error.
+fn kill(tid: i32, signal: i32) {
+    ptrace::tkill(tid, signal).ok();
+}

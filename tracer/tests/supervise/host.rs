@@ -1,0 +1,154 @@
+//! A supervising process with a decider that does what the end of a program's path says: `/exit/7`, `/kill/15`,
+//! `/fail/13`, `/late/7` (worked out on a worker), `/back/7` (attached to, then let go), `/panic/0`.
+
+use rfs_tracer::Ended;
+use rfs_tracer::call::{Call, Decide, Decision, Verdict};
+use rfs_tracer::filter::{Table, Treatment};
+use rfs_tracer::memory;
+use rfs_tracer::spawn::{Backend, Error, Launch, launch};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub const BACKENDS: [&str; 1] = ["notify"];
+
+/// What traps: `few` calls as in a real table, or `all` of them.
+fn tables(which: &str) -> Vec<Table> {
+    use rfs_tracer::call::Abi;
+    let traps = [
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_openat,
+        libc::SYS_newfstatat,
+        libc::SYS_exit_group,
+        libc::SYS_sendmsg,
+    ];
+    let row = |nr| {
+        let traps = traps.contains(&i64::from(nr));
+        (
+            nr,
+            if traps {
+                Treatment::Trap
+            } else {
+                Treatment::Allow
+            },
+        )
+    };
+    match which {
+        "few" => vec![Table {
+            abi: Abi::X86_64,
+            rows: (0..470).map(row).collect(),
+        }],
+        _ => vec![Table {
+            abi: Abi::X86_64,
+            rows: Vec::new(),
+        }],
+    }
+}
+
+struct Verbs {
+    log: Option<File>,
+}
+
+impl Verbs {
+    fn note(&self, line: &str) {
+        if let Some(mut log) = self.log.as_ref() {
+            log.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+    }
+}
+
+impl Decide for Verbs {
+    fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
+        if i64::from(call.nr) != libc::SYS_execve {
+            self.note(&format!("{} call {}", call.tid, call.nr));
+            return Decision::Now(Verdict::Go);
+        }
+        let path = memory::c_str(call.tid, call.args[0], 4096);
+        if !still_there() {
+            return Decision::Now(Verdict::Go);
+        }
+        let path = String::from_utf8(path.unwrap()).unwrap();
+        self.note(&format!("{} execve {path}", call.tid));
+        let (dir, value) = path.rsplit_once('/').unwrap_or_default();
+        let (_, verb) = dir.rsplit_once('/').unwrap_or_default();
+        let Ok(value) = value.parse::<i32>() else {
+            return Decision::Now(Verdict::Go);
+        };
+        match verb {
+            "exit" => Decision::Now(Verdict::Exit(value)),
+            "kill" => Decision::Now(Verdict::Signal(value)),
+            "fail" => Decision::Now(Verdict::Fail(value)),
+            "panic" => panic!("on purpose"),
+            "late" => Decision::Later(Box::new(move |stop| {
+                assert!(stop.ready_to_exit() && stop.still_there());
+                Verdict::Exit(value)
+            })),
+            "back" => Decision::Later(Box::new(|stop| {
+                assert!(stop.ready_to_exit());
+                Verdict::Go
+            })),
+            "backfail" => Decision::Later(Box::new(move |stop| {
+                assert!(stop.ready_to_exit());
+                Verdict::Fail(value)
+            })),
+            _ => Decision::Now(Verdict::Go),
+        }
+    }
+}
+
+/// `BACKEND TABLES LOG COMMAND...`
+pub fn main(arguments: &[String]) -> ExitCode {
+    let [backend, which, log, command @ ..] = arguments else {
+        panic!("{arguments:?}")
+    };
+    let backend = match backend.as_str() {
+        "notify" => Backend::Notify,
+        "ptrace" => Backend::Ptrace,
+        _ => Backend::Auto,
+    };
+    let launched = launch(
+        Launch {
+            argv: command.iter().map(Into::into).collect(),
+            env: std::env::vars_os().collect(),
+            cwd: std::env::current_dir().unwrap(),
+            backend,
+            tables: tables(which),
+        },
+        || match std::env::var_os("PREPARE_FAILS") {
+            None => Ok(()),
+            Some(_) => Err(io::Error::other("no view to be had")),
+        },
+    );
+    let open = |path| {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap()
+    };
+    let log = (!log.is_empty()).then(|| open(log));
+    let decide = Arc::new(Verbs { log });
+    let ended = launched
+        .and_then(|l| l.attach(decide))
+        .and_then(|mut running| {
+            let ended = running.wait();
+            running.drain();
+            ended
+        });
+    match ended {
+        Ok(Ended::Exit(status)) => ExitCode::from(status as u8),
+        Ok(Ended::Signal(signal)) => {
+            println!("signal {signal}");
+            ExitCode::from(128 + signal as u8)
+        }
+        Err(error) => {
+            eprintln!("host: {error}");
+            if matches!(error, Error::Exec { .. }) {
+                println!("not executed");
+            }
+            ExitCode::from(error.status() as u8)
+        }
+    }
+}
