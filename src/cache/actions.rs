@@ -12,8 +12,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// Records kept for one key.
 pub const MAX_RECORDS: usize = 8;
@@ -24,8 +22,6 @@ const MAGIC: &[u8; 8] = b"rfs-act\x01";
 const HEADER: usize = MAGIC.len() + 32;
 /// Larger files are not read.
 const MAX_BYTES: u64 = 1 << 30;
-/// How long a writer waits for another one, which may have been stopped (Ctrl-Z) at the wrong moment.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known of a key.
 #[derive(Debug, Default)]
@@ -129,13 +125,7 @@ impl Cache {
             }
             opened => opened?,
         };
-        let start = Instant::now();
-        while !self.disk.try_lock(&lock, &lock_path)? {
-            if start.elapsed() > PATIENCE {
-                return Err(io::Error::from(io::ErrorKind::TimedOut)).at("flock", &lock_path);
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
+        disk::lock(&*self.disk, &lock, &lock_path)?;
         Ok(lock)
     }
 

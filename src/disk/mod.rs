@@ -6,10 +6,12 @@
 mod copy;
 mod faulty;
 mod hash;
+mod lock;
 
 pub use copy::copy;
 pub use faulty::{FaultyDisk, Temper};
 pub use hash::{copy_hashed, hash};
+pub use lock::lock;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use std::fmt;
