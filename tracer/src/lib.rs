@@ -18,6 +18,7 @@ mod regs;
 mod seccomp;
 pub mod spawn;
 pub mod table;
+mod trace;
 mod walk;
 
 pub use reaper::Ended;

@@ -82,6 +82,46 @@ pub(crate) fn tkill(tid: i32, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Ends another thread's [`wait`] with `EINTR`, by a signal with a handler that does nothing. Nobody else
+/// may want SIGURG. A ring before the wait has begun is not heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bell {
+    tid: i32,
+}
+
+impl Bell {
+    /// Sets the signal's disposition for the process.
+    pub(crate) fn install() -> io::Result<Self> {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let handler: extern "C" fn(libc::c_int) = nothing;
+        // SAFETY: zero is a value of every field; without SA_RESTART a wait is interrupted.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // SAFETY: the handler does nothing, so it is safe at any point of any thread.
+        let ret = unsafe { libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut()) };
+        if ret < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(Self { tid: 0 })
+        }
+    }
+
+    /// The bell of the calling thread, which can hear it from now on.
+    pub(crate) fn here(self) -> Self {
+        let mut urgent = nix::sys::signal::SigSet::empty();
+        urgent.add(nix::sys::signal::Signal::SIGURG);
+        urgent.thread_unblock().ok();
+        Self {
+            tid: nix::unistd::gettid().as_raw(),
+        }
+    }
+
+    /// Rings it.
+    pub(crate) fn ring(self) {
+        tkill(self.tid, libc::SIGURG).ok();
+    }
+}
+
 /// A tracee in a ptrace stop that this thread has waited for. To let it go on consumes this.
 ///
 /// A stopped tracee can still be killed: then every request fails with `ESRCH`, which is no error of ours.
@@ -130,6 +170,18 @@ impl Stopped {
     /// Lets it run untraced.
     pub(crate) fn detach(self, signal: i32) -> io::Result<()> {
         request(libc::PTRACE_DETACH, self.tid, 0, signal as usize)
+    }
+
+    /// At the stop of an execve: the id that the thread had before.
+    pub(crate) fn former_tid(&self) -> io::Result<i32> {
+        let mut message: libc::c_ulong = 0;
+        request(
+            libc::PTRACE_GETEVENTMSG,
+            self.tid,
+            0,
+            &raw mut message as usize,
+        )?;
+        i32::try_from(message).map_err(io::Error::other)
     }
 
     /// The call at whose entry it stopped. `None` in any other stop.

@@ -17,6 +17,7 @@ use crate::notify;
 use crate::reaper::{self, Ended};
 use crate::regs::{EXIT_GROUP, NATIVE};
 use crate::seccomp::{self, Listener};
+use crate::trace;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -140,7 +141,14 @@ pub struct Running {
     /// Held to learn whether the execve failed.
     command: Line,
     reaper: reaper::Handle,
-    backend: notify::Backend,
+    threads: Threads,
+}
+
+/// The backend that was to be had.
+#[derive(Debug)]
+enum Threads {
+    Notify(notify::Backend),
+    Ptrace(trace::Backend),
 }
 
 /// Forks the process that is to become the command, which then runs `prepare` (to make namespaces and
@@ -208,24 +216,28 @@ impl Launched {
     /// # Errors
     /// When the preparation failed or the command cannot be supervised; it has not run then.
     pub fn attach(self, decide: Arc<dyn Decide>) -> Result<Running, Error> {
-        let backend = {
-            let message = self.command.receive().map_err(sys("recvmsg"))?;
-            match message {
-                Some(Message::Listener(fd)) => Listener::new(fd)
-                    .and_then(|listener| notify::Backend::start(listener, self.cookie, decide))
-                    .map_err(|source| Error::Sys {
-                        call: "seccomp",
-                        source,
-                    })?,
-                Some(Message::Failed(stage, errno, text)) => {
-                    return Err(self.failed(stage, errno, text));
-                }
-                Some(Message::Ready) => {
-                    return Err(Error::Refused(io::ErrorKind::Unsupported.into()));
-                }
-                Some(Message::Go | Message::Forked(_) | Message::Ended(_)) | None => {
-                    return Err(Error::Lost);
-                }
+        let threads = match self.command.receive().map_err(sys("recvmsg"))? {
+            Some(Message::Listener(fd)) => {
+                let backend = Listener::new(fd)
+                    .and_then(|listener| notify::Backend::start(listener, self.cookie, decide));
+                Threads::Notify(backend.map_err(|source| Error::Sys {
+                    call: "seccomp",
+                    source,
+                })?)
+            }
+            Some(Message::Ready) => {
+                let backend = trace::Backend::start(self.pid(), self.cookie, decide);
+                let threads = Threads::Ptrace(backend.map_err(Error::Trace)?);
+                self.command
+                    .send(&Message::Go, self.cookie)
+                    .map_err(sys("sendmsg"))?;
+                threads
+            }
+            Some(Message::Failed(stage, errno, text)) => {
+                return Err(self.failed(stage, errno, text));
+            }
+            Some(Message::Go | Message::Forked(_) | Message::Ended(_)) | None => {
+                return Err(Error::Lost);
             }
         };
         let program = self
@@ -239,7 +251,7 @@ impl Launched {
             program,
             command: self.command,
             reaper: self.reaper,
-            backend,
+            threads,
         })
     }
 
@@ -282,7 +294,10 @@ impl Running {
     /// Waits until the last supervised process has ended and every decision has been taken.
     pub fn drain(self) {
         self.reaper.drain();
-        self.backend.finish();
+        match self.threads {
+            Threads::Notify(backend) => backend.finish(),
+            Threads::Ptrace(backend) => backend.finish(),
+        }
     }
 }
 

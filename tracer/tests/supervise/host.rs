@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub const BACKENDS: [&str; 1] = ["notify"];
+pub const BACKENDS: [&str; 2] = ["notify", "ptrace"];
 
 /// What traps: `few` calls as in a real table, or `all` of them.
 fn tables(which: &str) -> Vec<Table> {
