@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod cache;
+pub mod cli;
 pub mod disk;
 pub mod report;
 pub mod runner;

@@ -1,5 +1,11 @@
 //! Events of a build on their way to people and programs. Values and a trait; printing is cli's.
 
+pub mod duration;
+pub mod explain;
+pub mod summary;
+
+pub use summary::Summary;
+
 use crate::base::{Miss, Refusal};
 
 /// What became of one step.

@@ -1,0 +1,228 @@
+//! `rfs build`: one command under watch. Makes the request out of options, configuration and
+//! environment, becomes front and host, and ends as the command has ended.
+
+use super::config::{self, Config};
+use super::descriptors::{self, Inherited};
+use super::error::{CommandError, Kind};
+use super::front::{self, Outcome};
+use super::signals::Taken;
+use super::wire::{self, Failure};
+use super::{console, host, place, summary_file, workspace};
+use crate::disk::RealDisk;
+use crate::runner::{Request, Tracer, spawn};
+use nix::unistd::ForkResult;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Run a command; steps of it that were computed before are served
+///
+/// Runs COMMAND in a view of the workspace where every file that it and its children look at is recorded.
+/// A step whose recorded inputs are unchanged is not run again: its files, its output and its exit status
+/// appear as if it had been.
+///
+/// The workspace is the nearest directory upwards that has `.rfs` or `.git`, else the working directory.
+/// Exit status: that of COMMAND; 125 if rfs itself failed, 126 if COMMAND cannot be executed, 127 if it is
+/// not found. Killed by a signal, rfs dies by the same signal.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// After the run, tell for each step whether it was served, run or refused, and why
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Fail with 125 where view or tracer cannot be had, instead of running the command plainly
+    #[arg(long)]
+    strict: bool,
+    /// Refuse steps that visibly use the clock or random numbers
+    #[arg(long)]
+    strict_clock: bool,
+    /// Record, but serve nothing
+    #[arg(long)]
+    rerun: bool,
+    /// Write the counts to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Directory of the cache [default: $RFS_CACHE_DIR, $XDG_CACHE_HOME/rfs, ~/.cache/rfs]
+    #[arg(long, value_name = "DIR", value_parser = clap::value_parser!(PathBuf))]
+    cache_dir: Option<PathBuf>,
+    /// Way of tracing [default: auto]
+    #[arg(long, value_name = "WAY")]
+    tracer: Option<TracerName>,
+    /// No summary line
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TracerName {
+    /// The best that this machine allows
+    Auto,
+    /// Seccomp user notification
+    Notify,
+    /// Ptrace
+    Ptrace,
+}
+
+impl From<TracerName> for Tracer {
+    fn from(name: TracerName) -> Self {
+        match name {
+            TracerName::Auto => Self::Auto,
+            TracerName::Notify => Self::Notify,
+            TracerName::Ptrace => Self::Ptrace,
+        }
+    }
+}
+
+/// What is told of the build at its end.
+#[derive(Debug)]
+pub(super) struct Telling {
+    /// A line for each step.
+    pub(super) explain: bool,
+    /// The file for the counts, absolute.
+    pub(super) summary: Option<PathBuf>,
+    /// No line with the counts.
+    pub(super) quiet: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<i32, CommandError> {
+    let inherited = Inherited::list();
+    let cwd = place::cwd()?;
+    let root = workspace::find(&cwd);
+    workspace::refuse_root(&root)?;
+    let config = read_config(&root)?;
+    let telling = Telling {
+        explain: args.explain,
+        summary: args.summary.as_ref().map(|file| cwd.join(file)),
+        quiet: args.quiet,
+    };
+    let taken = Taken::take()?;
+    let strict = args.strict;
+    let request = Request {
+        argv: args.command,
+        env: std::env::vars_os().collect(),
+        cache: place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), &cwd)?,
+        cwd,
+        workspace: root,
+        mask: taken.mask,
+        tracer: args
+            .tracer
+            .map(Tracer::from)
+            .or(config.tracer)
+            .unwrap_or_default(),
+        rerun: args.rerun,
+        strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),
+        policy: config.policy,
+    };
+    log::debug!(
+        "workspace {:?}, cache {:?}",
+        request.workspace,
+        request.cache
+    );
+
+    let outcome = match prepare(&request.workspace) {
+        Ok(()) => {
+            let failed = |error| CommandError::new(format_args!("cannot start the host: {error}"));
+            let (front_end, host_end) = wire::pair().map_err(failed)?;
+            match spawn::fork().map_err(failed)? {
+                ForkResult::Child => {
+                    drop(front_end);
+                    host::run(&request, &telling, host_end, inherited);
+                    return Ok(0);
+                }
+                ForkResult::Parent { child } => {
+                    drop(host_end);
+                    let started = || {
+                        descriptors::leave_input_and_output();
+                        inherited.close();
+                    };
+                    front::follow(child, &front_end, &taken, started).map_err(|error| {
+                        CommandError::new(format_args!("lost touch with the build: {error}"))
+                    })?
+                }
+            }
+        }
+        Err(reason) => Outcome::Failed(Failure::Watch(reason)),
+    };
+    match outcome {
+        Outcome::Exited(status) => Ok(status),
+        Outcome::Died(signal) => Ok(spawn::die_by(signal)),
+        Outcome::Interrupted(signal) => Ok(spawn::die_by(signal as i32)),
+        Outcome::Lost(how) => Err(CommandError::new(format_args!(
+            "the host of the build ended unexpectedly ({}); the command was killed",
+            front::describe(how)
+        ))),
+        Outcome::Failed(Failure::Exec(name, errno)) => Err(cannot_execute(&name, errno)),
+        Outcome::Failed(Failure::Watch(reason)) if strict => {
+            Err(CommandError::new(reason).hint(REMEDY))
+        }
+        Outcome::Failed(Failure::Watch(reason)) => {
+            console::warn(
+                format_args!("{reason}; the command runs plainly, nothing is recorded or served"),
+                Some(REMEDY),
+            );
+            if let Some(path) = &telling.summary {
+                summary_file::remove(path, &RealDisk);
+            }
+            taken.give_back();
+            Err(run_plainly(&request.argv))
+        }
+    }
+}
+
+const REMEDY: &str = "`rfs doctor` tells what this machine lacks and how to get it";
+
+fn read_config(root: &Path) -> Result<Config, CommandError> {
+    let mut files = vec![PathBuf::from(config::SYSTEM)];
+    files.extend(place::user_config());
+    files.push(root.join(config::WORKSPACE));
+    Config::read(&files, place::home().as_deref())
+}
+
+/// Makes `.rfs/`, or says why the build cannot be watched.
+fn prepare(root: &Path) -> Result<(), String> {
+    let made = workspace::prepare(root, &RealDisk)
+        .map_err(|error| format!("cannot keep state in the workspace: {error}"))?;
+    if made && place::home().as_deref() == Some(root) {
+        console::warn(
+            "the home directory as a whole is now a workspace",
+            Some("remove ~/.rfs and use `rfs init` in the project's directory"),
+        );
+    }
+    Ok(())
+}
+
+/// execve(2) in place of ourselves, so that nothing of us remains. Returns why it could not be done.
+fn run_plainly(argv: &[OsString]) -> CommandError {
+    let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
+    let words: Result<Vec<CString>, _> = argv
+        .iter()
+        .map(|word| CString::new(word.as_bytes()))
+        .collect();
+    let errno = match words {
+        Ok(words) => match nix::unistd::execvp(&words[0], &words) {
+            Err(errno) => errno as i32,
+        },
+        Err(_) => libc::EINVAL,
+    };
+    cannot_execute(&name.to_string_lossy(), errno)
+}
+
+/// What a shell says and returns for a command that cannot be executed.
+fn cannot_execute(name: &str, errno: i32) -> CommandError {
+    if errno == libc::ENOENT {
+        let what = if name.contains('/') {
+            "no such file or directory"
+        } else {
+            "command not found"
+        };
+        CommandError::of(Kind::NotFound, format_args!("{name}: {what}"))
+    } else {
+        let why = nix::errno::Errno::from_raw(errno).desc();
+        CommandError::of(
+            Kind::NotExecutable,
+            format_args!("{name}: cannot execute: {why}"),
+        )
+    }
+}

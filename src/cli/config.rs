@@ -1,0 +1,320 @@
+//! Configuration files: `rfs.toml` in the workspace, the user's `rfs/config.toml`, `/etc/rfs/config.toml`.
+//!
+//! The nearer file wins; the lists of `[tools]` add up instead, and an entry `-name` takes one away.
+//! What a file says wrongly is an error with its line, never ignored. Reads nothing but what it is given.
+
+use super::error::CommandError;
+use crate::base::policy::Policy;
+use crate::runner::Tracer;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Where the machine's own configuration lies.
+pub(super) const SYSTEM: &str = "/etc/rfs/config.toml";
+/// The name of a workspace's configuration file.
+pub(super) const WORKSPACE: &str = "rfs.toml";
+
+/// What all files together say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Config {
+    /// The tables of `[tools]`.
+    pub(super) policy: Policy,
+    /// `build.tracer`.
+    pub(super) tracer: Option<Tracer>,
+    /// `build.strict-clock`.
+    pub(super) strict_clock: Option<bool>,
+    /// `cache.dir`, absolute where the file's path is.
+    pub(super) cache_dir: Option<PathBuf>,
+}
+
+const TABLES: [&str; 3] = ["build", "cache", "tools"];
+
+impl Config {
+    /// Reads those of the files that exist, the farthest first. `home` stands for a leading `~/`.
+    pub(super) fn read(files: &[PathBuf], home: Option<&Path>) -> Result<Self, CommandError> {
+        let mut config = Self::default();
+        for path in files {
+            match std::fs::read_to_string(path) {
+                Ok(text) => config.add(path, &text, home)?,
+                Err(error) if is_absence(&error) => {}
+                Err(error) => {
+                    return Err(CommandError::new(format_args!(
+                        "cannot read the configuration: {}: {error}",
+                        path.display()
+                    ))
+                    .hint("make it readable UTF-8 text, or remove it"));
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Adds what the text of a nearer file says.
+    fn add(&mut self, path: &Path, text: &str, home: Option<&Path>) -> Result<(), CommandError> {
+        let file = Source { path, text };
+        let tables = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            file.error(at, error.message())
+        })?;
+        for (name, table) in tables.get_ref() {
+            let known: Vec<&str> = match name.get_ref().as_ref() {
+                "build" => vec!["strict-clock", "tracer"],
+                "cache" => vec!["dir"],
+                "tools" => lists(&mut self.policy)
+                    .iter()
+                    .map(|(key, _)| *key)
+                    .collect(),
+                other => {
+                    let at = name.span().start;
+                    return Err(file.unknown(at, format_args!("table [{other}]"), other, &TABLES));
+                }
+            };
+            let DeValue::Table(entries) = table.get_ref() else {
+                return Err(file.wrong(name, "a table"));
+            };
+            for (key, value) in entries {
+                if !known.contains(&key.get_ref().as_ref()) {
+                    let what = format!("key `{}` in [{}]", key.get_ref(), name.get_ref());
+                    return Err(file.unknown(key.span().start, what, key.get_ref(), &known));
+                }
+                self.set(&file, name.get_ref(), key, value, home)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        file: &Source<'_>,
+        table: &str,
+        key: &Key<'_>,
+        value: &Spanned<DeValue<'_>>,
+        home: Option<&Path>,
+    ) -> Result<(), CommandError> {
+        let value = value.get_ref();
+        match (table, key.get_ref().as_ref()) {
+            ("build", "strict-clock") => {
+                self.strict_clock = Some(
+                    value
+                        .as_bool()
+                        .ok_or_else(|| file.wrong(key, "true or false"))?,
+                );
+            }
+            ("build", "tracer") => {
+                self.tracer = Some(match value.as_str() {
+                    Some("auto") => Tracer::Auto,
+                    Some("notify") => Tracer::Notify,
+                    Some("ptrace") => Tracer::Ptrace,
+                    Some(_) | None => {
+                        return Err(file.wrong(key, "\"auto\", \"notify\" or \"ptrace\""));
+                    }
+                });
+            }
+            ("cache", "dir") => {
+                let text = value.as_str().filter(|text| !text.is_empty());
+                let text = text.ok_or_else(|| file.wrong(key, "the path of a directory"))?;
+                let near = file.path.parent().unwrap_or(Path::new("/"));
+                self.cache_dir = Some(match (text.strip_prefix("~/"), home) {
+                    (Some(rest), Some(home)) => home.join(rest),
+                    (Some(_), None) | (None, _) => near.join(text),
+                });
+            }
+            (_, key_name) => {
+                let entries = strings(value).ok_or_else(|| file.wrong(key, "a list of strings"))?;
+                for (list_name, list) in lists(&mut self.policy) {
+                    if list_name == key_name {
+                        amend(list, &entries);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
+
+/// The lists of the policy by their keys.
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 9] {
+    let Policy {
+        fold,
+        parts,
+        times_ignore,
+        times_order,
+        times_args,
+        env_ignore,
+        jobs_ignore,
+        chance,
+        never,
+    } = policy;
+    [
+        ("fold", fold),
+        ("parts", parts),
+        ("times-ignore", times_ignore),
+        ("times-order", times_order),
+        ("times-args", times_args),
+        ("env-ignore", env_ignore),
+        ("jobs-ignore", jobs_ignore),
+        ("chance", chance),
+        ("never", never),
+    ]
+}
+
+fn amend(list: &mut Vec<String>, entries: &[&str]) {
+    for entry in entries {
+        let gone = entry.strip_prefix('-').unwrap_or(entry);
+        list.retain(|known| known != gone);
+        if gone == *entry {
+            list.push((*entry).to_owned());
+        }
+    }
+}
+
+fn strings<'a>(value: &'a DeValue<'_>) -> Option<Vec<&'a str>> {
+    let array = value.as_array()?;
+    array.iter().map(|item| item.get_ref().as_str()).collect()
+}
+
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+/// The text of a file, for messages.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn error(&self, at: usize, message: impl std::fmt::Display) -> CommandError {
+        let line = 1 + self.text.as_bytes()[..at.min(self.text.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        CommandError::new(format_args!("{}:{line}: {message}", self.path.display()))
+    }
+
+    fn wrong(&self, key: &Key<'_>, wanted: &str) -> CommandError {
+        let message = format!("`{}` must be {wanted}", key.get_ref());
+        self.error(key.span().start, message)
+    }
+
+    fn unknown(
+        &self,
+        at: usize,
+        what: impl std::fmt::Display,
+        name: &str,
+        known: &[&str],
+    ) -> CommandError {
+        let error = self.error(at, format_args!("unknown {what}"));
+        match nearest(name, known) {
+            Some(near) => error.hint(format_args!("did you mean `{near}`?")),
+            None => error.hint(format_args!("known here: {}", known.join(", "))),
+        }
+    }
+}
+
+/// The known name that was probably meant.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |other: &str| strsim::damerau_levenshtein(&name.replace('_', "-"), other);
+    let near = known.iter().copied().min_by_key(|other| distance(other))?;
+    (distance(near) * 3 <= name.len().max(3)).then_some(near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(texts: &[&str]) -> Result<Config, String> {
+        let mut config = Config::default();
+        for text in texts {
+            let home = Path::new("/home/u");
+            config
+                .add(Path::new("/w/rfs.toml"), text, Some(home))
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(config)
+    }
+
+    #[test]
+    fn lists_add_up_and_a_dash_takes_away() {
+        let config = config(&[
+            "[tools]\nfold = ['mytool', '-cat']\n",
+            "[tools]\nfold = ['cat', '-mytool', 'other']\nenv-ignore = ['BUILD_ID']\n",
+        ])
+        .unwrap();
+        let fold = &config.policy.fold;
+        assert!(fold.contains(&"cat".into()) && fold.contains(&"other".into()));
+        assert!(!fold.contains(&"mytool".into()));
+        assert!(fold.contains(&"sed".into()), "the defaults stay");
+        assert!(!config.policy.env_counts(b"BUILD_ID"));
+    }
+
+    #[test]
+    fn the_nearer_file_wins() {
+        let config = config(&[
+            "[build]\ntracer = 'ptrace'\nstrict-clock = true\n[cache]\ndir = '/far'\n",
+            "[build]\ntracer = 'notify'\n[cache]\ndir = 'near'\n",
+        ])
+        .unwrap();
+        assert_eq!(config.tracer, Some(Tracer::Notify));
+        assert_eq!(config.strict_clock, Some(true));
+        assert_eq!(config.cache_dir, Some("/w/near".into()));
+    }
+
+    #[test]
+    fn the_home_directory_has_its_sign() {
+        let config = config(&["[cache]\ndir = '~/c'\n"]).unwrap();
+        assert_eq!(config.cache_dir, Some("/home/u/c".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, want) in [
+            (
+                "[tools]\n\nfodl = []\n",
+                "rfs: error: /w/rfs.toml:3: unknown key `fodl` in [tools]\n\
+                 rfs: hint: did you mean `fold`?",
+            ),
+            (
+                "[tools]\ntimes_ignore = []\n",
+                "rfs: error: /w/rfs.toml:2: unknown key `times_ignore` in [tools]\n\
+                 rfs: hint: did you mean `times-ignore`?",
+            ),
+            (
+                "[bulid]\n",
+                "rfs: error: /w/rfs.toml:1: unknown table [bulid]\n\
+                 rfs: hint: did you mean `build`?",
+            ),
+            (
+                "xyz = 1\n",
+                "rfs: error: /w/rfs.toml:1: unknown table [xyz]\n\
+                 rfs: hint: known here: build, cache, tools",
+            ),
+            (
+                "[build]\ntracer = 'gdb'\n",
+                "rfs: error: /w/rfs.toml:2: `tracer` must be \"auto\", \"notify\" or \"ptrace\"",
+            ),
+            (
+                "[tools]\nfold = 'cat'\n",
+                "rfs: error: /w/rfs.toml:2: `fold` must be a list of strings",
+            ),
+            (
+                "build = 3\n",
+                "rfs: error: /w/rfs.toml:1: `build` must be a table",
+            ),
+        ] {
+            assert_eq!(config(&[text]).unwrap_err(), want);
+        }
+        let broken = config(&["[tools]\nfold = [\n"]).unwrap_err();
+        assert!(broken.starts_with("rfs: error: /w/rfs.toml:"), "{broken}");
+    }
+
+    #[test]
+    fn absent_files_say_nothing() {
+        let files = [PathBuf::from("/no/such/file"), PathBuf::from("/dev/null/x")];
+        assert_eq!(Config::read(&files, None).unwrap(), Config::default());
+    }
+}

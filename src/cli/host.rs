@@ -1,0 +1,113 @@
+//! The host: the process that serves the view and the tracer of one build, tells what became of it, and
+//! stays in the background as long as the build has left processes behind.
+//!
+//! It holds the command's descriptors no longer than it must, and never decides how the program ends:
+//! that is the front's.
+
+use super::descriptors::{self, Inherited};
+use super::wire::{End, Word};
+use super::{build::Telling, console, summary_file};
+use crate::disk::RealDisk;
+use crate::report::{Event, Sink, Step, Summary, explain};
+use crate::runner::{self, Request};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+/// Does the build and tells the front. Returns when the last process of the build has ended.
+pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: Inherited) {
+    let begun = Instant::now();
+    // So that who looks at the list of processes can tell the two.
+    let _named = nix::sys::prctl::set_name(c"rfs-host");
+    let heard = Arc::new(Heard::default());
+    let mut running = match runner::start(request, Arc::clone(&heard) as Arc<dyn Sink>) {
+        Ok(running) => running,
+        Err(error) => return front.say(&Word::Failed(error.into())),
+    };
+    front.say(&Word::Started(running.pid()));
+    descriptors::leave_input_and_output();
+    inherited.close();
+
+    let front = Arc::new(front);
+    let ended = Arc::new(AtomicBool::new(false));
+    share_fate(Arc::clone(&front), running.pid(), Arc::clone(&ended));
+
+    let how = running.wait();
+    ended.store(true, Ordering::SeqCst);
+    let steps = heard.steps();
+    let summary = Summary::of(&steps, begun.elapsed());
+    telling.tell(&steps, &summary);
+    descriptors::leave_errors();
+    front.say(&how.into());
+
+    // Not to hold a mount or a directory that somebody wants to be rid of.
+    let _moved = nix::unistd::chdir("/");
+    running.drain();
+}
+
+/// The front stands for the command: who kills it wants the command dead, as without us. What the command
+/// has started lives on, also as without us, and nobody is there to be told about it.
+fn share_fate(front: Arc<End>, command: i32, ended: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        while let Ok(Some(_)) = front.hear() {}
+        if !ended.load(Ordering::SeqCst) {
+            descriptors::leave_errors();
+            let _gone = kill(Pid::from_raw(command), Signal::SIGKILL);
+        }
+    });
+}
+
+/// What the runner has told so far.
+#[derive(Debug, Default)]
+struct Heard {
+    steps: Mutex<Vec<Step>>,
+    warnings: Mutex<HashSet<String>>,
+}
+
+impl Heard {
+    fn steps(&self) -> Vec<Step> {
+        std::mem::take(&mut *self.steps.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sink for Heard {
+    fn take(&self, event: Event) {
+        match event {
+            Event::Step(step) => {
+                let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+                steps.push(step);
+            }
+            Event::Warning(text) => {
+                let mut told = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.insert(text.clone()) {
+                    console::warn(text, None);
+                }
+            }
+        }
+    }
+}
+
+impl Telling {
+    fn tell(&self, steps: &[Step], summary: &Summary) {
+        if self.explain {
+            for line in explain::lines(steps) {
+                console::tell(line);
+            }
+        }
+        if let Some(path) = &self.summary {
+            if let Err(error) = summary_file::write(path, summary, &RealDisk) {
+                console::warn(
+                    format_args!("the summary could not be written: {error}"),
+                    None,
+                );
+            }
+        }
+        if !self.quiet {
+            console::tell(summary);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What people type and see: one file a command. The only room that knows options, environment,
+//! standard streams and exit statuses.
+
+mod build;
+mod config;
+mod console;
+mod descriptors;
+mod doctor;
+mod error;
+mod front;
+mod host;
+mod init;
+mod logging;
+mod place;
+mod signals;
+mod summary_file;
+mod wire;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::panic::catch_unwind;
+
+/// rfs itself failed: no exit status of a command.
+const FAILED: i32 = 125;
+
+/// Runs builds in a recording filesystem: what was already computed is served, not run again.
+#[derive(Debug, Parser)]
+#[command(name = "rfs", version, max_term_width = 100)]
+#[command(
+    after_help = "Put `rfs build --` before the command that builds your project, twice.\n\
+                        `rfs COMMAND --help` tells more of each command."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::Args),
+    Init(init::Args),
+    Doctor(doctor::Args),
+}
+
+/// The program: reads the command line, does what it says and returns the exit status.
+///
+/// Must be the first thing that the process does, and its only thread.
+#[must_use]
+pub fn main() -> i32 {
+    descriptors::occupy_standard();
+    catch_unwind(|| match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) => usage(&error),
+    })
+    .unwrap_or(FAILED)
+}
+
+fn run(command: Command) -> i32 {
+    logging::start();
+    let done = match command {
+        Command::Build(args) => build::run(args),
+        Command::Init(args) => init::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        console::error(&error);
+        error.status()
+    })
+}
+
+/// Says what clap has to say. Help and version are no errors; errors of usage get 125, since commands
+/// use 1 and 2 for themselves.
+fn usage(error: &clap::Error) -> i32 {
+    // A reader that has gone does not change what was asked for.
+    let _printed = error.print();
+    if error.use_stderr() { FAILED } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    fn build(line: &str) -> Result<build::Args, clap::Error> {
+        match Cli::try_parse_from(line.split(' '))?.command {
+            Command::Build(args) => Ok(args),
+            Command::Init(_) | Command::Doctor(_) => panic!("not a build: {line}"),
+        }
+    }
+
+    #[test]
+    fn everything_from_the_first_word_on_is_the_commands() {
+        for line in [
+            "rfs build --explain -- make -j8 -- --explain x",
+            "rfs build --explain make -j8 -- --explain x",
+        ] {
+            let args = build(line).unwrap();
+            assert_eq!(
+                args.command,
+                ["make", "-j8", "--", "--explain", "x"],
+                "{line}"
+            );
+            assert!(args.explain);
+        }
+        assert_eq!(build("rfs build -- -odd").unwrap().command, ["-odd"]);
+    }
+
+    #[test]
+    fn an_unknown_option_is_not_a_command() {
+        assert!(build("rfs build --unknown make").is_err());
+        assert!(build("rfs build").is_err());
+        assert!(build("rfs build --").is_err());
+    }
+}

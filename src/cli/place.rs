@@ -1,0 +1,65 @@
+//! Where things are: what environment and system say of directories.
+
+use super::error::CommandError;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// A variable of our environment. An empty one counts as unset.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cli is who reads the environment"
+)]
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The working directory, without symbolic links.
+pub(super) fn cwd() -> Result<PathBuf, CommandError> {
+    std::env::current_dir().map_err(|error| {
+        CommandError::new(format_args!(
+            "cannot tell the working directory: getcwd: {error}"
+        ))
+        .hint("change to a directory that exists and can be reached")
+    })
+}
+
+/// The user's home directory: `$HOME`, else what the system's user table says.
+pub(super) fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from).or_else(|| {
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok()??;
+        Some(user.dir)
+    })
+}
+
+/// `$NAME` where it is absolute, as the XDG base directory specification wants it, else `~/DIR`.
+fn base(variable_name: &str, dir: &str) -> Option<PathBuf> {
+    variable(variable_name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(home()?.join(dir)))
+}
+
+/// The user's own configuration file; need not exist.
+pub(super) fn user_config() -> Option<PathBuf> {
+    Some(base("XDG_CONFIG_HOME", ".config")?.join("rfs/config.toml"))
+}
+
+/// The cache's directory, absolute: the option, `$RFS_CACHE_DIR`, the configuration, the user's cache.
+pub(super) fn cache(
+    option: Option<&Path>,
+    configured: Option<&Path>,
+    cwd: &Path,
+) -> Result<PathBuf, CommandError> {
+    option
+        .map(Path::to_owned)
+        .or_else(|| variable("RFS_CACHE_DIR").map(PathBuf::from))
+        .or_else(|| configured.map(Path::to_owned))
+        .or_else(|| Some(base("XDG_CACHE_HOME", ".cache")?.join("rfs")))
+        .map(|path| cwd.join(path))
+        .ok_or_else(|| {
+            CommandError::new(
+                "no place for the cache: neither HOME nor the user table names a home",
+            )
+            .hint("name one with --cache-dir or RFS_CACHE_DIR")
+        })
+}

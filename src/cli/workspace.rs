@@ -1,0 +1,109 @@
+//! Which directory is the workspace, and its `.rfs/`.
+
+use super::error::CommandError;
+use crate::disk::{self, Disk};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The directory of a workspace that holds what rfs keeps there.
+pub(super) const STATE: &str = ".rfs";
+
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This directory was made by rfs. It can be removed when no build is running.\n\
+    # For information about cache directory tags see https://bford.info/cachedir/\n";
+
+/// The workspace of a directory, both without symbolic links: the nearest ancestor that has `.rfs` or
+/// `.git`, else the directory itself.
+pub(super) fn find(cwd: &Path) -> PathBuf {
+    let marked = |dir: &&Path| {
+        [STATE, ".git"]
+            .iter()
+            .any(|mark| dir.join(mark).symlink_metadata().is_ok())
+    };
+    cwd.ancestors().find(marked).unwrap_or(cwd).to_owned()
+}
+
+/// Makes `.rfs/` in the workspace where it is not there yet; whether it has made it.
+///
+/// # Errors
+/// The system call that failed, with its path.
+pub(super) fn prepare(root: &Path, disk: &dyn Disk) -> Result<bool, disk::Error> {
+    let state = root.join(STATE);
+    let made = exists_already(disk.mkdir(&state, 0o755))?.is_some();
+    // Also where a run that was cut short has left the directory without them.
+    for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")] {
+        let path = state.join(name);
+        if let Some(file) = exists_already(disk.create(&path, 0o644))? {
+            disk.write_at(&file, &path, text.as_bytes(), 0)?;
+        }
+    }
+    Ok(made)
+}
+
+fn exists_already<T>(done: disk::Result<T>) -> disk::Result<Option<T>> {
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.source.kind() == ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A workspace that nobody wants.
+pub(super) fn refuse_root(root: &Path) -> Result<(), CommandError> {
+    if root != Path::new("/") {
+        return Ok(());
+    }
+    Err(
+        CommandError::new("the root directory of the system cannot be a workspace")
+            .hint("change to the project's directory; `rfs init` there makes it a workspace"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{FaultyDisk, RealDisk, Temper};
+    use std::fs;
+
+    #[test]
+    fn the_nearest_marked_ancestor_is_the_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        fs::create_dir_all(&deep).unwrap();
+        fs::create_dir(dir.path().join(".rfs")).unwrap();
+        assert_eq!(find(&deep), dir.path());
+        // A git worktree has a file there.
+        fs::File::create(dir.path().join("a/.git")).unwrap();
+        assert_eq!(find(&deep), dir.path().join("a"));
+    }
+
+    #[test]
+    fn state_is_made_once_and_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(prepare(dir.path(), &RealDisk).unwrap());
+        let tag = dir.path().join(".rfs/CACHEDIR.TAG");
+        fs::remove_file(&tag).unwrap();
+        assert!(!prepare(dir.path(), &RealDisk).unwrap());
+        assert_eq!(fs::read_to_string(tag).unwrap(), CACHEDIR_TAG);
+        assert_eq!(
+            fs::read_to_string(dir.path().join(".rfs/.gitignore")).unwrap(),
+            "*\n"
+        );
+    }
+
+    #[test]
+    fn every_write_may_fail() {
+        for k in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = FaultyDisk::new(k, Temper::Once(libc::ENOSPC));
+            let error = prepare(dir.path(), &disk).unwrap_err();
+            assert!(error.path.starts_with(dir.path()), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_system_is_no_workspace() {
+        assert!(refuse_root(Path::new("/")).is_err());
+        assert!(refuse_root(Path::new("/w")).is_ok());
+    }
+}

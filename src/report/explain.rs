@@ -1,0 +1,95 @@
+//! One line a step: served, run because of what, refused because of what.
+
+use super::{Step, Verdict};
+
+/// The line of a step, without its line end.
+#[must_use]
+pub fn line(step: &Step) -> String {
+    let title = one_line(&step.title);
+    let mut line = match &step.verdict {
+        Verdict::Hit => format!("hit  {title}"),
+        Verdict::Ran(miss) => format!("ran  {title}: because {}", one_line(&miss.to_string())),
+        Verdict::Refused(why) => format!("refused  {title}: {}", one_line(&why.to_string())),
+    };
+    for note in &step.notes {
+        line.push_str("; note: ");
+        line.push_str(&one_line(note));
+    }
+    line
+}
+
+/// The lines of all steps, in order of start.
+#[must_use]
+pub fn lines(steps: &[Step]) -> Vec<String> {
+    let mut order: Vec<&Step> = steps.iter().collect();
+    order.sort_by_key(|step| step.number);
+    order.into_iter().map(line).collect()
+}
+
+/// Control characters would break the line or drive the terminal.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Change, Miss, Name, Refusal};
+    use std::path::Path;
+
+    fn step(number: u32, title: &str, verdict: Verdict) -> Step {
+        Step {
+            number,
+            parent: None,
+            title: title.into(),
+            verdict,
+            notes: vec![],
+            wall_us: 0,
+            saved_us: 0,
+        }
+    }
+
+    #[test]
+    fn lines_come_in_order_of_start() {
+        let header = Name::of(Path::new("/w/a.h"), Path::new("/w"));
+        let steps = [
+            step(
+                2,
+                "curl",
+                Verdict::Refused(Refusal("uses the network".into())),
+            ),
+            step(
+                0,
+                "make",
+                Verdict::Ran(Miss::Changed(header, Change::Content)),
+            ),
+            step(1, "cc -c a.c", Verdict::Hit),
+        ];
+        assert_eq!(
+            lines(&steps),
+            [
+                "ran  make: because a.h changed (content)",
+                "hit  cc -c a.c",
+                "refused  curl: uses the network",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_step_has_one_line_whatever_its_arguments() {
+        let mut odd = step(0, "sh -c a\nb\x1b[2J", Verdict::Hit);
+        odd.notes = vec!["uses the clock (date)".into()];
+        assert_eq!(
+            line(&odd),
+            "hit  sh -c a\\nb\\u{1b}[2J; note: uses the clock (date)"
+        );
+    }
+}
