@@ -19,3 +19,4 @@ mod space;
 mod tree;
 
 mod probes;
+mod projects;

@@ -1,7 +1,7 @@
 //! What a directory holds, in a form that two of them can be compared by. Knows nothing of rfs but
 //! the name of the directory where it keeps its state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -72,6 +72,15 @@ impl Tree {
         for entry in self.0.values_mut() {
             entry.same_as = entry.same_as.take().map(|group| first[&group].clone());
         }
+    }
+
+    /// The paths that are not the same in both.
+    pub fn differing(&self, other: &Self) -> Vec<PathBuf> {
+        let both: BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
+        let differ = both
+            .into_iter()
+            .filter(|path| self.0.get(*path) != other.0.get(*path));
+        differ.cloned().collect()
     }
 
     /// What differs, one line a difference; empty when the trees are equal.
