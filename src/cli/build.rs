@@ -149,9 +149,8 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         Outcome::Exited(status) => Ok(status),
         Outcome::Died(signal) => Ok(spawn::die_by(signal)),
         Outcome::Interrupted(signal) => Ok(spawn::die_by(signal as i32)),
-        Outcome::Lost(how) => Err(CommandError::new(format_args!(
-            "the host of the build ended unexpectedly ({}); the command was killed",
-            front::describe(how)
+        Outcome::Lost(reason) => Err(CommandError::new(format_args!(
+            "lost sight of the command, which may have done anything or nothing: {reason}"
         ))),
         Outcome::Failed(Failure::Exec(name, errno)) => Err(cannot_execute(&name, errno)),
         Outcome::Failed(Failure::Watch(reason)) if strict => {

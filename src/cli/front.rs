@@ -26,8 +26,8 @@ pub(super) enum Outcome {
     Failed(Failure),
     /// A signal came when there was no command to pass it on to.
     Interrupted(Signal),
-    /// The host ended without a word.
-    Lost(WaitStatus),
+    /// Sight of the command was lost, for this reason.
+    Lost(String),
 }
 
 /// Follows the build to its end. `started` is called once when the command runs.
@@ -49,10 +49,8 @@ pub(super) fn follow(
                         started();
                     }
                 }
-                Some(Word::Exited(status)) => return Ok(Outcome::Exited(status)),
-                Some(Word::Died(signal)) => return Ok(Outcome::Died(signal)),
-                Some(Word::Failed(failure)) => return Ok(Outcome::Failed(failure)),
-                None => return Ok(Outcome::Lost(end(host)?)),
+                Some(last) => return Ok(outcome(last)),
+                None => return Ok(Outcome::Lost(describe(end(host)?))),
             }
         } else if signal {
             while let Some(info) = taken.coming.read_signal()? {
@@ -79,15 +77,15 @@ pub(super) fn follow(
 }
 
 /// How the host has ended, in words.
-pub(super) fn describe(how: WaitStatus) -> String {
+fn describe(how: WaitStatus) -> String {
     match how {
-        WaitStatus::Exited(_, status) => format!("exit status {status}"),
-        WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),
+        WaitStatus::Exited(_, status) => format!("its host ended with exit status {status}"),
+        WaitStatus::Signaled(_, signal, _) => format!("its host was killed by {signal}"),
         WaitStatus::Stopped(..)
         | WaitStatus::PtraceEvent(..)
         | WaitStatus::PtraceSyscall(_)
         | WaitStatus::Continued(_)
-        | WaitStatus::StillAlive => "it still runs".to_owned(),
+        | WaitStatus::StillAlive => "its host still runs".to_owned(),
     }
 }
 
@@ -126,14 +124,22 @@ fn last_word(wire: &End, status: WaitStatus) -> io::Result<Outcome> {
     let mut fds = [PollFd::new(wire.as_fd(), PollFlags::POLLIN)];
     while poll(&mut fds, PollTimeout::ZERO)? > 0 {
         match wire.hear()? {
-            Some(Word::Exited(status)) => return Ok(Outcome::Exited(status)),
-            Some(Word::Died(signal)) => return Ok(Outcome::Died(signal)),
-            Some(Word::Failed(failure)) => return Ok(Outcome::Failed(failure)),
             Some(Word::Started(_)) => {}
+            Some(last) => return Ok(outcome(last)),
             None => break,
         }
     }
-    Ok(Outcome::Lost(status))
+    Ok(Outcome::Lost(describe(status)))
+}
+
+fn outcome(last: Word) -> Outcome {
+    match last {
+        Word::Exited(status) => Outcome::Exited(status),
+        Word::Died(signal) => Outcome::Died(signal),
+        Word::Failed(failure) => Outcome::Failed(failure),
+        Word::Lost(reason) => Outcome::Lost(reason),
+        Word::Started(_) => Outcome::Lost("the host has said it twice".to_owned()),
+    }
 }
 
 /// Whether the host has ended.

@@ -38,11 +38,13 @@ pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: I
 
     let how = running.wait();
     ended.store(true, Ordering::SeqCst);
-    let steps = heard.steps();
-    let summary = Summary::of(&steps, begun.elapsed());
-    telling.tell(&steps, &summary);
+    if how.is_ok() {
+        let steps = heard.steps();
+        let summary = Summary::of(&steps, begun.elapsed());
+        telling.tell(&steps, &summary);
+    }
     descriptors::leave_errors();
-    front.say(&how.into());
+    front.say(&Word::of(how));
 
     // Not to hold a mount or a directory that somebody wants to be rid of.
     let _moved = nix::unistd::chdir("/");

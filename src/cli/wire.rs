@@ -13,6 +13,8 @@ pub(super) enum Word {
     Started(i32),
     /// It did not run.
     Failed(Failure),
+    /// It ran, but sight of it was lost.
+    Lost(String),
     /// It has exited with this status, and everything is recorded.
     Exited(i32),
     /// It has died by this signal, and everything is recorded.
@@ -46,11 +48,14 @@ fn short(text: &str) -> String {
     text.chars().take(LONGEST / 8).collect()
 }
 
-impl From<runner::Ended> for Word {
-    fn from(ended: runner::Ended) -> Self {
-        match ended {
-            runner::Ended::Exit(status) => Self::Exited(status),
-            runner::Ended::Signal(signal) => Self::Died(signal),
+impl Word {
+    /// What is to be said when waiting for the command is over.
+    pub(super) fn of(how: Result<runner::Ended, runner::Error>) -> Self {
+        match how.map_err(Failure::from) {
+            Ok(runner::Ended::Exit(status)) => Self::Exited(status),
+            Ok(runner::Ended::Signal(signal)) => Self::Died(signal),
+            Err(failure @ Failure::Exec(..)) => Self::Failed(failure),
+            Err(Failure::Watch(reason)) => Self::Lost(reason),
         }
     }
 }

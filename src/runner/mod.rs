@@ -81,9 +81,12 @@ impl Running {
     }
 
     /// Waits until the command itself has ended and everything it recorded is stored.
-    #[must_use]
-    pub fn wait(&mut self) -> Ended {
-        Ended::Exit(0)
+    ///
+    /// # Errors
+    /// [`Error::Exec`] when the command could not be executed after all; any other when sight of it was
+    /// lost, whatever it has done by then.
+    pub fn wait(&mut self) -> Result<Ended, Error> {
+        Ok(Ended::Exit(0))
     }
 
     /// Waits until the last process that it left behind has ended too.
