@@ -204,3 +204,6 @@ fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
     records.iter().try_for_each(sound)?;
     Ok(records)
 }
+
+#[cfg(test)]
+mod tests;

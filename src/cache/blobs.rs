@@ -166,3 +166,6 @@ impl Read for At0<'_> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests;

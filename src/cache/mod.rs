@@ -14,9 +14,13 @@ pub mod blobs;
 pub mod serve;
 mod sound;
 mod stamps;
+pub mod stats;
+pub mod verify;
 
 pub use actions::Loaded;
 pub use serve::{ServeError, Staged};
+pub use stats::Stats;
+pub use verify::Report;
 
 use crate::base::Digest;
 use crate::disk::{self, At, Disk};
@@ -278,3 +282,6 @@ impl Drop for Tmp<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
