@@ -28,6 +28,7 @@ build() {
     rm -rf "$dir/lua"
     cp -a "$dir/source/lua" "$dir/lua"
     cd "$dir/lua"
+    "$rfs" init >/dev/null
     printf '\n$ cd %s\n$ rfs build -- %s\n' "$dir/lua" "make -j2 -C src all MYCFLAGS=-DLUA_USE_LINUX ..."
     start=$(date +%s%N)
     "$rfs" build -- make -j2 -C src all MYCFLAGS=-DLUA_USE_LINUX MYLIBS='-Wl,-E -ldl' \

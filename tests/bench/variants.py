@@ -141,6 +141,8 @@ class Bench:
         self.samples.setdefault(variant, []).append({"s": seconds, "noise": max(noise, 0.0)})
 
     def _time_rfs(self, variant, command):
+        # Without a state directory of its own it would belong to the workspace around it.
+        subprocess.run([self.rfs, "init", self.work], stdout=subprocess.DEVNULL, check=True)
         counts = self.logs / "summary.json"
         counts.unlink(missing_ok=True)
         front = (self.rfs, "build", "--explain", "--strict", "--summary", counts, "--")

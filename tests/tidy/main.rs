@@ -99,7 +99,8 @@ fn check_allow(source: &Source) -> Vec<Offence> {
                 continue;
             };
             let lints = list.split(')').next().unwrap_or_default();
-            let is_attribute = before.ends_with('[') || in_cfg_attr(before);
+            let is_attribute =
+                ["#[", "#!["].iter().any(|a| before.ends_with(a)) || in_cfg_attr(before);
             let listed =
                 lints.trim() == "unsafe_code" && UNSAFE_FILES.contains(&source.path.as_str());
             if is_attribute && words(lints, "reason").next().is_none() && !listed {
@@ -365,6 +366,7 @@ mod bite {
             "src/base/a.rs",
             "#[allow(dead_code, reason = \"kept for (a) b\")]",
         );
+        clean("src/base/a.rs", "let rows = [allow(1), allow(2)];");
         clean("src/base/a.rs", "value.expect(\"BUG: none\")");
     }
 
