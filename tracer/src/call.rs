@@ -60,8 +60,11 @@ pub enum Decision {
     /// Decided.
     Now(Verdict),
     /// To be decided by running this on a worker thread.
-    Later(Box<dyn FnOnce(&dyn Stop) -> Verdict + Send>),
+    Later(Work),
 }
+
+/// What a worker runs to work out a verdict.
+pub type Work = Box<dyn FnOnce(&dyn Stop) -> Verdict + Send>;
 
 impl std::fmt::Debug for Decision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

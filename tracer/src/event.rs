@@ -31,6 +31,19 @@ pub enum Look {
 pub trait Names: Send + Sync {
     /// Looks at one name.
     fn look(&self, path: &std::path::Path) -> Look;
+
+    /// Opens a file for reading, to see what kind of program it is. The path has been walked to.
+    ///
+    /// # Errors
+    /// The errno of open(2).
+    fn open(&self, path: &std::path::Path) -> io::Result<std::fs::File> {
+        use std::os::unix::fs::OpenOptionsExt;
+        // A fifo must not hold up anybody.
+        std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+    }
 }
 
 /// How a path walk ended.

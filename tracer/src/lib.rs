@@ -5,20 +5,34 @@
 //! nothing of steps or caches.
 
 pub mod call;
+mod decode;
+mod decode_fds;
+mod decode_names;
+mod decode_peers;
+mod descriptors;
 pub mod event;
+mod exec;
 pub mod filter;
 mod line;
 pub mod memory;
 mod notify;
 mod pool;
 mod prefix;
+mod proc_files;
+mod process;
+mod program;
 mod ptrace;
 mod reaper;
 mod regs;
 mod seccomp;
 pub mod spawn;
+mod supervise;
+pub mod supervisor;
 pub mod table;
 mod trace;
 mod walk;
 
+pub use event::Observer;
 pub use reaper::Ended;
+pub use spawn::{Backend, Error};
+pub use supervise::{Launch, Launched, Running, launch};

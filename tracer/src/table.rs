@@ -13,7 +13,7 @@ mod trapped;
 
 use crate::call::Abi;
 use crate::event::Scope;
-use crate::filter::Treatment;
+use crate::filter::{Table, Treatment};
 
 /// What follows the last component of a path when it is a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(crate) enum Data {
     Unseen(u8),
 }
 
-/// What a call means; numbers are those of arguments.
+/// What a call means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     /// Nothing that matters.
@@ -83,20 +83,21 @@ pub(crate) enum Op {
     Chance(&'static str),
     /// execve and execveat; the argument vector's place, the environment follows.
     Exec(Target, u8),
+    /// The end of a thread.
     Exit,
+    /// The end of a process.
     ExitGroup,
-    Clone(u8),
-    Clone3,
-    Unshare,
-    Chroot,
-    Personality,
-    Prlimit,
-    Setrlimit,
-    /// Process and signal.
-    Kill(u8, u8),
-    /// Thread and signal.
-    Tkill(u8, u8),
-    PidfdKill,
+    /// It names files.
+    Names(NameOp),
+    /// It uses descriptors that may have been inherited.
+    Fds(FdOp),
+    /// It reaches other processes, or changes what the process is.
+    Peers(PeerOp),
+}
+
+/// A call that names files; numbers are those of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameOp {
     Open(Target, Mode),
     Stat(Target),
     Access(Target, u8),
@@ -117,6 +118,11 @@ pub(crate) enum Op {
     Utime(Target, Times),
     Truncate(Target),
     Xattr(Target),
+}
+
+/// A call on descriptors; numbers are those of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FdOp {
     Write(Data),
     ReadStdin,
     Direct {
@@ -127,12 +133,29 @@ pub(crate) enum Op {
     /// The new number, if given.
     Dup(Option<u8>),
     Fcntl,
+}
+
+/// A call that reaches other processes; numbers are those of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerOp {
     Connect,
     Bind,
     Sendto,
     Sendmsg,
     Sendmmsg,
     Socketcall,
+    /// Process and signal.
+    Kill(u8, u8),
+    /// Thread and signal.
+    Tkill(u8, u8),
+    PidfdKill,
+    Prlimit,
+    Setrlimit,
+    Clone(u8),
+    Clone3,
+    Unshare,
+    Chroot,
+    Personality,
 }
 
 /// One system call.
@@ -160,7 +183,7 @@ const fn row(name: &'static str, x: i16, a: i16, i: i16, treatment: Treatment, o
     }
 }
 
-const fn allow(name: &'static str, x: i16, a: i16, i: i16) -> Row {
+const fn pass(name: &'static str, x: i16, a: i16, i: i16) -> Row {
     row(name, x, a, i, Treatment::Allow, Op::Nothing)
 }
 
@@ -177,10 +200,20 @@ const fn column(abi: Abi) -> Option<usize> {
     }
 }
 
+/// The filter's rules for all ABIs that are described.
+#[must_use]
+pub fn tables() -> Vec<Table> {
+    [Abi::X86_64, Abi::Aarch64, Abi::I386]
+        .map(|abi| Table {
+            abi,
+            rows: rules(abi),
+        })
+        .into()
+}
+
 /// The filter's rules for an ABI by ascending number. Numbers that are not in it are to be trapped; an
 /// empty list says that every call is.
-#[must_use]
-pub fn rules(abi: Abi) -> Vec<(u32, Treatment)> {
+fn rules(abi: Abi) -> Vec<(u32, Treatment)> {
     let Some(column) = column(abi) else {
         return Vec::new();
     };

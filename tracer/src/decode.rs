@@ -1,0 +1,301 @@
+//! One trapped call, from its arguments to the events that tell it.
+//!
+//! Here is what all kinds of calls share: reading the caller's memory, finding the directory that a path
+//! starts from, walking, telling. What calls mean is in `decode_names`, `decode_fds` and `decode_peers`.
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::call::Call;
+use crate::descriptors;
+use crate::event::{Answer, End, Event, FdTarget, Observer, Pid, Scope, Walk};
+use crate::memory;
+use crate::prefix::{Change, Prefixes};
+use crate::process::Processes;
+use crate::supervisor::Shared;
+use crate::table::{Last, Op, Target};
+use crate::walk::{Asker, Outcome, as_path};
+
+const PATH_MAX: usize = 4096;
+const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
+const AT_SYMLINK_NOFOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
+const AT_SYMLINK_FOLLOW: u64 = libc::AT_SYMLINK_FOLLOW as u64;
+
+/// Why a call is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// It fails of itself (a bad pointer or descriptor), or it concerns nothing that has a name.
+    Unsaid,
+    /// The caller waits no longer, so nothing that was read is to be trusted.
+    Gone,
+    /// Its arguments cannot be read.
+    Unreadable,
+    /// The observer lets it fail.
+    Refused(i32),
+}
+
+pub(crate) type Decoded<T = ()> = Result<T, Stopped>;
+
+/// A file as a call names it.
+pub(crate) struct Named {
+    pub(crate) walk: Walk,
+    pub(crate) own_fd: Option<i32>,
+}
+
+/// The process that makes a call.
+pub(crate) struct Caller<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) call: &'a Call,
+    pub(crate) pid: Pid,
+    pub(crate) still_there: &'a dyn Fn() -> bool,
+    /// It was still there after all that is used was read.
+    checked: Cell<bool>,
+}
+
+impl<'a> Caller<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        call: &'a Call,
+        pid: Pid,
+        still_there: &'a dyn Fn() -> bool,
+    ) -> Self {
+        Self {
+            shared,
+            call,
+            pid,
+            still_there,
+            checked: Cell::new(false),
+        }
+    }
+
+    /// Tells what a call means.
+    pub(crate) fn decode(&self, op: Op) -> Decoded {
+        match op {
+            Op::Nothing | Op::Exec(..) | Op::Exit | Op::ExitGroup => Ok(()),
+            Op::Taint(scope, why) => self.taint(scope, why),
+            Op::Chance(how) => self.tell(Event::Chance(how)),
+            Op::Names(op) => self.decode_names(op),
+            Op::Fds(op) => self.decode_fds(op),
+            Op::Peers(op) => self.decode_peers(op),
+        }
+    }
+
+    pub(crate) fn observer(&self) -> &dyn Observer {
+        &*self.shared.observer
+    }
+
+    pub(crate) fn prefixes(&self) -> &Prefixes {
+        &self.shared.prefixes
+    }
+
+    pub(crate) fn processes(&self) -> std::sync::MutexGuard<'_, Processes> {
+        self.shared.processes()
+    }
+
+    pub(crate) fn arg(&self, n: u8) -> u64 {
+        self.call.args[usize::from(n)]
+    }
+
+    pub(crate) fn int(&self, n: u8) -> i32 {
+        self.arg(n) as i32
+    }
+
+    /// Tells an event, unless the caller has gone meanwhile.
+    pub(crate) fn tell(&self, event: Event<'_>) -> Decoded {
+        self.check()?;
+        match self.observer().event(self.pid, event) {
+            Answer::Go => Ok(()),
+            Answer::Fail(errno) => Err(Stopped::Refused(errno)),
+        }
+    }
+
+    pub(crate) fn taint(&self, scope: Scope, why: impl Into<String>) -> Decoded {
+        self.tell(Event::Taint(scope, why.into()))
+    }
+
+    /// Makes sure that what was read belongs to this call.
+    pub(crate) fn check(&self) -> Decoded {
+        if !self.checked.get() {
+            if !(self.still_there)() {
+                return Err(Stopped::Gone);
+            }
+            self.checked.set(true);
+        }
+        Ok(())
+    }
+
+    /// The same, whatever was found before.
+    pub(crate) fn recheck(&self) -> Decoded {
+        self.checked.set(false);
+        self.check()
+    }
+
+    /// Bytes of the caller's memory, as many as `buf` has room for.
+    pub(crate) fn read(&self, address: u64, buf: &mut [u8]) -> Decoded {
+        self.checked.set(false);
+        match memory::read(self.call.tid, address, buf) {
+            Ok(n) if n == buf.len() => Ok(()),
+            Ok(_) => Err(Stopped::Unsaid),
+            Err(e) => Err(unreadable(&e)),
+        }
+    }
+
+    /// A path in the caller's memory.
+    pub(crate) fn text(&self, address: u64) -> Decoded<Vec<u8>> {
+        self.checked.set(false);
+        memory::c_str(self.call.tid, address, PATH_MAX).map_err(|e| unreadable(&e))
+    }
+
+    /// The file that a call names. Tells nothing, but that it looks into another process.
+    pub(crate) fn name(&self, target: Target) -> Decoded<Named> {
+        match target {
+            Target::Path(path, last) => self.name_at(libc::AT_FDCWD, path, last),
+            Target::At(dir, last) => self.name_at(self.int(dir), dir + 1, last),
+            Target::Fd(fd) => self.name_fd(self.int(fd)),
+            Target::AtFlags(dir, flags, last) => {
+                let flags = self.arg(flags);
+                let by_fd = flags & AT_EMPTY_PATH != 0
+                    && (self.arg(dir + 1) == 0 || self.text(self.arg(dir + 1))?.is_empty());
+                if by_fd {
+                    return self.name_fd(self.int(dir));
+                }
+                let last = if flags & AT_SYMLINK_NOFOLLOW != 0 {
+                    Last::Stay
+                } else if flags & AT_SYMLINK_FOLLOW != 0 {
+                    Last::Follow
+                } else {
+                    last
+                };
+                self.name_at(self.int(dir), dir + 1, last)
+            }
+        }
+    }
+
+    fn name_at(&self, dir: i32, path: u8, last: Last) -> Decoded<Named> {
+        let text = self.text(self.arg(path))?;
+        self.name_text(dir, &text, last)
+    }
+
+    /// Walks a path from a directory descriptor.
+    pub(crate) fn name_text(&self, dir: i32, text: &[u8], last: Last) -> Decoded<Named> {
+        let base = if text.first() == Some(&b'/') {
+            Arc::from(Path::new("/"))
+        } else if dir == libc::AT_FDCWD {
+            self.cwd()?
+        } else {
+            match descriptors::file_name(self.call.tid, dir) {
+                Ok(Some(path)) => Arc::from(path),
+                Ok(None) | Err(_) => return Err(Stopped::Unsaid),
+            }
+        };
+        if self.shared.is_rooted_elsewhere(self.call.tid) {
+            self.taint(Scope::All, "works below another root")?;
+            return Err(Stopped::Unsaid);
+        }
+        let base: &Path = &base;
+        let names: &dyn crate::event::Names = self.observer();
+        let Outcome {
+            walk,
+            own_fd,
+            foreign,
+        } = self.prefixes().walk(names, self, base, text, last);
+        if foreign {
+            self.taint(
+                Scope::All,
+                format!("looks at another process: {}", walk.path.display()),
+            )?;
+        }
+        Ok(Named { walk, own_fd })
+    }
+
+    /// The file that a descriptor refers to.
+    pub(crate) fn name_fd(&self, fd: i32) -> Decoded<Named> {
+        let path = if fd == libc::AT_FDCWD {
+            self.cwd()?.to_path_buf()
+        } else {
+            self.checked.set(false);
+            match descriptors::file_name(self.call.tid, fd) {
+                Ok(Some(path)) => path,
+                Ok(None) | Err(_) => return Err(Stopped::Unsaid),
+            }
+        };
+        if path.starts_with("/proc/self") || path.starts_with(format!("/proc/{}", self.pid)) {
+            return Ok(Named {
+                walk: Walk {
+                    path,
+                    links: vec![],
+                    end: End::Own,
+                },
+                own_fd: None,
+            });
+        }
+        let end = End::Found(self.observer().look(&path));
+        Ok(Named {
+            walk: Walk {
+                path,
+                links: vec![],
+                end,
+            },
+            own_fd: None,
+        })
+    }
+
+    /// The working directory.
+    fn cwd(&self) -> Decoded<Arc<Path>> {
+        let cwd = self
+            .processes()
+            .cwd(self.pid, self.call.tid, self.prefixes().moves())
+            .map_err(|e| unreadable(&e))?;
+        if !descriptors::is_named(&cwd) {
+            self.taint(Scope::All, "works in a removed directory")?;
+            return Err(Stopped::Unsaid);
+        }
+        Ok(cwd)
+    }
+
+    /// What one of the caller's descriptors refers to.
+    pub(crate) fn fd_target(&self, fd: i32) -> Decoded<FdTarget> {
+        self.checked.set(false);
+        descriptors::target(self.call.tid, fd).map_err(|_closed| Stopped::Unsaid)
+    }
+
+    /// The call is about to make, remove or replace a name.
+    pub(crate) fn changes(&self, changes: Vec<Change>) {
+        self.prefixes().change(self.call.tid, changes);
+    }
+}
+
+impl Asker for Caller<'_> {
+    fn is_own(&self, name: &[u8]) -> bool {
+        let number = std::str::from_utf8(name)
+            .ok()
+            .and_then(|n| n.parse::<i32>().ok());
+        number.is_some_and(|n| n == self.pid || n == self.call.tid)
+    }
+
+    fn own_link(&self, name: &[u8]) -> Option<PathBuf> {
+        if name == b"root" {
+            return Some(PathBuf::from("/"));
+        }
+        self.checked.set(false);
+        let link = [format!("/proc/{}/", self.call.tid).as_bytes(), name].concat();
+        descriptors::named(std::fs::read_link(as_path(&link)).ok()?)
+    }
+}
+
+/// What an error in reading a caller's memory or `/proc` says about its call.
+pub(crate) fn unreadable(error: &io::Error) -> Stopped {
+    match error.raw_os_error() {
+        Some(libc::EFAULT | libc::ENAMETOOLONG | libc::E2BIG | libc::EINVAL) => Stopped::Unsaid,
+        Some(libc::ESRCH | libc::ENOENT) => Stopped::Gone,
+        _ => Stopped::Unreadable,
+    }
+}
+
+pub(crate) fn path_buf(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}

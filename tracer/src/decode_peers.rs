@@ -1,0 +1,217 @@
+//! Calls that reach other processes or the network, and calls that change what a process is.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+
+use crate::call::Abi;
+use crate::decode::{Caller, Decoded, Named, Stopped};
+use crate::descriptors::pointer_size;
+use crate::event::{Event, Peer, Scope};
+use crate::prefix::Change;
+use crate::proc_files::{FdInfo, Status};
+use crate::table::{Data, Last, PeerOp};
+
+/// All namespaces (`CLONE_NEW*`), and `CLONE_PARENT`.
+const NAMESPACES: u64 = 0x7e02_0080;
+const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+const CLONE_FS: u64 = libc::CLONE_FS as u64;
+const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
+/// Messages of one sendmmsg (`UIO_MAXIOV`).
+const MAX_MESSAGES: u64 = 1024;
+
+impl Caller<'_> {
+    pub(crate) fn decode_peers(&self, op: PeerOp) -> Decoded {
+        match op {
+            PeerOp::Connect => self.address(self.arg(1), self.arg(2), Last::Follow),
+            PeerOp::Bind => self.address(self.arg(1), self.arg(2), Last::Name),
+            PeerOp::Sendto if self.arg(4) == 0 => self.write(self.int(0), Data::Buf(1, 2)),
+            PeerOp::Sendto => self.address(self.arg(4), self.arg(5), Last::Follow),
+            PeerOp::Sendmsg | PeerOp::Sendmmsg if (0..=2).contains(&self.int(0)) => {
+                self.taint(Scope::All, "sends messages to a standard stream")
+            }
+            PeerOp::Sendmsg => self.message(self.arg(1)),
+            PeerOp::Sendmmsg => {
+                // struct mmsghdr: struct msghdr and a length, padded.
+                let size = if pointer_size(self.call.abi) == 8 {
+                    64
+                } else {
+                    32
+                };
+                (0..self.arg(2).min(MAX_MESSAGES))
+                    .try_for_each(|n| self.message(self.arg(1).wrapping_add(n * size)))
+            }
+            PeerOp::Socketcall => self.socketcall(),
+            PeerOp::Kill(pid, signal) => self.tell(Event::Kill(self.int(pid), self.int(signal))),
+            PeerOp::Tkill(tid, signal) => {
+                let tid = self.int(tid);
+                let known = self.processes().known(tid);
+                let pid = known.or_else(|| Some(Status::read(tid).ok()?.tgid));
+                match pid {
+                    None => Ok(()),
+                    Some(pid) if pid == self.pid => Ok(()),
+                    Some(pid) => self.tell(Event::Kill(pid, self.int(signal))),
+                }
+            }
+            PeerOp::PidfdKill => match FdInfo::read(self.call.tid, self.int(0)) {
+                Ok(FdInfo {
+                    pidfd_of: Some(pid),
+                    ..
+                }) => self.tell(Event::Kill(pid, self.int(1))),
+                Ok(_) | Err(_) => Ok(()),
+            },
+            PeerOp::Prlimit if self.int(0) != 0 && self.int(0) != self.pid => {
+                self.taint(Scope::All, "sets a limit of another process")
+            }
+            PeerOp::Prlimit => self.limit(self.int(1), self.arg(2), 8),
+            PeerOp::Setrlimit => self.limit(self.int(0), self.arg(1), pointer_size(self.call.abi)),
+            // The low byte is a signal.
+            PeerOp::Clone(flags) => self.cloned(self.arg(flags) & !0xff),
+            PeerOp::Clone3 => {
+                let mut flags = [0; 8];
+                self.read(self.arg(0), &mut flags)?;
+                self.cloned(u64::from_ne_bytes(flags))
+            }
+            PeerOp::Unshare => {
+                if self.arg(0) & CLONE_FS != 0 {
+                    self.work_apart(false);
+                }
+                if self.arg(0) & NAMESPACES != 0 {
+                    self.taint(Scope::All, "makes a namespace")?;
+                }
+                Ok(())
+            }
+            PeerOp::Chroot => {
+                self.shared.someone_changes_root();
+                self.taint(Scope::All, "changes its root")
+            }
+            PeerOp::Personality => {
+                // 0xffffffff only asks.
+                if self.arg(0) as u32 == u32::MAX || self.arg(0) & 0xff == 0 {
+                    return Ok(());
+                }
+                self.taint(Scope::All, "changes its personality")
+            }
+        }
+    }
+
+    fn cloned(&self, flags: u64) -> Decoded {
+        if flags & (CLONE_FS | CLONE_THREAD) == CLONE_FS {
+            self.work_apart(true);
+        }
+        if flags & CLONE_PARENT != 0 {
+            self.taint(Scope::All, "makes a child of its parent")?;
+        }
+        if flags & NAMESPACES != 0 {
+            self.taint(Scope::All, "makes a namespace")?;
+        }
+        Ok(())
+    }
+
+    /// Working directories are no longer one a process.
+    fn work_apart(&self, with_others: bool) {
+        self.processes().work_apart(self.pid, with_others);
+    }
+
+    fn limit(&self, resource: i32, address: u64, width: usize) -> Decoded {
+        let mut limits = [0; 16];
+        self.read(address, &mut limits[..2 * width])?;
+        let limit = |n: usize| {
+            let mut value = [0; 8];
+            value[..width].copy_from_slice(&limits[n * width..(n + 1) * width]);
+            match u64::from_le_bytes(value) {
+                0xffff_ffff if width == 4 => u64::MAX,
+                value => value,
+            }
+        };
+        self.tell(Event::Limit(resource, limit(0), limit(1)))
+    }
+
+    fn pointer(&self, address: u64) -> Decoded<u64> {
+        let mut pointer = [0; 8];
+        self.read(address, &mut pointer[..pointer_size(self.call.abi)])?;
+        Ok(u64::from_le_bytes(pointer))
+    }
+
+    /// The address of a struct msghdr, if it has one.
+    fn message(&self, address: u64) -> Decoded {
+        let name = self.pointer(address)?;
+        if name == 0 {
+            return Ok(());
+        }
+        let mut len = [0; 4];
+        self.read(
+            address.wrapping_add(pointer_size(self.call.abi) as u64),
+            &mut len,
+        )?;
+        self.address(name, u32::from_le_bytes(len).into(), Last::Follow)
+    }
+
+    /// A socket address; binding a name makes a file.
+    fn address(&self, address: u64, len: u64, last: Last) -> Decoded {
+        let mut bytes = [0; 128];
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if len < 2 || len > bytes.len() {
+            return Err(Stopped::Unsaid);
+        }
+        self.read(address, &mut bytes[..len])?;
+        let body = &bytes[2..len];
+        match i32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
+            libc::AF_UNSPEC => Ok(()),
+            libc::AF_UNIX => match body.first() {
+                None => Ok(()),
+                Some(0) => self.tell(Event::Socket(Peer::Abstract(body[1..].to_vec()))),
+                Some(_) => {
+                    let text = body.split(|b| *b == 0).next().unwrap_or_default();
+                    let Named { walk, .. } = self.name_text(libc::AT_FDCWD, text, last)?;
+                    if last == Last::Name {
+                        let path = walk.path.clone();
+                        self.tell(Event::Mknod(walk.clone(), libc::S_IFSOCK | 0o777))?;
+                        self.changes(vec![Change {
+                            path,
+                            moves_dir: false,
+                        }]);
+                    }
+                    self.tell(Event::Socket(Peer::Unix(walk)))
+                }
+            },
+            libc::AF_INET if body.len() >= 6 => {
+                let port = u16::from_be_bytes([body[0], body[1]]);
+                let ip = Ipv4Addr::new(body[2], body[3], body[4], body[5]);
+                self.tell(Event::Socket(Peer::Inet(
+                    SocketAddrV4::new(ip, port).to_string(),
+                )))
+            }
+            libc::AF_INET6 if body.len() >= 22 => {
+                let port = u16::from_be_bytes([body[0], body[1]]);
+                let ip: [u8; 16] = body[6..22].try_into().unwrap_or_default();
+                let socket = SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, 0);
+                self.tell(Event::Socket(Peer::Inet(socket.to_string())))
+            }
+            family => self.tell(Event::Socket(Peer::Other(family))),
+        }
+    }
+
+    /// The one socket call of old i386 programs: a number and the address of the real arguments.
+    fn socketcall(&self) -> Decoded {
+        if self.call.abi != Abi::I386 {
+            return Ok(());
+        }
+        let arg = |n: u64| self.pointer(self.arg(1).wrapping_add(4 * n));
+        match self.int(0) {
+            2 => self.address(arg(1)?, arg(2)?, Last::Name),
+            3 => self.address(arg(1)?, arg(2)?, Last::Follow),
+            11 if arg(4)? != 0 => self.address(arg(4)?, arg(5)?, Last::Follow),
+            16 => self.message(arg(1)?),
+            20 => {
+                let (messages, n) = (arg(1)?, arg(2)?);
+                (0..n.min(MAX_MESSAGES))
+                    .try_for_each(|n| self.message(messages.wrapping_add(n * 32)))
+            }
+            // Standard streams that are sockets, of a 32-bit program that reads or writes them this way.
+            9 | 10 | 11 | 12 | 17 if arg(0)? <= 2 => self.taint(
+                Scope::All,
+                "standard stream is a socket of a 32-bit program",
+            ),
+            _ => Ok(()),
+        }
+    }
+}

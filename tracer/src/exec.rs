@@ -1,0 +1,210 @@
+//! A program is about to start: everything that its run may depend on is gathered and told, and the
+//! observer says whether it runs.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::call::{Decision, Stop, Verdict};
+use crate::decode::{Caller, Decoded, Stopped, unreadable};
+use crate::descriptors::{self, StoppedFds};
+use crate::event::{End, Event, Exec, ExecAnswer, Look, Scope, Walk};
+use crate::memory::{self, PtrSize};
+use crate::proc_files::{self, Status};
+use crate::process::PendingExec;
+use crate::program::{Program, inspect};
+use crate::supervisor::{Shared, verdict};
+use crate::table::{Last, Target};
+
+/// The kernel goes through so many scripts before it gives up with `ELOOP`.
+const MAX_SCRIPTS: usize = 5;
+/// More than the kernel takes for arguments and environment together (3/4 of 8 MiB).
+const MAX_STRINGS: usize = 8 << 20;
+
+/// What a file turns out to be.
+enum Kind {
+    /// A program, the interpreters it needs, and what `/proc/pid/exe` will be.
+    Program(Vec<Walk>, PathBuf),
+    /// No program that is known: scripts that were read, and what was not found in the end.
+    Nothing(Vec<Walk>, Option<Walk>),
+}
+
+impl Shared {
+    /// An exec. A file that cannot be executed is told at once: searching `PATH` must be cheap.
+    pub(crate) fn exec(
+        self: &Arc<Self>,
+        caller: &Caller<'_>,
+        target: Target,
+        argv: u8,
+    ) -> Decoded<Decision> {
+        let walk = match caller.name(target) {
+            Ok(named) => named.walk,
+            Err(Stopped::Unsaid) if caller.is_open(target) => {
+                caller.taint(Scope::All, "executes a file without a name")?;
+                return Ok(Decision::Now(Verdict::Go));
+            }
+            Err(stopped) => return Err(stopped),
+        };
+        match walk.end {
+            End::Found(Look::File) => {}
+            End::Own => {
+                caller.taint(Scope::All, "executes a file without a name")?;
+                return Ok(Decision::Now(Verdict::Go));
+            }
+            End::Found(_) | End::Absent | End::MissingDir | End::NotDir | End::Failed(_) => {
+                caller.tell(Event::Access(walk, libc::X_OK))?;
+                return Ok(Decision::Now(Verdict::Go));
+            }
+        }
+        caller.check()?;
+        let (pid, call) = (caller.pid, *caller.call);
+        let busy = self.busy(&mut self.processes(), pid);
+        Ok(Decision::Later(Box::new(move |stop| {
+            let still_there = || stop.still_there();
+            let caller = Caller::new(&busy.shared, &call, pid, &still_there);
+            match caller.exec(walk, argv, stop) {
+                Ok(verdict) => verdict,
+                Err(stopped) => verdict(&caller, Err(stopped)),
+            }
+        })))
+    }
+}
+
+impl Caller<'_> {
+    /// Whether a file is named by a descriptor that is open.
+    fn is_open(&self, target: Target) -> bool {
+        match target {
+            Target::AtFlags(dir, ..) | Target::At(dir, _) | Target::Fd(dir) => {
+                self.fd_target(self.int(dir)).is_ok()
+            }
+            Target::Path(..) => false,
+        }
+    }
+
+    fn exec(&self, program: Walk, argv: u8, stop: &dyn Stop) -> Decoded<Verdict> {
+        let (interpreters, exe) = match self.kind(&program)? {
+            Kind::Program(interpreters, exe) => (interpreters, exe),
+            Kind::Nothing(scripts, end) => return self.no_program(program, scripts, end),
+        };
+        let strings = |n: u8| {
+            let size = PtrSize::of(self.call.abi);
+            memory::str_vec(self.call.tid, self.arg(n), size, MAX_STRINGS)
+                .map_err(|e| unreadable(&e))
+        };
+        let (argv, env) = (strings(argv)?, strings(argv + 1)?);
+        let status = Status::read(self.call.tid).map_err(|e| unreadable(&e))?;
+        let cwd = self
+            .processes()
+            .cwd(self.pid, self.call.tid, self.prefixes().moves())
+            .map_err(|e| unreadable(&e))?;
+        let fds = descriptors::inherited(self.call.tid);
+        let mut processes = self.processes();
+        let children = self.shared.children(&mut processes, self.pid);
+        let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
+        drop(processes);
+        self.expect(Some(exe));
+        self.recheck()?;
+        let exec = Exec {
+            pid: self.pid,
+            program,
+            interpreters,
+            argv,
+            env,
+            cwd: cwd.to_path_buf(),
+            fds,
+            umask: status.umask,
+            ids: status.ids,
+            children,
+        };
+        let answer = self.observer().exec(exec, &StoppedFds { pidfd, stop });
+        match answer {
+            ExecAnswer::Run => Ok(Verdict::Go),
+            ExecAnswer::Exit(_) | ExecAnswer::Signal(_) if !stop.ready_to_exit() => Ok(Verdict::Go),
+            ExecAnswer::Exit(status) => {
+                self.shared.end(self.pid, self.call.tid, status & 0xff);
+                Ok(Verdict::Exit(status & 0xff))
+            }
+            // Its death is told when it is seen.
+            ExecAnswer::Signal(signal) => Ok(Verdict::Signal(signal)),
+        }
+    }
+
+    /// Finds out what the kernel will load for a file.
+    fn kind(&self, program: &Walk) -> Decoded<Kind> {
+        let mut interpreters: Vec<Walk> = Vec::new();
+        loop {
+            let file = interpreters.last().unwrap_or(program);
+            let path = file.path.clone();
+            let Some(opened) = self.open_program(file)? else {
+                let end = interpreters.pop().unwrap_or_else(|| program.clone());
+                return Ok(Kind::Nothing(interpreters, Some(end)));
+            };
+            let text = match inspect(&opened) {
+                Ok(Program::Elf(None)) => return Ok(Kind::Program(interpreters, path)),
+                Ok(Program::Elf(Some(text))) => {
+                    interpreters.push(self.name_text(libc::AT_FDCWD, &text, Last::Follow)?.walk);
+                    return Ok(Kind::Program(interpreters, path));
+                }
+                Ok(Program::Script(text)) if interpreters.len() < MAX_SCRIPTS => text,
+                Ok(Program::Script(_) | Program::Unknown) => {
+                    return Ok(Kind::Nothing(interpreters, None));
+                }
+                Err(_) => return Err(Stopped::Unreadable),
+            };
+            interpreters.push(self.name_text(libc::AT_FDCWD, &text, Last::Follow)?.walk);
+        }
+    }
+
+    /// Opens a file that may be a program; none if it cannot be executed.
+    fn open_program(&self, walk: &Walk) -> Decoded<Option<File>> {
+        if walk.end != End::Found(Look::File) {
+            return Ok(None);
+        }
+        let Ok(file) = self.observer().open(&walk.path) else {
+            return Err(Stopped::Unreadable);
+        };
+        let Ok(meta) = file.metadata() else {
+            return Err(Stopped::Unreadable);
+        };
+        let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
+        Ok((meta.is_file() && mode & 0o111 != 0).then_some(file))
+    }
+
+    /// The exec will fail, unless somebody has told the kernel how to run such files (binfmt_misc).
+    fn no_program(&self, program: Walk, scripts: Vec<Walk>, end: Option<Walk>) -> Decoded<Verdict> {
+        let first = (end.as_ref() != Some(&program)).then_some(program);
+        for walk in first.into_iter().chain(scripts) {
+            self.tell(Event::Open {
+                walk,
+                flags: libc::O_RDONLY,
+                mode: 0,
+            })?;
+        }
+        match end {
+            Some(walk) => self.tell(Event::Access(walk, libc::X_OK))?,
+            None => self.expect(None),
+        }
+        Ok(Verdict::Go)
+    }
+
+    /// Notes what the process is now, to see later whether the exec succeeded.
+    fn expect(&self, expected: Option<PathBuf>) {
+        let (pid, tid) = (self.pid, self.call.tid);
+        let Ok(before) = proc_files::exe(pid) else {
+            return;
+        };
+        let same = expected.as_ref() == Some(&before);
+        let stack = if same {
+            proc_files::stack_start(pid)
+        } else {
+            None
+        };
+        let exec = PendingExec {
+            tid,
+            before,
+            expected,
+            stack,
+        };
+        self.processes().expect_exec(pid, exec);
+    }
+}

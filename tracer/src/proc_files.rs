@@ -1,0 +1,189 @@
+//! Readers of the files below `/proc/<pid>` (proc(5)) that the process model and the gathering of an exec
+//! need. It keeps nothing.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::event::Pid;
+
+/// What `/proc/<tid>/status` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) tgid: Pid,
+    pub(crate) ppid: Pid,
+    pub(crate) umask: u32,
+    /// Real, effective user ids; real, effective group ids.
+    pub(crate) ids: [u32; 4],
+}
+
+impl Status {
+    pub(crate) fn read(tid: i32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{tid}/status"))?;
+        Self::parse(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (mut tgid, mut ppid, mut umask, mut uid, mut gid) = (None, None, 0, [0; 2], [0; 2]);
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(":\t") else {
+                continue;
+            };
+            let two = || {
+                let mut ids = value.split('\t').map_while(|id| id.parse().ok());
+                Some([ids.next()?, ids.next()?])
+            };
+            match key {
+                "Umask" => umask = u32::from_str_radix(value, 8).ok()?,
+                "Tgid" => tgid = value.parse().ok(),
+                "PPid" => ppid = value.parse().ok(),
+                "Uid" => uid = two()?,
+                "Gid" => {
+                    gid = two()?;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Some(Self {
+            tgid: tgid?,
+            ppid: ppid?,
+            umask,
+            ids: [uid[0], uid[1], gid[0], gid[1]],
+        })
+    }
+}
+
+/// Thread ids of a process; empty when it is gone.
+pub(crate) fn tasks(pid: Pid) -> Vec<i32> {
+    numbers(&format!("/proc/{pid}/task"))
+}
+
+/// Open descriptors of a process, ascending.
+pub(crate) fn descriptors(pid: Pid) -> Vec<i32> {
+    let mut fds = numbers(&format!("/proc/{pid}/fd"));
+    fds.sort_unstable();
+    fds
+}
+
+fn numbers(dir: &str) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Children of a process, zombies included, ascending.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    for task in tasks(pid) {
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{task}/children")) else {
+            continue;
+        };
+        children.extend(
+            text.split_ascii_whitespace()
+                .filter_map(|c| c.parse::<Pid>().ok()),
+        );
+    }
+    children.sort_unstable();
+    children
+}
+
+/// The program of a process.
+pub(crate) fn exe(pid: Pid) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe"))
+}
+
+/// Where the stack of a process begins: another place after each exec, unless addresses are not random.
+pub(crate) fn stack_start(pid: Pid) -> Option<u64> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = text.iter().rposition(|b| *b == b')')? + 2;
+    // startstack is field 28; the first after the name is field 3.
+    let field = text[after_name..].split(|b| *b == b' ').nth(28 - 3)?;
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Offset and flags of an open descriptor, or another line of its fdinfo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FdInfo {
+    pub(crate) pos: u64,
+    /// `O_*` flags, `O_CLOEXEC` included.
+    pub(crate) flags: i32,
+    /// The process that a pidfd refers to.
+    pub(crate) pidfd_of: Option<Pid>,
+}
+
+impl FdInfo {
+    pub(crate) fn read(tid: i32, fd: i32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}"))?;
+        let mut info = Self {
+            pos: 0,
+            flags: 0,
+            pidfd_of: None,
+        };
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(':') else {
+                continue;
+            };
+            let value = value.trim_start();
+            match key {
+                "pos" => info.pos = value.parse().unwrap_or(0),
+                "flags" => info.flags = i32::from_str_radix(value, 8).unwrap_or(0),
+                "Pid" => info.pidfd_of = value.parse().ok(),
+                _ => {}
+            }
+        }
+        Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_this_process() {
+        let me = std::process::id() as Pid;
+        let status = Status::read(nix::unistd::gettid().as_raw()).unwrap();
+        assert_eq!(
+            (status.tgid, status.ppid),
+            (me, nix::unistd::getppid().as_raw())
+        );
+        assert_eq!(status.ids[1], nix::unistd::geteuid().as_raw());
+        assert_eq!(status.ids[2], nix::unistd::getgid().as_raw());
+        assert!(tasks(me).contains(&nix::unistd::gettid().as_raw()));
+        assert!(stack_start(me).is_some_and(|a| a > 0x1000));
+    }
+
+    #[test]
+    fn hostile_status_is_refused() {
+        assert_eq!(Status::parse(""), None);
+        assert_eq!(Status::parse("Tgid:\t1\n"), None);
+        assert_eq!(Status::parse("Umask:\t9\nTgid:\t1\nPPid:\t1\n"), None);
+    }
+
+    #[test]
+    fn children_are_listed() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert!(children(std::process::id() as Pid).contains(&(child.id() as Pid)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn flags_and_offset_of_a_descriptor() {
+        use std::io::{Read, Seek};
+        use std::os::fd::AsRawFd;
+        let mut file = fs::File::open("/proc/self/status").unwrap();
+        file.read_exact(&mut [0; 10]).unwrap();
+        let pos = file.stream_position().unwrap();
+        let info = FdInfo::read(std::process::id() as i32, file.as_raw_fd()).unwrap();
+        assert_eq!(info.pos, pos);
+        assert_ne!(info.flags & libc::O_CLOEXEC, 0);
+    }
+}

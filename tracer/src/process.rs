@@ -1,0 +1,363 @@
+//! The model of the traced processes: which thread belongs to which process, who is whose child, who has
+//! ended, and where each works.
+//!
+//! It learns from `/proc` at first sight and forgets when a pidfd says that a process is gone. It does
+//! not know what calls mean.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::event::Pid;
+use crate::proc_files;
+
+/// The traced processes.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    by_pid: HashMap<Pid, Process>,
+    by_tid: HashMap<i32, Pid>,
+    /// Holds the pidfds: ready means gone.
+    gone: Epoll,
+    /// Processes without a pidfd.
+    unwatched: usize,
+    /// Some processes share a working directory, so none is kept.
+    cwds_shared: bool,
+    /// The process above all traced ones, which adopts orphans.
+    outside: Option<Pid>,
+}
+
+/// One traced process.
+#[derive(Debug, Default)]
+pub(crate) struct Process {
+    /// Its threads that have been seen, the first one left aside.
+    threads: Vec<i32>,
+    /// Threads that have asked to exit and may still be listed.
+    leaving: HashSet<i32>,
+    pidfd: Option<Arc<OwnedFd>>,
+    /// Working directory, and the count of directory moves for which it holds.
+    cwd: Option<(u64, Arc<Path>)>,
+    /// The thread whose chdir is under way.
+    cwd_changing: Option<i32>,
+    /// Threads may have working directories of their own, or share them with other processes.
+    cwd_apart: bool,
+    /// An exec that has been let go and may have failed.
+    exec: Option<PendingExec>,
+    /// A worker is busy with a call of the process.
+    pub(crate) busy: bool,
+    /// Its end has been told.
+    pub(crate) end_told: bool,
+    /// The thread whose exit_group is under way; the other threads are not to be let go any more.
+    pub(crate) ending: Option<i32>,
+    /// It is gone, which is still to be told.
+    gone: bool,
+}
+
+/// What an exec that was let go should make of the process.
+#[derive(Debug)]
+pub(crate) struct PendingExec {
+    /// The thread that called it.
+    pub(crate) tid: i32,
+    /// `/proc/pid/exe` before.
+    pub(crate) before: PathBuf,
+    /// `/proc/pid/exe` after; none where the file is no program that is known.
+    pub(crate) expected: Option<PathBuf>,
+    /// Where the stack began, when both are the same file.
+    pub(crate) stack: Option<u64>,
+}
+
+/// What has become of an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExecResult {
+    /// The program runs.
+    Done,
+    /// The old program goes on.
+    Failed,
+    /// A program runs that was not told as one.
+    Unexpected,
+}
+
+impl PendingExec {
+    fn result(&self, pid: Pid) -> ExecResult {
+        let Ok(now) = proc_files::exe(pid) else {
+            return ExecResult::Done;
+        };
+        let changed = now != self.before
+            || (self.stack.is_some() && self.stack != proc_files::stack_start(pid));
+        match (changed, &self.expected) {
+            (false, _) => ExecResult::Failed,
+            (true, Some(_)) => ExecResult::Done,
+            (true, None) => ExecResult::Unexpected,
+        }
+    }
+}
+
+/// A process seen for the first time, and its parent where that is a traced one.
+pub(crate) type Birth = (Pid, Option<Pid>);
+
+impl Processes {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            by_pid: HashMap::new(),
+            by_tid: HashMap::new(),
+            gone: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            unwatched: 0,
+            cwds_shared: false,
+            outside: None,
+        })
+    }
+
+    /// The process of a thread that has been seen before.
+    pub(crate) fn known(&self, tid: i32) -> Option<Pid> {
+        self.by_tid.get(&tid).copied()
+    }
+
+    pub(crate) fn get(&mut self, pid: Pid) -> Option<&mut Process> {
+        self.by_pid.get_mut(&pid)
+    }
+
+    /// Learns of a thread, its process and the ancestors that have not made a call yet. Tells the
+    /// processes that are new, ancestors first.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub(crate) fn sight(
+        &mut self,
+        tid: i32,
+        still_there: &dyn Fn() -> bool,
+    ) -> io::Result<(Pid, Vec<Birth>)> {
+        let status = proc_files::Status::read(tid)?;
+        if !still_there() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        let mut births = Vec::new();
+        if !self.by_pid.contains_key(&status.tgid) {
+            self.outside.get_or_insert(status.ppid);
+            self.add(status.tgid, status.ppid, &mut births);
+        }
+        if tid != status.tgid {
+            self.by_tid.insert(tid, status.tgid);
+            if let Some(process) = self.by_pid.get_mut(&status.tgid) {
+                process.threads.push(tid);
+            }
+        }
+        Ok((status.tgid, births))
+    }
+
+    /// Learns of the children of a process that have not made a call yet, so that they are known as its
+    /// own when it is gone. Tells all its children, and those that are new.
+    pub(crate) fn adopt(&mut self, pid: Pid) -> (Vec<Pid>, Vec<Birth>) {
+        let children = proc_files::children(pid);
+        let mut births = Vec::new();
+        for child in &children {
+            if !self.by_pid.contains_key(child) {
+                self.add(*child, pid, &mut births);
+            }
+        }
+        (children, births)
+    }
+
+    fn add(&mut self, pid: Pid, ppid: Pid, births: &mut Vec<Birth>) {
+        let parent = self.parent(pid, ppid, births);
+        let mut process = Process::default();
+        process.pidfd = rustix::process::Pid::from_raw(pid)
+            .and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok())
+            .map(Arc::new);
+        if let Some(pidfd) = &process.pidfd {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.unsigned_abs()));
+            if self.gone.add(&**pidfd, event).is_err() {
+                process.pidfd = None;
+            }
+        }
+        self.unwatched += usize::from(process.pidfd.is_none());
+        self.by_pid.insert(pid, process);
+        self.by_tid.insert(pid, pid);
+        births.push((pid, parent));
+    }
+
+    /// The traced parent; one that is not known yet has forked and done nothing else.
+    fn parent(&mut self, pid: Pid, ppid: Pid, births: &mut Vec<Birth>) -> Option<Pid> {
+        if self.by_pid.contains_key(&ppid) {
+            return Some(ppid);
+        }
+        if ppid <= 1 || ppid == pid || self.outside == Some(ppid) {
+            return None;
+        }
+        // All descendants of the first process are traced, so the way up ends at a known one or outside.
+        let status = proc_files::Status::read(ppid).ok()?;
+        self.add(ppid, status.ppid, births);
+        Some(ppid)
+    }
+
+    /// Processes that have ended without having been told as ended. To be asked often: it costs one
+    /// system call and keeps a reused number from being taken for the old process.
+    pub(crate) fn sweep(&mut self) -> Vec<Pid> {
+        let mut died = Vec::new();
+        let mut events = [EpollEvent::empty(); 64];
+        while let Ok(n @ 1..) = self.gone.wait(&mut events, EpollTimeout::ZERO) {
+            for event in &events[..n] {
+                let Ok(pid) = Pid::try_from(event.data()) else {
+                    continue;
+                };
+                died.extend(self.bury(pid));
+            }
+        }
+        if self.unwatched > 0 {
+            died.extend(self.sweep_unwatched());
+        }
+        died
+    }
+
+    /// Those without a pidfd (too many open files): gone when nothing has their number any more.
+    fn sweep_unwatched(&mut self) -> Vec<Pid> {
+        let unwatched = self
+            .by_pid
+            .iter()
+            .filter(|(_, p)| p.pidfd.is_none() && !p.gone);
+        let mut pids: Vec<Pid> = unwatched.map(|(pid, _)| *pid).collect();
+        pids.sort_unstable();
+        pids.retain(|pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), None).is_err());
+        pids.into_iter().filter_map(|pid| self.bury(pid)).collect()
+    }
+
+    /// Forgets a process that is gone, unless a worker is still busy with it.
+    fn bury(&mut self, pid: Pid) -> Option<Pid> {
+        let process = self.by_pid.get_mut(&pid)?;
+        if process.busy {
+            process.gone = true;
+            if let Some(pidfd) = &process.pidfd {
+                let _removed = self.gone.delete(&**pidfd);
+            }
+            return None;
+        }
+        let process = self.by_pid.remove(&pid)?;
+        for tid in process.threads.iter().chain([&pid]) {
+            self.by_tid.remove(tid);
+        }
+        match &process.pidfd {
+            Some(pidfd) => drop(self.gone.delete(&**pidfd)),
+            None => self.unwatched -= 1,
+        }
+        (!process.end_told).then_some(pid)
+    }
+
+    /// A worker has finished with a process. Tells it if it has meanwhile died.
+    pub(crate) fn idle(&mut self, pid: Pid) -> Option<Pid> {
+        let process = self.by_pid.get_mut(&pid)?;
+        process.busy = false;
+        if process.gone { self.bury(pid) } else { None }
+    }
+
+    /// A thread asks to exit. Tells whether it is the last one of its process.
+    pub(crate) fn leave(&mut self, pid: Pid, tid: i32) -> bool {
+        let tasks = proc_files::tasks(pid);
+        let Some(process) = self.by_pid.get_mut(&pid) else {
+            return false;
+        };
+        process.leaving.insert(tid);
+        let last = tasks.iter().all(|task| process.leaving.contains(task));
+        if !last && tid != pid {
+            self.by_tid.remove(&tid);
+            process.threads.retain(|t| *t != tid);
+        }
+        last
+    }
+
+    /// An exec of the process has been let go.
+    pub(crate) fn expect_exec(&mut self, pid: Pid, exec: PendingExec) {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.exec = Some(exec);
+        }
+    }
+
+    /// A thread makes a call: tells what has become of an exec of its process, if that is known now.
+    pub(crate) fn exec_result(&mut self, pid: Pid, tid: i32) -> Option<ExecResult> {
+        let process = self.by_pid.get_mut(&pid)?;
+        let caller = process.exec.as_ref()?.tid;
+        // After a successful exec the calling thread has become the first one.
+        if tid != caller && tid != pid {
+            return None;
+        }
+        let exec = process.exec.take()?;
+        let result = exec.result(pid);
+        if result == ExecResult::Failed && tid != caller {
+            process.exec = Some(exec);
+            return None;
+        }
+        if result != ExecResult::Failed {
+            self.executed(pid);
+        }
+        Some(result)
+    }
+
+    /// One thread is left.
+    fn executed(&mut self, pid: Pid) {
+        let Some(process) = self.by_pid.get_mut(&pid) else {
+            return;
+        };
+        for tid in process.threads.drain(..) {
+            self.by_tid.remove(&tid);
+        }
+        process.leaving.clear();
+        process.cwd_apart = false;
+    }
+
+    /// Whether a process lives, as far as is known.
+    pub(crate) fn is_alive(&self, pid: Pid) -> bool {
+        self.by_pid
+            .get(&pid)
+            .is_some_and(|p| !p.gone && !p.end_told)
+    }
+
+    /// The working directory of a thread, as the kernel names it. `moves` counts moves of directories,
+    /// none while one is under way.
+    pub(crate) fn cwd(&mut self, pid: Pid, tid: i32, moves: Option<u64>) -> io::Result<Arc<Path>> {
+        let Some(process) = self.by_pid.get_mut(&pid) else {
+            return read_cwd(tid);
+        };
+        if process.cwd_changing == Some(tid) {
+            process.cwd_changing = None;
+            process.cwd = None;
+        }
+        let settled = process.cwd_changing.is_none() && !process.cwd_apart && !self.cwds_shared;
+        match (&process.cwd, moves) {
+            (Some((at, cwd)), Some(now)) if *at == now && settled => return Ok(Arc::clone(cwd)),
+            _ => {}
+        }
+        let cwd = read_cwd(tid)?;
+        process.cwd = moves.filter(|_| settled).map(|now| (now, Arc::clone(&cwd)));
+        Ok(cwd)
+    }
+
+    /// A process makes working directories that are not one a process: of its threads, or, `with_others`,
+    /// one shared with a process that is not known yet.
+    pub(crate) fn work_apart(&mut self, pid: Pid, with_others: bool) {
+        self.cwds_shared |= with_others;
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.cwd_apart = true;
+        }
+    }
+
+    /// A thread is about to change the working directory of its process.
+    pub(crate) fn chdir(&mut self, pid: Pid, tid: i32) {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.cwd = None;
+            process.cwd_changing = Some(tid);
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn pidfd(&self) -> Option<Arc<OwnedFd>> {
+        self.pidfd.clone()
+    }
+}
+
+fn read_cwd(tid: i32) -> io::Result<Arc<Path>> {
+    Ok(fs::read_link(format!("/proc/{tid}/cwd"))?.into())
+}

@@ -1,0 +1,109 @@
+//! A supervised command, as the users of this crate see it: start it, give it an observer, wait for it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::event::Observer;
+use crate::reaper::Ended;
+use crate::spawn::{self, Backend, Error};
+use crate::supervisor::Supervisor;
+use crate::table;
+
+/// A command to start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Its argument vector. The first is looked up as execvp(3) does.
+    pub argv: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working directory, entered after the preparation.
+    pub cwd: PathBuf,
+    /// How to stop its calls.
+    pub backend: Backend,
+}
+
+/// A command that exists as a process, but has not been executed yet.
+#[derive(Debug)]
+pub struct Launched(spawn::Launched);
+
+/// A command that runs observed. Dropping it kills what is left of it.
+#[derive(Debug)]
+pub struct Running {
+    running: spawn::Running,
+    supervisor: Arc<Supervisor>,
+}
+
+/// Forks the process that is to become the command; see [`spawn::launch`], to which this adds the rules
+/// that say which calls stop.
+///
+/// # Errors
+/// When the arguments cannot be passed or no process can be made.
+pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Result<Launched, Error> {
+    let Launch {
+        argv,
+        env,
+        cwd,
+        backend,
+    } = launch;
+    let launch = spawn::Launch {
+        argv,
+        env,
+        cwd,
+        backend,
+        tables: table::tables(),
+    };
+    spawn::launch(launch, prepare).map(Launched)
+}
+
+impl Launched {
+    /// Process id of the command.
+    pub fn pid(&self) -> i32 {
+        self.0.pid()
+    }
+
+    /// Waits for the preparation and lets the command be executed: its execve is the first call that the
+    /// observer may be told of.
+    ///
+    /// # Errors
+    /// When the preparation failed or the command cannot be supervised; it has not run then.
+    pub fn observe(self, observer: Arc<dyn Observer>) -> Result<Running, Error> {
+        let supervisor = Supervisor::new(observer).map_err(|source| Error::Sys {
+            call: "epoll_create1",
+            source,
+        })?;
+        let supervisor = Arc::new(supervisor);
+        let running = self.0.attach(Arc::clone(&supervisor) as Arc<_>)?;
+        Ok(Running {
+            running,
+            supervisor,
+        })
+    }
+}
+
+impl Running {
+    /// Process id of the command.
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
+    /// To be called when something outside the command moved a directory or changed a symbolic link.
+    pub fn forget_names(&self) {
+        self.supervisor.forget_names();
+    }
+
+    /// Waits until the command itself has ended. What it left behind goes on and is observed.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] when it could not be executed.
+    pub fn wait(&mut self) -> Result<Ended, Error> {
+        self.running.wait()
+    }
+
+    /// Waits until the last process has ended and everything has been told.
+    pub fn drain(self) {
+        self.running.drain();
+        self.supervisor.finish();
+    }
+}

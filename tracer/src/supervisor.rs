@@ -1,0 +1,311 @@
+//! The supervisor: takes each trapped call to its process, tells what it means, and says what becomes of it.
+//!
+//! Calls come in order from one receiver thread; what may take its time (an exec, an exit) goes to
+//! workers. Of one process one call is in work at a time: threads of a process that a worker is busy with
+//! wait. How calls are stopped is not known here.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::call::{Abi, Call, Decide, Decision, Stop, Verdict};
+use crate::decode::{Caller, Decoded, Stopped};
+use crate::event::{Event, Observer, Pid, Scope};
+use crate::prefix::Prefixes;
+use crate::process::{Birth, ExecResult, Processes};
+use crate::table::{Index, Op, Row};
+
+/// Decides about the calls of a process tree by telling them to an observer.
+#[derive(Debug)]
+pub struct Supervisor(Arc<Shared>);
+
+impl Supervisor {
+    /// A supervisor of processes that are yet to start.
+    ///
+    /// # Errors
+    /// epoll_create1(2) fails.
+    pub fn new(observer: Arc<dyn Observer>) -> io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            observer,
+            prefixes: Prefixes::default(),
+            processes: Mutex::new(Processes::new()?),
+            idle: Condvar::new(),
+            index: Index::new(),
+            roots_changed: AtomicBool::new(false),
+        })))
+    }
+
+    /// To be called when somebody else than the traced processes moved a directory or changed a link.
+    pub fn forget_names(&self) {
+        self.0.prefixes.forget();
+    }
+
+    /// To be called when no traced process is left: tells those that ended unseen.
+    pub fn finish(&self) {
+        self.0.sweep(&mut self.0.processes());
+    }
+}
+
+impl Decide for Supervisor {
+    fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
+        self.0.decide(call, still_there)
+    }
+}
+
+/// What all calls share.
+pub(crate) struct Shared {
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) prefixes: Prefixes,
+    processes: Mutex<Processes>,
+    /// A worker has finished with a process.
+    idle: Condvar,
+    index: Index,
+    roots_changed: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("processes", &self.processes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a call comes in.
+enum Entry {
+    /// Its process, ready for it.
+    Ready(Pid),
+    /// Its process is busy or ending.
+    Wait,
+    /// Its thread is gone.
+    Gone,
+}
+
+impl Shared {
+    pub(crate) fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Some process changes its root directory, so that its paths no longer mean what they say.
+    pub(crate) fn someone_changes_root(&self) {
+        self.roots_changed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_rooted_elsewhere(&self, tid: i32) -> bool {
+        self.roots_changed.load(Ordering::Relaxed)
+            && std::fs::read_link(format!("/proc/{tid}/root")).is_ok_and(|r| r != Path::new("/"))
+    }
+
+    fn decide(self: &Arc<Self>, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
+        let row = self.index.get(call.abi, call.nr);
+        let is_end = row.is_some_and(|r| r.op == Op::ExitGroup);
+        let pid = match self.enter(call.tid, is_end, still_there) {
+            Entry::Ready(pid) => pid,
+            Entry::Gone => return Decision::Now(Verdict::Go),
+            Entry::Wait => {
+                let (shared, call) = (Arc::clone(self), *call);
+                return Decision::Later(Box::new(move |stop| shared.wait(&call, stop)));
+            }
+        };
+        let caller = Caller::new(self, call, pid, still_there);
+        let Some(row) = row else {
+            return now(&caller, caller.taint(Scope::All, unknown(call)));
+        };
+        self.act(&caller, row)
+    }
+
+    fn act(self: &Arc<Self>, caller: &Caller<'_>, row: &Row) -> Decision {
+        let (pid, tid) = (caller.pid, caller.call.tid);
+        match row.op {
+            Op::Exec(target, argv) => match self.exec(caller, target, argv) {
+                Ok(decision) => decision,
+                Err(stopped) => now(caller, Err(stopped)),
+            },
+            Op::ExitGroup => self.exit(pid, tid, caller.int(0)),
+            Op::Exit if self.processes().leave(pid, tid) => self.exit(pid, tid, caller.int(0)),
+            Op::Exit => Decision::Now(Verdict::Go),
+            op @ (Op::Nothing
+            | Op::Taint(..)
+            | Op::Chance(_)
+            | Op::Names(_)
+            | Op::Fds(_)
+            | Op::Peers(_)) => now(caller, caller.decode(op)),
+        }
+    }
+
+    /// Finds the process of a call, and settles what its last call left open.
+    fn enter(&self, tid: i32, is_end: bool, still_there: &dyn Fn() -> bool) -> Entry {
+        self.prefixes.settle(tid);
+        let mut processes = self.processes();
+        let pid = match processes.known(tid) {
+            Some(pid) => pid,
+            None => {
+                self.sweep(&mut processes);
+                let Ok((pid, births)) = processes.sight(tid, still_there) else {
+                    return Entry::Gone;
+                };
+                self.tell_births(&births);
+                pid
+            }
+        };
+        let Some(process) = processes.get(pid) else {
+            return Entry::Gone;
+        };
+        if process.busy || process.ending.is_some_and(|ending| ending != tid) {
+            return Entry::Wait;
+        }
+        if !is_end {
+            // A signal handler ran instead of the exit that was told.
+            process.ending = None;
+        }
+        let result = processes.exec_result(pid, tid);
+        drop(processes);
+        match result {
+            None | Some(ExecResult::Done) => {}
+            Some(ExecResult::Failed) => self.observer.exec_failed(pid),
+            Some(ExecResult::Unexpected) => {
+                let why = "runs a program of an unknown format".to_owned();
+                self.observer.event(pid, Event::Taint(Scope::All, why));
+            }
+        }
+        Entry::Ready(pid)
+    }
+
+    /// Waits until the process of a call is free for it.
+    fn wait(self: &Arc<Self>, call: &Call, stop: &dyn Stop) -> Verdict {
+        let mut processes = self.processes();
+        while let Some(process) = processes.known(call.tid).and_then(|pid| processes.get(pid)) {
+            if !process.busy && process.ending.is_none_or(|ending| ending == call.tid) {
+                break;
+            }
+            if !stop.still_there() {
+                return Verdict::Go;
+            }
+            // Nobody tells when a process is gone, so this looks from time to time.
+            let wait = self.idle.wait_timeout(processes, Duration::from_millis(20));
+            processes = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(processes);
+        match self.decide(call, &|| stop.still_there()) {
+            Decision::Now(verdict) => verdict,
+            Decision::Later(work) => work(stop),
+        }
+    }
+
+    fn exit(self: &Arc<Self>, pid: Pid, tid: i32, status: i32) -> Decision {
+        let mut processes = self.processes();
+        match processes.get(pid) {
+            Some(process) if !process.end_told => process.ending = Some(tid),
+            Some(_) | None => return Decision::Now(Verdict::Go),
+        }
+        let busy = self.busy(&mut processes, pid);
+        drop(processes);
+        Decision::Later(Box::new(move |_| {
+            busy.shared.end(pid, tid, status & 0xff);
+            Verdict::Go
+        }))
+    }
+
+    /// Tells the end of a process that is still there.
+    pub(crate) fn end(&self, pid: Pid, tid: i32, status: i32) {
+        let mut processes = self.processes();
+        let children = self.children(&mut processes, pid);
+        if let Some(process) = processes.get(pid) {
+            process.end_told = true;
+            process.ending = Some(tid);
+        }
+        let children: Vec<_> = children
+            .into_iter()
+            .map(|c| (c, processes.is_alive(c)))
+            .collect();
+        drop(processes);
+        self.observer.exit(pid, status, &children);
+    }
+
+    /// The children of a process, after telling of those that are new and those that are gone.
+    pub(crate) fn children(&self, processes: &mut Processes, pid: Pid) -> Vec<Pid> {
+        let (children, births) = processes.adopt(pid);
+        self.tell_births(&births);
+        self.sweep(processes);
+        children
+    }
+
+    /// Gives a process to a worker for as long as the returned value lives.
+    pub(crate) fn busy(self: &Arc<Self>, processes: &mut Processes, pid: Pid) -> Busy {
+        if let Some(process) = processes.get(pid) {
+            process.busy = true;
+        }
+        Busy {
+            shared: Arc::clone(self),
+            pid,
+        }
+    }
+
+    /// Births and deaths are told under the lock, so that no number is born before its last bearer died,
+    /// nor makes a call before it is born.
+    fn tell_births(&self, births: &[Birth]) {
+        for (pid, parent) in births {
+            self.observer.born(*pid, *parent);
+        }
+    }
+
+    fn sweep(&self, processes: &mut Processes) {
+        for pid in processes.sweep() {
+            self.observer.died(pid);
+        }
+    }
+}
+
+/// A worker's hold on a process.
+pub(crate) struct Busy {
+    pub(crate) shared: Arc<Shared>,
+    pid: Pid,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut processes = self.shared.processes();
+        if let Some(died) = processes.idle(self.pid) {
+            self.shared.observer.died(died);
+        }
+        drop(processes);
+        self.shared.idle.notify_all();
+    }
+}
+
+/// The verdict on a call that has been told.
+fn now(caller: &Caller<'_>, told: Decoded) -> Decision {
+    Decision::Now(verdict(caller, told))
+}
+
+pub(crate) fn verdict(caller: &Caller<'_>, told: Decoded) -> Verdict {
+    match told {
+        Ok(()) | Err(Stopped::Unsaid | Stopped::Gone) => Verdict::Go,
+        Err(Stopped::Refused(errno)) => Verdict::Fail(errno),
+        Err(Stopped::Unreadable) => match caller.taint(Scope::All, hidden(caller)) {
+            Err(Stopped::Refused(errno)) => Verdict::Fail(errno),
+            Ok(()) | Err(Stopped::Unsaid | Stopped::Gone | Stopped::Unreadable) => Verdict::Go,
+        },
+    }
+}
+
+fn hidden(caller: &Caller<'_>) -> String {
+    let row = caller.shared.index.get(caller.call.abi, caller.call.nr);
+    format!(
+        "arguments of {} cannot be read",
+        row.map_or("a call", |r| r.name)
+    )
+}
+
+fn unknown(call: &Call) -> String {
+    match call.abi {
+        Abi::X86_64 | Abi::Aarch64 | Abi::I386 => format!("unknown system call {}", call.nr),
+        Abi::X32 => "x32 program".to_owned(),
+        Abi::Arm => "32-bit ARM program".to_owned(),
+        Abi::Unknown(arch) => format!("program for architecture {arch:#x}"),
+    }
+}
