@@ -121,7 +121,7 @@ impl Cache {
             Err(error) => return Err(error).at("stat", dir)?,
         }
         match cache.version()? {
-            Some(VERSION) => cache.sweep(),
+            Some(VERSION) => sweep(&*cache.disk, &cache.root.join("tmp")),
             Some(found) if found > VERSION => {
                 return Err(OpenError::Newer {
                     path: dir.to_owned(),
@@ -186,23 +186,6 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what killed processes left in `tmp/`. Failures do not matter: it is tried again.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
-            return;
-        };
-        let now = SystemTime::now();
-        for entry in entries.flatten() {
-            let age = entry
-                .metadata()
-                .and_then(|meta| meta.modified())
-                .map(|then| now.duration_since(then).unwrap_or_default());
-            if age.is_ok_and(|age| age > STALE) {
-                drop(self.disk.unlink(&entry.path()));
-            }
-        }
-    }
-
     /// A new file in `tmp/`, mode 0444, which is removed unless it is kept.
     fn tmp(&self) -> Result<Tmp<'_>, disk::Error> {
         loop {
@@ -246,6 +229,24 @@ impl Cache {
                 None => Err(error),
             },
             made => made,
+        }
+    }
+}
+
+/// Removes the temporary files that killed processes left in a directory: those older than a day.
+/// Failures do not matter, it is tried again.
+pub fn sweep(disk: &dyn Disk, dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    let now = SystemTime::now();
+    for entry in entries.flatten() {
+        let age = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .map(|then| now.duration_since(then).unwrap_or_default());
+        if age.is_ok_and(|age| age > STALE) {
+            drop(disk.unlink(&entry.path()));
         }
     }
 }

@@ -130,6 +130,7 @@ impl<'a> Staged<'a> {
         };
         let mut touched = Vec::with_capacity(self.items.len());
         let mut modes_at_last = Vec::new();
+        // Looked at once a run of siblings: an item can remove itself, but not its parent.
         let mut parent_seen = PathBuf::new();
         for item in &mut self.items {
             let parent = item.path.parent().unwrap_or(self.root);
@@ -143,7 +144,6 @@ impl<'a> Staged<'a> {
             }
             match item.put(self.disk, self.root)? {
                 Put::Done => {}
-                Put::RemovedDir => parent_seen = PathBuf::new(),
                 Put::ModeAtLast(mode) => modes_at_last.push((item.path.clone(), mode)),
                 Put::Nothing => continue,
             }
@@ -187,8 +187,6 @@ enum Put {
     Done,
     /// It was so already.
     Nothing,
-    /// A directory is gone: what is remembered of directories may be wrong.
-    RemovedDir,
     /// A directory is there, but these permission bits would keep its content out.
     ModeAtLast(u32),
 }
@@ -231,34 +229,32 @@ impl Item<'_> {
 
     /// Makes the output. Its parent is a directory.
     fn put(&mut self, disk: &dyn Disk, root: &Path) -> Result<Put, ServeError> {
-        let there = match self.content {
-            Content::Temp(_) => None,
-            Content::None | Content::Blob(_) => look(&self.path)?,
-        };
         let path = &self.path;
+        let there = look(path)?;
         match (&self.output.what, there) {
             (What::Absent, None) => return Ok(Put::Nothing),
             (What::Absent, Some(meta)) if meta.is_dir() => {
                 disk.rmdir(path)?;
-                return Ok(Put::RemovedDir);
+                return Ok(Put::Done);
             }
             (What::Absent, Some(_)) => {
                 disk.unlink(path)?;
                 return Ok(Put::Done);
             }
             (What::Dir(mode), there) => return self.put_dir(disk, *mode, there),
-            (What::File { mode, .. }, _) => return self.put_file(disk, *mode),
+            (What::File { mode, .. }, there) => return self.put_file(disk, *mode, there),
             (What::Link(text), there) => {
-                let same = there.is_some_and(|meta| meta.is_symlink())
+                let same = there.as_ref().is_some_and(Metadata::is_symlink)
                     && fs::read_link(path).is_ok_and(|now| now.as_os_str().as_bytes() == text);
                 if !same {
                     let text = Path::new(OsStr::from_bytes(text));
-                    self.replace(disk, |temp| disk.symlink(text, temp))?;
+                    self.replace(disk, there.as_ref(), |temp| disk.symlink(text, temp))?;
                 }
             }
             (What::Fifo(mode), there) => {
-                if !there.is_some_and(|meta| meta.file_type().is_fifo()) {
-                    self.replace(disk, |temp| disk.mkfifo(temp, 0o600))?;
+                let same = there.as_ref().is_some_and(|m| m.file_type().is_fifo());
+                if !same {
+                    self.replace(disk, there.as_ref(), |temp| disk.mkfifo(temp, 0o600))?;
                 }
                 self.own(disk)?;
                 disk.chmod(path, *mode)?;
@@ -267,9 +263,9 @@ impl Item<'_> {
             (What::HardLink(other), there) => {
                 let other = other.at(root);
                 let id = |meta: &Metadata| (meta.dev(), meta.ino());
-                let there = there.as_ref().map(id);
-                if there.is_none() || there != look(&other)?.as_ref().map(id) {
-                    self.replace(disk, |temp| disk.link(&other, temp))?;
+                let now = there.as_ref().map(id);
+                if now.is_none() || now != look(&other)?.as_ref().map(id) {
+                    self.replace(disk, there.as_ref(), |temp| disk.link(&other, temp))?;
                 }
             }
             (What::Attributes(mode), there) => {
@@ -315,11 +311,16 @@ impl Item<'_> {
         })
     }
 
-    fn put_file(&mut self, disk: &dyn Disk, mode: u32) -> Result<Put, ServeError> {
+    fn put_file(
+        &mut self,
+        disk: &dyn Disk,
+        mode: u32,
+        there: Option<Metadata>,
+    ) -> Result<Put, ServeError> {
         match &self.content {
             Content::None => {}
             Content::Temp(temp) => {
-                rename_over(disk, temp, &self.path)?;
+                rename_over(disk, temp, &self.path, there.as_ref())?;
                 self.content = Content::None;
             }
             Content::Blob(blob) => {
@@ -341,10 +342,11 @@ impl Item<'_> {
     fn replace(
         &self,
         disk: &dyn Disk,
+        there: Option<&Metadata>,
         make: impl Fn(&Path) -> Result<(), disk::Error>,
     ) -> Result<(), disk::Error> {
         let ((), temp) = make_temp(&self.near, make)?;
-        rename_over(disk, &temp, &self.path).inspect_err(|_| drop(disk.unlink(&temp)))
+        rename_over(disk, &temp, &self.path, there).inspect_err(|_| drop(disk.unlink(&temp)))
     }
 
     fn own(&self, disk: &dyn Disk) -> Result<(), disk::Error> {
@@ -355,14 +357,20 @@ impl Item<'_> {
     }
 }
 
-/// rename(2), also over an empty directory.
-fn rename_over(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), disk::Error> {
-    match disk.rename(from, to) {
-        Err(error) if error.source.kind() == ErrorKind::IsADirectory => {
+/// Gives what is at `from` the name `to`, where `there` is now: also over an empty directory.
+fn rename_over(
+    disk: &dyn Disk,
+    from: &Path,
+    to: &Path,
+    there: Option<&Metadata>,
+) -> Result<(), disk::Error> {
+    match there {
+        None => disk.rename(from, to),
+        Some(meta) if meta.is_dir() => {
             disk.rmdir(to)?;
             disk.rename(from, to)
         }
-        renamed => renamed,
+        Some(_) => disk.replace(from, to),
     }
 }
 

@@ -186,6 +186,27 @@ fn what_is_of_another_type_is_replaced() {
 }
 
 #[test]
+fn a_full_directory_in_the_place_of_a_file_is_kept_and_named() {
+    let space = Space::new();
+    fs::create_dir(space.at("taken")).unwrap();
+    fs::write(space.at("taken/precious"), "x").unwrap();
+    let outputs = [
+        space.file("taken", b"f", 0o644),
+        space.output("taken", What::Link(b"x".to_vec())),
+        space.output("taken", What::Absent),
+    ];
+    for output in outputs {
+        let error = space.serve(vec![output]).unwrap_err().to_string();
+        assert!(
+            error.contains(space.at("taken").to_str().unwrap()),
+            "{error}"
+        );
+        assert_eq!(space.read("taken/precious"), b"x");
+        assert!(space.is_tidy());
+    }
+}
+
+#[test]
 fn attributes_of_a_link_do_not_reach_its_target() {
     let space = Space::new();
     fs::write(space.at("victim"), "x").unwrap();
