@@ -49,7 +49,8 @@ impl Source {
     }
 
     pub(crate) fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.contains("/tests/")
+        let path = self.path.as_str();
+        path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
     }
 
     /// The room of a file below `src/`: `src/cache/cas.rs` and `src/cache.rs` are in `cache`.
