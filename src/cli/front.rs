@@ -49,7 +49,11 @@ pub(super) fn follow(
                         started();
                     }
                 }
-                Some(last) => return Ok(outcome(last)),
+                Some(last) => {
+                    // The outcome is known, whatever becomes of the host.
+                    let _gone = see_off(host, taken);
+                    return Ok(outcome(last));
+                }
                 None => return Ok(Outcome::Lost(describe(end(host)?))),
             }
         } else if signal {
@@ -117,6 +121,21 @@ fn pass_on(signal: Signal, code: i32, command: Option<Pid>) -> bool {
         kill(command, signal)
     };
     sent != Err(Errno::ESRCH)
+}
+
+/// Waits a moment for the host to end when it has said its last word: as a rule nothing keeps it, and then
+/// no process of ours and no mount outlives us, nor a dead one where nobody reaps orphans.
+fn see_off(host: Pid, taken: &Taken) -> io::Result<()> {
+    const MS: u8 = 50;
+    let mut fds = [PollFd::new(taken.coming.as_fd(), PollFlags::POLLIN)];
+    while ended(host)?.is_none() {
+        // Any other signal is for the command, which has ended.
+        while taken.coming.read_signal()?.is_some() {}
+        if ended(host)?.is_some() || poll(&mut fds, PollTimeout::from(MS))? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The host has ended: what it has said before counts.
