@@ -366,3 +366,50 @@ fn the_doctor_answers_people_and_programs() {
     let odd = place.rfs(&["doctor", "--cache-dir", file.to_str().unwrap()]);
     assert!(odd.stdout.contains("is not a directory"), "{}", odd.stdout);
 }
+
+#[test]
+fn the_cache_is_looked_at_and_not_made() {
+    let place = Place::new();
+    let stats = place.rfs(&["cache", "stats"]);
+    assert_eq!(stats.status.code(), Some(0), "{}", stats.stderr);
+    assert!(
+        stats.stdout.contains("home/.cache/rfs: 0 contents"),
+        "{}",
+        stats.stdout
+    );
+    assert!(!place.dir.path().join("home/.cache").exists());
+
+    fs::write(place.at("file"), "").unwrap();
+    let odd = place.rfs(&["cache", "verify", "--cache-dir", "file"]);
+    assert_eq!(odd.status.code(), Some(125));
+    assert!(odd.stderr.contains("w/file"), "{}", odd.stderr);
+}
+
+#[test]
+fn a_damaged_cache_is_told_once_with_its_file() {
+    let place = Place::new();
+    let blob = place.at("c/blobs/ab");
+    fs::create_dir_all(place.at("c")).unwrap();
+    let made = place.rfs(&["cache", "verify", "--cache-dir", "c", "--json"]);
+    assert_eq!(made.status.code(), Some(0), "{}", made.stderr);
+    fs::create_dir_all(&blob).unwrap();
+    fs::write(blob.join("0".repeat(62)), "not its digest").unwrap();
+    let first = place.sh(r#"RFS_CACHE_DIR=c "$RFS" cache verify --json"#);
+    assert_eq!(first.status.code(), Some(1), "{}", first.stderr);
+    let value: serde_json::Value = serde_json::from_str(&first.stdout).unwrap();
+    assert_eq!(value["schema"], "rfs.cache/1");
+    assert!(
+        value["wrong"][0]
+            .as_str()
+            .unwrap()
+            .contains("c/blobs/ab/000"),
+        "{value}"
+    );
+    let again = place.sh(r#"RFS_CACHE_DIR=c "$RFS" cache verify"#);
+    assert_eq!(again.status.code(), Some(0), "{}", again.stderr);
+    assert!(
+        again.stdout.contains("0 files were wrong"),
+        "{}",
+        again.stdout
+    );
+}

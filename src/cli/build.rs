@@ -1,7 +1,6 @@
 //! `rfs build`: one command under watch. Makes the request out of options, configuration and
 //! environment, becomes front and host, and ends as the command has ended.
 
-use super::config::{self, Config};
 use super::descriptors::{self, Inherited};
 use super::error::{CommandError, Kind};
 use super::front::{self, Outcome};
@@ -91,7 +90,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let cwd = place::cwd()?;
     let root = workspace::find(&cwd);
     workspace::refuse_root(&root)?;
-    let config = read_config(&root)?;
+    let config = place::config(&root)?;
     let telling = Telling {
         explain: args.explain,
         summary: args.summary.as_ref().map(|file| cwd.join(file)),
@@ -171,13 +170,6 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
 }
 
 const REMEDY: &str = "`rfs doctor` tells what this machine lacks and how to get it";
-
-fn read_config(root: &Path) -> Result<Config, CommandError> {
-    let mut files = vec![PathBuf::from(config::SYSTEM)];
-    files.extend(place::user_config());
-    files.push(root.join(config::WORKSPACE));
-    Config::read(&files, place::home().as_deref())
-}
 
 /// Makes `.rfs/`, or says why the build cannot be watched.
 fn prepare(root: &Path) -> Result<(), String> {

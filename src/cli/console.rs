@@ -1,8 +1,9 @@
 //! The only place that writes to the user's streams. A stream that nobody reads is no error.
 
 use super::error::CommandError;
+use crate::report::size;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// A line of ours on standard error.
 pub(super) fn tell(text: impl Display) {
@@ -32,4 +33,43 @@ pub(super) fn answer(text: impl Display) {
 /// In one write, so that lines of several processes do not mix.
 fn error_line(text: &str) {
     let _gone = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// How far something has come, on a line of the terminal that goes away at the end. Nothing elsewhere.
+#[derive(Debug)]
+pub(super) struct Progress {
+    what: &'static str,
+    live: bool,
+    shown: u64,
+}
+
+impl Progress {
+    /// Bytes between two looks of the line.
+    const STEP: u64 = 16 << 20;
+
+    pub(super) fn new(what: &'static str) -> Self {
+        let dumb = super::place::variable("TERM").is_none_or(|term| term == "dumb");
+        Self {
+            what,
+            live: std::io::stderr().is_terminal() && !dumb,
+            shown: 0,
+        }
+    }
+
+    /// So many bytes are done.
+    pub(super) fn show(&mut self, bytes: u64) {
+        if self.live && bytes >= self.shown + Self::STEP {
+            self.shown = bytes;
+            let line = format!("\r\x1b[Krfs: {} {}", self.what, size::text(bytes));
+            let _gone = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown > 0 {
+            let _gone = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `rfs doctor`: what this machine allows, what each missing thing costs, and the remedy.
 
 use super::error::CommandError;
-use super::{console, place};
+use super::{console, place, workspace};
 use serde::Serialize;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -80,7 +80,8 @@ struct Findings {
 
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let cwd = place::cwd()?;
-    let cache = place::cache(args.cache_dir.as_deref(), None, &cwd)?;
+    let config = place::config(&workspace::find(&cwd))?;
+    let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), &cwd)?;
     let findings = vec![
         kernel(),
         fuse(),

@@ -2,6 +2,7 @@
 //! standard streams and exit statuses.
 
 mod build;
+mod cache;
 mod config;
 mod console;
 mod descriptors;
@@ -39,6 +40,7 @@ struct Cli {
 enum Command {
     Build(build::Args),
     Init(init::Args),
+    Cache(cache::Args),
     Doctor(doctor::Args),
 }
 
@@ -60,6 +62,7 @@ fn run(command: Command) -> i32 {
     let done = match command {
         Command::Build(args) => build::run(args),
         Command::Init(args) => init::run(&args),
+        Command::Cache(args) => cache::run(args),
         Command::Doctor(args) => doctor::run(&args),
     };
     done.unwrap_or_else(|error| {
@@ -89,7 +92,9 @@ mod tests {
     fn build(line: &str) -> Result<build::Args, clap::Error> {
         match Cli::try_parse_from(line.split(' '))?.command {
             Command::Build(args) => Ok(args),
-            Command::Init(_) | Command::Doctor(_) => panic!("not a build: {line}"),
+            Command::Init(_) | Command::Cache(_) | Command::Doctor(_) => {
+                panic!("not a build: {line}")
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Where things are: what environment and system say of directories.
 
+use super::config::{self, Config};
 use super::error::CommandError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -39,9 +40,12 @@ fn base(variable_name: &str, dir: &str) -> Option<PathBuf> {
         .or_else(|| Some(home()?.join(dir)))
 }
 
-/// The user's own configuration file; need not exist.
-pub(super) fn user_config() -> Option<PathBuf> {
-    Some(base("XDG_CONFIG_HOME", ".config")?.join("rfs/config.toml"))
+/// What the configuration files say for a workspace: the machine's, the user's, its own.
+pub(super) fn config(workspace: &Path) -> Result<Config, CommandError> {
+    let mut files = vec![PathBuf::from(config::SYSTEM)];
+    files.extend(base("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("rfs/config.toml")));
+    files.push(workspace.join(config::WORKSPACE));
+    Config::read(&files, home().as_deref())
 }
 
 /// The cache's directory, absolute: the option, `$RFS_CACHE_DIR`, the configuration, the user's cache.

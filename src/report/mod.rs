@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod explain;
+pub mod size;
 pub mod summary;
 
 pub use summary::Summary;

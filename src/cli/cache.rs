@@ -1,0 +1,192 @@
+//! `rfs cache`: what is in the cache, and whether it is whole.
+
+use super::error::CommandError;
+use super::{console, place, workspace};
+use crate::cache::{Cache, Report, Stats};
+use crate::disk::RealDisk;
+use crate::report::size;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Look at the cache
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Tell how much is in the cache
+    Stats(Options),
+    /// Read everything in the cache and remove what is damaged
+    ///
+    /// Damaged files are never served; the steps that need them run again. Exit status 0 if everything is
+    /// whole, 1 if something was not.
+    Verify(Options),
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// One JSON object, schema `rfs.cache/1`
+    #[arg(long)]
+    json: bool,
+    /// Directory of the cache [default: as for `rfs build`]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> Result<i32, CommandError> {
+    match args.what {
+        What::Stats(options) => stats(&options),
+        What::Verify(options) => verify(&options),
+    }
+}
+
+/// What programs get.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    schema: &'static str,
+    dir: &'a str,
+    blobs: u64,
+    blob_bytes: u64,
+    keys: u64,
+    #[serde(flatten)]
+    more: More<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum More<'a> {
+    Stats {
+        record_bytes: u64,
+    },
+    Report {
+        records: u64,
+        lost: u64,
+        orphans: u64,
+        orphan_bytes: u64,
+        wrong: &'a [String],
+    },
+}
+
+impl Answer<'_> {
+    fn print(&self) {
+        let json = serde_json::to_string_pretty(self).expect("BUG: plain values make JSON");
+        console::answer(json);
+    }
+}
+
+fn stats(options: &Options) -> Result<i32, CommandError> {
+    let dir = dir(options)?;
+    let stats = match open(&dir)? {
+        Some(cache) => cache.stats().map_err(unreadable)?,
+        None => Stats::default(),
+    };
+    let Stats {
+        blobs,
+        blob_bytes,
+        keys,
+        record_bytes,
+    } = stats;
+    if options.json {
+        Answer {
+            schema: "rfs.cache/1",
+            dir: &dir.to_string_lossy(),
+            blobs,
+            blob_bytes,
+            keys,
+            more: More::Stats { record_bytes },
+        }
+        .print();
+    } else {
+        console::answer(format_args!(
+            "{}: {blobs} contents, {}; records of {keys} commands, {}",
+            dir.display(),
+            size::text(blob_bytes),
+            size::text(record_bytes)
+        ));
+    }
+    Ok(0)
+}
+
+fn verify(options: &Options) -> Result<i32, CommandError> {
+    let dir = dir(options)?;
+    let report = match open(&dir)? {
+        Some(cache) => {
+            let mut progress = console::Progress::new("looked at");
+            let report = cache.verify(&mut |bytes| progress.show(bytes));
+            drop(progress);
+            report.map_err(unreadable)?
+        }
+        None => Report::default(),
+    };
+    let Report {
+        blobs,
+        blob_bytes,
+        keys,
+        records,
+        lost,
+        orphans,
+        orphan_bytes,
+        wrong,
+    } = &report;
+    if options.json {
+        Answer {
+            schema: "rfs.cache/1",
+            dir: &dir.to_string_lossy(),
+            blobs: *blobs,
+            blob_bytes: *blob_bytes,
+            keys: *keys,
+            more: More::Report {
+                records: *records,
+                lost: *lost,
+                orphans: *orphans,
+                orphan_bytes: *orphan_bytes,
+                wrong,
+            },
+        }
+        .print();
+    } else {
+        for message in wrong {
+            console::warn(message, None);
+        }
+        console::answer(format_args!(
+            "{}: {blobs} whole contents, {}; {records} whole records of {keys} commands\n\
+             {lost} records lack contents; no record needs {orphans} contents, {}; {} files were wrong",
+            dir.display(),
+            size::text(*blob_bytes),
+            size::text(*orphan_bytes),
+            wrong.len()
+        ));
+    }
+    Ok(i32::from(!wrong.is_empty()))
+}
+
+/// The cache that `rfs build` would use here.
+fn dir(options: &Options) -> Result<PathBuf, CommandError> {
+    let cwd = place::cwd()?;
+    let config = place::config(&workspace::find(&cwd))?;
+    place::cache(
+        options.cache_dir.as_deref(),
+        config.cache_dir.as_deref(),
+        &cwd,
+    )
+}
+
+/// Opens the cache; none where there is nothing yet: looking does not make one.
+fn open(dir: &Path) -> Result<Option<Cache>, CommandError> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    Cache::open(dir, Arc::new(RealDisk))
+        .map(Some)
+        .map_err(CommandError::new)
+}
+
+fn unreadable(error: crate::disk::Error) -> CommandError {
+    CommandError::new(format_args!("cannot look at the cache: {error}")).hint(
+        "it must be readable for you; another one is chosen with --cache-dir or RFS_CACHE_DIR",
+    )
+}
