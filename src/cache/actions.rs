@@ -107,7 +107,7 @@ impl Cache {
         if !change(&mut records) {
             return Ok(());
         }
-        let tmp = self.tmp()?;
+        let tmp = self.tmp(0o600)?;
         self.disk
             .write_at(&tmp.file, &tmp.path, &encode(&records)?, 0)?;
         Ok(tmp.keep(&path)?)

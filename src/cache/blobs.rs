@@ -25,7 +25,7 @@ impl Cache {
         if let Some(bytes) = read_small(from).at("read", &path_of(from))? {
             return Ok((self.insert_bytes(&bytes)?, bytes.len() as u64));
         }
-        let tmp = self.tmp()?;
+        let tmp = self.tmp(0o444)?;
         let (digest, size) = if self.disk.reflink(from, &tmp.file, &tmp.path)? {
             hash(&tmp.file)?
         } else {
@@ -44,7 +44,7 @@ impl Cache {
     pub fn insert_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
         if !self.contains(&digest, bytes.len() as u64) {
-            let tmp = self.tmp()?;
+            let tmp = self.tmp(0o444)?;
             self.disk.write_at(&tmp.file, &tmp.path, bytes, 0)?;
             tmp.keep(&self.blob_path(&digest))?;
         }

@@ -177,7 +177,7 @@ impl Cache {
             ("CACHEDIR.TAG", tag),
             ("VERSION", &*format!("rfs-cache {VERSION}\n")),
         ] {
-            let tmp = self.tmp()?;
+            let tmp = self.tmp(0o600)?;
             self.disk
                 .write_at(&tmp.file, &tmp.path, content.as_bytes(), 0)?;
             self.disk.sync(&tmp.file, &tmp.path)?;
@@ -186,13 +186,13 @@ impl Cache {
         Ok(())
     }
 
-    /// A new file in `tmp/`, mode 0444, which is removed unless it is kept.
-    fn tmp(&self) -> Result<Tmp<'_>, disk::Error> {
+    /// A new file in `tmp/`, which is removed unless it is kept.
+    fn tmp(&self, mode: u32) -> Result<Tmp<'_>, disk::Error> {
         loop {
             // Processes in other pid namespaces may have our pid: O_EXCL settles it.
             let n = self.next_tmp.fetch_add(1, Ordering::Relaxed);
             let path = self.root.join(format!("tmp/{}-{n}", std::process::id()));
-            match self.disk.create(&path, 0o444) {
+            match self.disk.create(&path, mode) {
                 Ok(file) => {
                     return Ok(Tmp {
                         cache: self,

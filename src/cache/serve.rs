@@ -9,10 +9,10 @@ use super::{Cache, Error};
 use crate::base::{Output, Record, Stamp, State, What};
 use crate::disk::{self, At, Disk};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -203,7 +203,13 @@ impl Item<'_> {
             return Ok(());
         };
         let there = look(&self.path)?.filter(Metadata::is_file);
-        if there.is_some_and(|meta| *in_place || (meta.nlink() > 1 && self.was_new(record))) {
+        if there.is_some_and(|meta| *in_place || (meta.nlink() > 1 && self.was_absent(record))) {
+            // A file that may not be written (mode, being executed) must be found before the commit.
+            OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&self.path)
+                .at("open", &self.path)?;
             self.content = Content::Blob(cache.open_checked(digest, *size)?);
             return Ok(());
         }
@@ -220,11 +226,11 @@ impl Item<'_> {
 
     /// Whether the file was absent when the record was made: then the program would now write into the
     /// file that is there, and its other names would show it. Where it was there, it was replaced.
-    fn was_new(&self, record: &Record) -> bool {
-        !record
+    fn was_absent(&self, record: &Record) -> bool {
+        record
             .deps
             .iter()
-            .any(|dep| dep.name == self.output.name && matches!(dep.state, State::File { .. }))
+            .any(|dep| dep.name == self.output.name && dep.state == State::Absent)
     }
 
     /// Makes the output. Its parent is a directory.

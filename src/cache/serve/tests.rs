@@ -267,6 +267,27 @@ fn a_file_written_in_place_shows_under_its_other_names() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_in_place_is_found_before_anything_changes() {
+    let space = Space::new();
+    fs::copy("/bin/cat", space.at("busy")).unwrap();
+    let mut child = std::process::Command::new(space.at("busy"))
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = space.file("busy", b"new", 0o755);
+    if let What::File { in_place, .. } = &mut output.what {
+        *in_place = true;
+    }
+    let first = space.file("first", b"x", 0o644);
+    let error = space.serve(vec![first, output]).unwrap_err();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(error.to_string().contains("busy"), "{error}");
+    assert!(!space.at("first").exists() && space.is_tidy());
+    assert_eq!(space.read("busy"), fs::read("/bin/cat").unwrap());
+}
+
+#[test]
 fn outputs_outside_the_workspace_are_made_next_to_their_place() {
     let space = Space::new();
     let outside = space.dir.path().join("outside");
