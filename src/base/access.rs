@@ -30,6 +30,8 @@ impl Access {
     /// Written over whole without a look at what was there: what counts is whether it was absent or a
     /// regular file with the permissions that it had.
     pub const OVER: Self = Self(256);
+    /// Replaced whole by rename(2): what counts is that it was not a directory.
+    pub const OUST: Self = Self(512);
     /// What stat(2) tells, time stamps apart.
     pub const STAT: Self = Self(1 | 2 | 4);
 
@@ -67,8 +69,8 @@ impl BitOrAssign for Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 9] = [
-            "kind", "mode", "size", "reg", "lnk", "list", "mtime", "order", "over",
+        const NAMES: [&str; 10] = [
+            "kind", "mode", "size", "reg", "lnk", "list", "mtime", "order", "over", "oust",
         ];
         let set: Vec<_> = NAMES
             .iter()

@@ -45,8 +45,16 @@ impl State {
         };
         match (self, now) {
             (Self::Absent, Self::Absent) => None,
-            (Self::Absent, Self::File { .. }) if access == Access::OVER => None,
-            (Self::File { .. }, Self::Absent) if access == Access::OVER => None,
+            (Self::Absent, Self::File { .. }) | (Self::File { .. }, Self::Absent)
+                if access == Access::OVER =>
+            {
+                None
+            }
+            (old, new) if access == Access::OUST => match (old, new) {
+                (Self::Dir { .. }, Self::Dir { .. }) => None,
+                (Self::Dir { .. }, _) | (_, Self::Dir { .. }) => Some(Change::Type),
+                _ => None,
+            },
             (Self::Absent, _) => Some(Change::Appeared),
             (_, Self::Absent) => Some(Change::Vanished),
             (

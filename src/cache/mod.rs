@@ -10,6 +10,7 @@
 
 pub mod actions;
 pub mod blobs;
+pub mod lookup;
 
 pub mod serve;
 mod sound;

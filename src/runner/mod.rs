@@ -4,7 +4,9 @@ pub mod spawn;
 
 use crate::base::policy::Policy;
 use crate::report::Sink;
+use crate::watch::session::{self, Plan, Session};
 use nix::sys::signal::SigSet;
+use rfs_tracer::spawn::Backend;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,35 +71,79 @@ pub enum Error {
     Exec(String, std::io::Error),
 }
 
-/// A command that runs under watch. Must be started while the process has one thread.
+/// A command that runs under watch.
 #[derive(Debug)]
-pub struct Running {}
+pub struct Running {
+    session: Session,
+}
 
 impl Running {
     /// Process id of the command.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        0
+        self.session.pid()
     }
 
     /// Waits until the command itself has ended and everything it recorded is stored.
     ///
     /// # Errors
-    /// [`Error::Exec`] when the command could not be executed after all; any other when sight of it was
-    /// lost, whatever it has done by then.
+    /// [`Error::Exec`] when it could not be executed.
     pub fn wait(&mut self) -> Result<Ended, Error> {
-        Ok(Ended::Exit(0))
+        match self.session.wait() {
+            Ok(rfs_tracer::Ended::Exit(status)) => Ok(Ended::Exit(status)),
+            Ok(rfs_tracer::Ended::Signal(signal)) => Ok(Ended::Signal(signal)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until the last process that it left behind has ended too.
-    pub fn drain(self) {}
+    pub fn drain(self) {
+        self.session.drain();
+    }
 }
 
-/// Starts a wrapped build.
+impl From<session::Error> for Error {
+    fn from(error: session::Error) -> Self {
+        use rfs_tracer::spawn::Error as Spawn;
+        match error {
+            session::Error::Mount(why) => Self::Mount(PathBuf::new(), why),
+            session::Error::Trace(Spawn::Exec { program, source }) => {
+                Self::Exec(program.display().to_string(), source)
+            }
+            session::Error::Trace(Spawn::Prepare(why)) => Self::Mount(PathBuf::new(), why),
+            session::Error::Trace(error) => Self::Trace(error.to_string()),
+        }
+    }
+}
+
+/// Starts a wrapped build. To be called while the process has one thread.
 ///
 /// # Errors
-/// When mount or tracer cannot be had, or the command cannot be executed. Nothing has run then.
+/// When mount or tracer cannot be had. Nothing has run then.
 pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
-    let _used = (request, sink);
-    Err(Error::Trace("this part of rfs is not written yet".into()))
+    let plan = Plan {
+        argv: request.argv.clone(),
+        env: request.env.clone(),
+        cwd: request.cwd.clone(),
+        workspace: request.workspace.clone(),
+        cache: request.cache.clone(),
+        mask: request.mask,
+        backend: match request.tracer {
+            Tracer::Auto => Backend::Auto,
+            Tracer::Notify => Backend::Notify,
+            Tracer::Ptrace => Backend::Ptrace,
+        },
+        passthrough: true,
+        rerun: request.rerun,
+        strict_clock: request.strict_clock,
+        policy: request.policy.clone(),
+    };
+    match Session::start(plan, sink) {
+        Ok(session) => Ok(Running { session }),
+        Err(session::Error::Mount(why)) => Err(Error::Mount(request.workspace.clone(), why)),
+        Err(error) => match error.into() {
+            Error::Mount(_, why) => Err(Error::Mount(request.workspace.clone(), why)),
+            other => Err(other),
+        },
+    }
 }

@@ -121,6 +121,8 @@ impl Caller<'_> {
             ExecAnswer::Run => Ok(Verdict::Go),
             ExecAnswer::Exit(_) | ExecAnswer::Signal(_) if !stop.ready_to_exit() => Ok(Verdict::Go),
             ExecAnswer::Exit(status) => {
+                // What took the program's place may have made directories and links.
+                self.shared.prefixes.forget();
                 self.shared.end(self.pid, self.call.tid, status & 0xff);
                 Ok(Verdict::Exit(status & 0xff))
             }

@@ -1,0 +1,294 @@
+//! From a step that has ended to its record. The same walk for every step, whatever it was.
+
+use super::step::{Entry, Step, Wrote};
+use crate::base::{
+    Access, Dep, Digest, Kind, Name, Output, PathId, Refusal, Seen, Stamp, State, What,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// An input of the record, with what is needed to complete it.
+#[derive(Debug)]
+pub struct Pending {
+    /// The path.
+    pub id: PathId,
+    /// The version whose content is wanted.
+    pub seen: Arc<Seen>,
+}
+
+/// A record in the making: contents are still to be hashed.
+#[derive(Debug)]
+pub struct Folded {
+    /// Inputs, without digests, with their versions.
+    pub deps: Vec<(Dep, Pending)>,
+    /// Outputs in the order in which they must be made. A file's digest is zero until it is stored.
+    pub outputs: Vec<(Output, Pending)>,
+    /// Inputs that must be the same now as at the first look.
+    pub check: Vec<Pending>,
+}
+
+/// Folds a step. `now` tells the present state of a path that it changed, `name` its name, `changes` how
+/// often the build has changed it so far.
+///
+/// # Errors
+/// Why the step may not be cached.
+pub fn fold(
+    step: &Step,
+    now: impl Fn(PathId) -> Arc<Seen>,
+    name: impl Fn(PathId) -> Name,
+    changes: impl Fn(PathId) -> u32,
+) -> Result<Folded, Refusal> {
+    let mut entries: Vec<(PathId, &Entry)> = step.paths.iter().map(|(id, e)| (*id, e)).collect();
+    entries.sort_by_key(|(id, _)| *id);
+    let finals: HashMap<PathId, Arc<Seen>> = entries
+        .iter()
+        .filter(|(_, entry)| entry.wrote != Wrote::NOTHING)
+        .map(|(id, _)| (*id, now(*id)))
+        .collect();
+
+    let mut folded = Folded {
+        deps: Vec::new(),
+        outputs: Vec::new(),
+        check: Vec::new(),
+    };
+    let ranks = ranks(&entries, step.started.1);
+    for &(id, entry) in &entries {
+        let after = finals.get(&id);
+        let Some(access) = input(entry, after.map(AsRef::as_ref)) else {
+            continue;
+        };
+        let mut state = entry
+            .first
+            .state(access.without(Access::REG), entry.listed)
+            .map_err(|errno| {
+                Refusal(format!(
+                    "{} could not be looked at (errno {errno})",
+                    name(id)
+                ))
+            })?;
+        let file = after.filter(|after| after.kind == Kind::File && access.has(Access::OVER));
+        if let Some(after) = file {
+            state = State::File {
+                mode: after.mode,
+                size: 0,
+                mtime: 0,
+                digest: None,
+            };
+        }
+        let rank = if access.has(Access::ORDER) {
+            ranks.get(&id).copied().unwrap_or(0)
+        } else {
+            0
+        };
+        let dep = Dep {
+            name: name(id),
+            access,
+            state,
+            rank,
+        };
+        let pending = || Pending {
+            id,
+            seen: entry.first.clone(),
+        };
+        if changes(id) == entry.changes {
+            folded.check.push(pending());
+        }
+        folded.deps.push((dep, pending()));
+    }
+    folded
+        .deps
+        .sort_by_key(|(dep, _)| (volatility(dep), dep.name.clone()));
+    folded.outputs = outputs(step, &entries, &finals, &name)?;
+    Ok(folded)
+}
+
+/// How an entry counts as an input, given what is there now if the step changed it.
+fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
+    let mut access = entry.access;
+    if entry.first.kind == Kind::Dir && entry.stats > 0 {
+        access |= Access::ORDER;
+    }
+    let vanished = after.is_some_and(Seen::is_absent) && entry.first.is_absent();
+    // A temporary file with a random name: whether it existed before decided nothing but the name.
+    if access == Access::NONE || (vanished && entry.wrote.any(Wrote::FRESH)) {
+        return None;
+    }
+    Some(access)
+}
+
+/// What changes most often is looked at first, so that a miss is found early.
+fn volatility(dep: &Dep) -> u8 {
+    match (dep.name.inside(), &dep.state) {
+        (true, State::File { .. }) => 0,
+        (true, State::Dir { .. } | State::Link(_) | State::Other(..)) => 1,
+        (true, State::Absent) => 2,
+        (false, State::Absent) => 4,
+        (false, _) => 3,
+    }
+}
+
+/// Places in the order of time stamps of all paths whose order was looked at.
+fn ranks(entries: &[(PathId, &Entry)], start: i64) -> HashMap<PathId, u32> {
+    let mut stamps: BTreeMap<i64, Vec<PathId>> = BTreeMap::new();
+    for (id, entry) in entries {
+        let dir = entry.first.kind == Kind::Dir;
+        let compared = (dir && entry.stats > 0) || (!dir && entry.access.has(Access::ORDER));
+        if compared && !entry.first.is_absent() {
+            stamps.entry(entry.first.id.mtime).or_default().push(*id);
+        }
+    }
+    let mut ranks = HashMap::new();
+    for (rank, (stamp, ids)) in (1..).zip(stamps) {
+        for id in ids {
+            ranks.insert(id, if stamp > start { u32::MAX } else { rank });
+        }
+    }
+    ranks
+}
+
+fn outputs(
+    step: &Step,
+    entries: &[(PathId, &Entry)],
+    finals: &HashMap<PathId, Arc<Seen>>,
+    name: &impl Fn(PathId) -> Name,
+) -> Result<Vec<(Output, Pending)>, Refusal> {
+    let mut found = Vec::new();
+    let mut by_inode: HashMap<(u64, u64), Name> = HashMap::new();
+    let mut changed: Vec<_> = entries
+        .iter()
+        .filter_map(|(id, entry)| Some((*id, *entry, finals.get(id)?)))
+        .collect();
+    changed.sort_by_cached_key(|(id, _, _)| name(*id));
+    for (id, entry, after) in changed {
+        let path = name(id);
+        let Some(what) = what(step, id, entry, after, &path, &mut by_inode, name)? else {
+            continue;
+        };
+        let stamp = stamp(entry, after, &what, step.started.1);
+        let mine = (after.mode[1], after.mode[2]);
+        let owner = (!after.is_absent() && mine != step.owner).then_some(mine);
+        let output = Output {
+            name: path,
+            what,
+            stamp,
+            owner,
+        };
+        found.push((
+            output,
+            Pending {
+                id,
+                seen: after.clone(),
+            },
+        ));
+    }
+    rank_stamps(&mut found);
+    found.sort_by_key(|(output, _)| order(output));
+    Ok(found)
+}
+
+fn what(
+    step: &Step,
+    id: PathId,
+    entry: &Entry,
+    after: &Arc<Seen>,
+    path: &Name,
+    by_inode: &mut HashMap<(u64, u64), Name>,
+    name: &impl Fn(PathId) -> Name,
+) -> Result<Option<What>, Refusal> {
+    let first = &entry.first;
+    let object = (after.id.dev, after.id.ino);
+    // A number is used again for a new file when the old one is gone.
+    let same_object = !first.is_absent()
+        && (first.id.dev, first.id.ino) == object
+        && !entry.wrote.any(Wrote::REMOVED);
+    Ok(match after.kind {
+        Kind::Absent => (!first.is_absent()).then_some(What::Absent),
+        Kind::Unknown(errno) => {
+            return Err(Refusal(format!(
+                "{path} could not be looked at afterwards (errno {errno})"
+            )));
+        }
+        Kind::Socket => return Err(Refusal(format!("leaves the socket {path}"))),
+        Kind::Device => return Err(Refusal(format!("leaves the device {path}"))),
+        Kind::Fifo => Some(What::Fifo(after.mode[0])),
+        Kind::Link => {
+            (!(same_object && first.text == after.text)).then(|| What::Link(after.text.clone()))
+        }
+        Kind::Dir if same_object => (first.mode != after.mode || entry.wrote.any(Wrote::TIMES))
+            .then_some(What::Attributes(after.mode[0])),
+        Kind::Dir => Some(What::Dir(after.mode[0])),
+        Kind::File if same_object && first.id == after.id && first.mode == after.mode => None,
+        Kind::File if same_object && !entry.wrote.content() => {
+            Some(What::Attributes(after.mode[0]))
+        }
+        Kind::File => {
+            if after.nlink > 1 && !same_object {
+                if let Some(other) = by_inode.get(&object) {
+                    return Ok(Some(What::HardLink(other.clone())));
+                }
+                let kept = |old: &&PathId| !step.wrote(**old).content();
+                if let Some(old) = step.links.get(&id).filter(kept) {
+                    return Ok(Some(What::HardLink(name(*old))));
+                }
+                by_inode.insert(object, path.clone());
+            }
+            Some(What::File {
+                digest: Digest([0; 32]),
+                size: after.id.size,
+                mode: after.mode[0],
+                in_place: same_object,
+            })
+        }
+    })
+}
+
+/// A time stamp older than the step was set on purpose; one from its own time is "now".
+fn stamp(entry: &Entry, after: &Seen, what: &What, start: i64) -> Stamp {
+    match what {
+        What::File { .. } | What::Fifo(_) | What::Link(_) => (),
+        What::Attributes(_) if entry.wrote.any(Wrote::TIMES) => (),
+        What::Dir(_) if entry.wrote.any(Wrote::TIMES) => (),
+        What::Absent | What::HardLink(_) | What::Attributes(_) | What::Dir(_) => {
+            return Stamp::Keep;
+        }
+    }
+    let soon = start.saturating_add(400 * 24 * 3600 * 1_000_000_000);
+    if after.id.mtime >= start && after.id.mtime < soon {
+        Stamp::Now(0)
+    } else {
+        Stamp::Exact(after.id.mtime)
+    }
+}
+
+/// Replaces the time stamps of the step's own time by their order.
+fn rank_stamps(outputs: &mut [(Output, Pending)]) {
+    let own = |output: &Output| matches!(output.stamp, Stamp::Now(_));
+    let mut times: Vec<i64> = outputs
+        .iter()
+        .filter(|(o, _)| own(o))
+        .map(|(_, p)| p.seen.id.mtime)
+        .collect();
+    times.sort_unstable();
+    times.dedup();
+    for (output, pending) in outputs.iter_mut().filter(|(o, _)| own(o)) {
+        let rank = times.partition_point(|time| *time < pending.seen.id.mtime);
+        output.stamp = Stamp::Now(u32::try_from(rank).unwrap_or(u32::MAX));
+    }
+}
+
+/// Removals deepest first, then directories from the top, files, links, other names, attributes.
+fn order(output: &Output) -> (u8, std::cmp::Reverse<usize>, Name) {
+    let class = match output.what {
+        What::Absent => 0,
+        What::Dir(_) => 1,
+        What::File { .. } | What::Fifo(_) | What::Link(_) => 2,
+        What::HardLink(_) => 3,
+        What::Attributes(_) => 4,
+    };
+    let depth = if class == 0 {
+        output.name.bytes().len()
+    } else {
+        0
+    };
+    (class, std::cmp::Reverse(depth), output.name.clone())
+}

@@ -1,0 +1,7 @@
+//! Folds what a step did into a record. Pure: every look at the world is handed in.
+
+pub mod fold;
+pub mod step;
+
+pub use fold::{Folded, Pending, fold};
+pub use step::{Entry, Step, Wrote};

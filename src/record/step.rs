@@ -1,0 +1,223 @@
+//! A step while it runs: what it looked at first, what it changed, what it printed.
+
+use crate::base::{Access, Chunk, Digest, Miss, PathId, Refusal, Seen};
+use rfs_tracer::event::Fd;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::BitOrAssign;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// More printed bytes than this are not kept for replaying.
+const MAX_PRINTED: usize = 64 << 20;
+
+/// A set of ways in which a path was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Wrote(u8);
+
+impl Wrote {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// Made, or written from the start.
+    pub const WHOLE: Self = Self(1);
+    /// Written into.
+    pub const PART: Self = Self(2);
+    /// Removed or renamed away.
+    pub const REMOVED: Self = Self(4);
+    /// Permissions or owner set.
+    pub const ATTRIBUTES: Self = Self(8);
+    /// Time stamps set.
+    pub const TIMES: Self = Self(16);
+    /// Made with a name that must not exist (`O_EXCL`), as temporary files are.
+    pub const FRESH: Self = Self(32);
+
+    /// Whether any of `other` is in the set.
+    #[must_use]
+    pub fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether the content may differ from what was there before.
+    #[must_use]
+    pub fn content(self) -> bool {
+        self.any(Self(1 | 2 | 4))
+    }
+}
+
+impl BitOrAssign for Wrote {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// What a step did with one path.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// How it was looked at before the step changed it.
+    pub access: Access,
+    /// What was there at first.
+    pub first: Arc<Seen>,
+    /// How often the build had changed it at the first look.
+    pub changes: u32,
+    /// Digest of the names in a directory, where they were looked at.
+    pub listed: Option<Digest>,
+    /// How the step changed it.
+    pub wrote: Wrote,
+    /// For a directory: how often it was statted less how often it was opened, by programs that
+    /// compare time stamps. `make` stats a directory that it then lists; any stat beyond that compares.
+    pub stats: i32,
+}
+
+/// One execution under watch.
+#[derive(Debug)]
+pub struct Step {
+    /// Number in order of start.
+    pub number: u32,
+    /// Index of the step that started it.
+    pub parent: Option<usize>,
+    /// Its first process.
+    pub pid: i32,
+    /// Its command, for people.
+    pub title: String,
+    /// Its weak key; none for one that may not be looked up.
+    pub key: Option<Digest>,
+    /// Why it was not served.
+    pub miss: Miss,
+    /// When it started, and the same as ns since 1970.
+    pub started: (Instant, i64),
+    /// Descriptors it was started with.
+    pub fds: Vec<Fd>,
+    /// Its umask.
+    pub umask: u32,
+    /// Effective user and group.
+    pub owner: (u32, u32),
+    /// What it did with paths.
+    pub paths: HashMap<PathId, Entry>,
+    /// Directories that it made: nothing below them was there before.
+    pub made: HashSet<PathId>,
+    /// New names of existing files: new to old.
+    pub links: HashMap<PathId, PathId>,
+    /// What it printed.
+    pub chunks: Vec<Chunk>,
+    printed: usize,
+    /// Whether it read its standard input.
+    pub read_stdin: bool,
+    /// Why it may not be cached.
+    pub refusal: Option<Refusal>,
+    /// Things worth knowing.
+    pub notes: BTreeSet<String>,
+    /// Whether it has ended.
+    pub closed: bool,
+}
+
+impl Step {
+    /// A step that is about to start.
+    #[must_use]
+    pub fn new(number: u32, parent: Option<usize>, pid: i32, title: String, now: i64) -> Self {
+        Self {
+            number,
+            parent,
+            pid,
+            title,
+            key: None,
+            miss: Miss::Unknown,
+            started: (Instant::now(), now),
+            fds: Vec::new(),
+            umask: 0o022,
+            owner: (0, 0),
+            paths: HashMap::new(),
+            made: HashSet::new(),
+            links: HashMap::new(),
+            chunks: Vec::new(),
+            printed: 0,
+            read_stdin: false,
+            refusal: None,
+            notes: BTreeSet::new(),
+            closed: false,
+        }
+    }
+
+    /// Notes a look. Tells whether it says anything new about the world before the step: if not, it does
+    /// not for the steps around this one either.
+    pub fn read(&mut self, id: PathId, access: Access, seen: &Arc<Seen>, changes: u32) -> bool {
+        if let Some(entry) = self.paths.get_mut(&id) {
+            if entry.wrote != Wrote::NOTHING || entry.access.has(access) {
+                return false;
+            }
+            entry.access |= access;
+            return true;
+        }
+        let entry = Entry {
+            access,
+            first: seen.clone(),
+            changes,
+            listed: None,
+            wrote: Wrote::NOTHING,
+            stats: 0,
+        };
+        self.paths.insert(id, entry);
+        true
+    }
+
+    /// Notes a change that is about to happen. `access` is what its outcome tells about what was there.
+    pub fn write(
+        &mut self,
+        id: PathId,
+        how: Wrote,
+        access: Access,
+        before: &Arc<Seen>,
+        changes: u32,
+    ) {
+        let untouched = |entry: &Entry| entry.wrote == Wrote::NOTHING;
+        match self.paths.get_mut(&id) {
+            Some(entry) => {
+                if untouched(entry) {
+                    entry.access |= access;
+                }
+                entry.wrote |= how;
+            }
+            None => {
+                let entry = Entry {
+                    access,
+                    first: before.clone(),
+                    changes,
+                    listed: None,
+                    wrote: how,
+                    stats: 0,
+                };
+                self.paths.insert(id, entry);
+            }
+        }
+    }
+
+    /// Whether the step has changed the path so far.
+    #[must_use]
+    pub fn wrote(&self, id: PathId) -> Wrote {
+        self.paths
+            .get(&id)
+            .map_or(Wrote::NOTHING, |entry| entry.wrote)
+    }
+
+    /// Keeps printed bytes for descriptor `fd`.
+    pub fn print(&mut self, fd: i32, bytes: &[u8]) {
+        self.printed += bytes.len();
+        if self.printed > MAX_PRINTED {
+            self.refuse("prints more than 64 MiB");
+            self.chunks.clear();
+            return;
+        }
+        match self.chunks.last_mut() {
+            Some(last) if last.fd == fd => last.bytes.extend_from_slice(bytes),
+            _ => self.chunks.push(Chunk {
+                fd,
+                bytes: bytes.to_vec(),
+            }),
+        }
+    }
+
+    /// Says why it may not be cached. The first reason stays.
+    pub fn refuse(&mut self, why: impl Into<String>) {
+        if self.refusal.is_none() {
+            self.refusal = Some(Refusal(why.into()));
+        }
+    }
+}

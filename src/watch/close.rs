@@ -1,0 +1,184 @@
+//! A process ends, and with it the steps that it was the first process of.
+
+use super::Watch;
+use super::model::Model;
+use super::save::Job;
+use crate::base::{Kind, Name, What};
+use crate::record::{Step, Wrote, fold};
+use crate::world::open;
+use rfs_tracer::event::Pid;
+use std::time::Duration;
+
+impl Watch {
+    /// A process ends; without a status it was killed. Its parent cannot know yet.
+    pub(super) fn end(&self, pid: Pid, status: Option<i32>, children: &[(Pid, bool)]) {
+        let mut ended = Vec::new();
+        {
+            let mut model = self.model();
+            for (child, _) in children.iter().filter(|(_, alive)| *alive) {
+                model.born(*child, Some(pid));
+            }
+            let Some(proc) = model.procs.remove(&pid) else {
+                return;
+            };
+            if status.is_none() {
+                model.up(proc.step, |step| {
+                    step.refuse("a process of it was killed");
+                    true
+                });
+            }
+            let mut next = Some(proc.step);
+            while let Some(at) = next.filter(|at| model.steps[*at].pid == pid) {
+                next = model.steps[at].parent;
+                if !model.steps[at].closed {
+                    self.leftovers(&mut model, at);
+                    ended.push(take(&mut model, at));
+                }
+            }
+        }
+        for step in ended {
+            self.close(step, status.unwrap_or(-1));
+        }
+    }
+
+    /// A step that leaves processes running has not done all that it will do.
+    fn leftovers(&self, model: &mut Model, at: usize) {
+        let mut left: Vec<Pid> = model
+            .procs
+            .iter()
+            .filter(|(_, proc)| model.chain(proc.step).contains(&at))
+            .map(|(pid, _)| *pid)
+            .collect();
+        left.sort_unstable();
+        for pid in left {
+            if alive(pid) {
+                model.steps[at].refuse(format!("leaves process {pid} running"));
+                return;
+            }
+            model.procs.remove(&pid);
+            model.steps[at].refuse("a process of it was killed");
+        }
+    }
+
+    /// Whatever changed in the workspace must have been seen by the tracer too.
+    fn check_unseen(&self, step: &mut Step) {
+        let unseen = self.unseen_change(|path| {
+            let look = self.world.last(path);
+            step.wrote(look.id) != Wrote::NOTHING || look.seen.nlink > 1
+        });
+        if let Some(path) = unseen {
+            step.refuse(format!(
+                "{} was changed by something unseen",
+                path.display()
+            ));
+        }
+    }
+
+    fn close(&self, mut step: Step, status: i32) {
+        let wall = step.started.0.elapsed();
+        if step.parent.is_none() {
+            self.check_unseen(&mut step);
+        }
+        if step.refusal.is_some() {
+            return self.saver.refused(&step, wall);
+        }
+        let world = &self.world;
+        let folded = fold(
+            &step,
+            |id| world.look(&world.path(id)).seen,
+            |id| Name::of(&world.path(id), world.root()),
+            |id| world.changes(id),
+        );
+        let folded = match folded {
+            Ok(folded) => folded,
+            Err(why) => {
+                step.refusal = Some(why);
+                return self.saver.refused(&step, wall);
+            }
+        };
+        for input in &folded.check {
+            let path = world.path(input.id);
+            if settled(&path, world.root()) || world.unchanged(&path, &input.seen) {
+                continue;
+            }
+            let name = Name::of(&path, world.root());
+            step.refuse(format!("{name} changed while it was used"));
+            world.changed(&path);
+            world.tell_stale(&path);
+            return self.saver.refused(&step, wall);
+        }
+        let mut files = Vec::new();
+        for (index, (output, pending)) in folded.outputs.iter().enumerate() {
+            if !matches!(output.what, What::File { .. }) || pending.seen.kind != Kind::File {
+                continue;
+            }
+            if pending.seen.is_saving() || self.saver.has(&pending.seen) {
+                continue;
+            }
+            match open(&world.path(pending.id)) {
+                Ok(file) => {
+                    pending.seen.set_saving();
+                    files.push((index, file));
+                }
+                Err(error) => {
+                    step.refuse(format!(
+                        "its output {} cannot be read: {error}",
+                        output.name
+                    ));
+                    return self.saver.refused(&step, wall);
+                }
+            }
+        }
+        let stdin_pos = step.read_stdin.then(|| offset(&step)).flatten();
+        let provenance = self.config.provenance.clone();
+        self.saver.save(Job {
+            step,
+            folded,
+            files,
+            status,
+            stdin_pos,
+            wall,
+            provenance,
+        });
+    }
+}
+
+/// Takes a step out of the model; what stays only passes on what late processes still do.
+fn take(model: &mut Model, at: usize) -> Step {
+    let step = &mut model.steps[at];
+    let mut rest = Step::new(
+        step.number,
+        step.parent,
+        step.pid,
+        String::new(),
+        step.started.1,
+    );
+    rest.closed = true;
+    std::mem::replace(step, rest)
+}
+
+/// Inputs that nobody changes during a build but the build itself need no second look.
+fn settled(path: &std::path::Path, root: &std::path::Path) -> bool {
+    !path.starts_with(root) && (path.starts_with("/usr") || path.starts_with("/etc"))
+}
+
+/// Whether a process still runs: neither gone nor a zombie.
+fn alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Where the step left the offset of its standard input.
+fn offset(step: &Step) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/fdinfo/0", step.pid)).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("pos:")?.trim().parse().ok())
+}
+
+/// Microseconds, as far as they fit.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,139 @@
+//! Reads and writes through descriptors that a step was started with.
+
+use super::Watch;
+use super::model::Model;
+use crate::record::Step;
+use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, WriteCall};
+
+/// The descriptor of a step that a write to `fd` with this target reaches, if any.
+fn reaches(fds: &[Fd], fd: i32, target: &FdTarget) -> Option<i32> {
+    let writable =
+        |entry: &&Fd| entry.flags & libc::O_ACCMODE != libc::O_RDONLY && entry.target == *target;
+    let same = fds.iter().filter(writable).find(|entry| entry.fd == fd);
+    same.or_else(|| fds.iter().find(writable))
+        .map(|entry| entry.fd)
+}
+
+/// Calls `put` for every step around a write that was started with the descriptor it reaches.
+fn print(
+    model: &mut Model,
+    at: usize,
+    fd: i32,
+    target: &FdTarget,
+    mut put: impl FnMut(&mut Step, i32),
+) {
+    model.up(at, |step| {
+        if !step.closed && step.refusal.is_none() {
+            if let Some(fd) = reaches(&step.fds, fd, target) {
+                put(step, fd);
+            }
+        }
+        true
+    });
+}
+
+impl Watch {
+    /// A write: every step that was started with the descriptor has printed.
+    pub(super) fn write(&self, pid: Pid, call: &dyn WriteCall) {
+        let target = call.target();
+        if target == FdTarget::Null {
+            return;
+        }
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let mut bytes = None;
+        print(&mut model, at, call.fd(), &target, |step, fd| {
+            match bytes.get_or_insert_with(|| call.data()) {
+                Ok(bytes) => step.print(fd, bytes),
+                Err(error) => step.refuse(format!("its output cannot be read: {error}")),
+            }
+        });
+    }
+
+    /// What a served step printed: the steps around it have printed it too.
+    pub(super) fn printed(&self, at: usize, fd: i32, target: &FdTarget, bytes: &[u8]) {
+        print(&mut self.model(), at, fd, target, |step, fd| {
+            step.print(fd, bytes)
+        });
+    }
+
+    /// A copy inside the kernel: its bytes pass nobody, so the program must do it by read and write.
+    pub(super) fn write_direct(&self, pid: Pid, call: &dyn WriteCall) -> Answer {
+        let target = call.target();
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else {
+            return Answer::Go;
+        };
+        let mut inherited = false;
+        model.up(at, |step| {
+            inherited |= reaches(&step.fds, call.fd(), &target).is_some();
+            !inherited
+        });
+        if inherited && target != FdTarget::Null {
+            Answer::Fail(libc::EINVAL)
+        } else {
+            Answer::Go
+        }
+    }
+
+    /// A read of standard input: what is in a file can be known, what comes through a pipe can not.
+    pub(super) fn read_stdin(&self, pid: Pid, target: &FdTarget) {
+        if *target == FdTarget::Null {
+            return;
+        }
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        for at in model.chain(at) {
+            let step = &mut model.steps[at];
+            if !step
+                .fds
+                .iter()
+                .any(|entry| entry.fd == 0 && entry.target == *target)
+            {
+                continue;
+            }
+            match target {
+                FdTarget::File { .. } => {
+                    step.read_stdin = true;
+                    self.note_file(&mut model, at, target);
+                }
+                FdTarget::Tty(_) => step.refuse("reads the terminal"),
+                FdTarget::Pipe(..) => step.refuse("reads its standard input, a pipe"),
+                FdTarget::Socket(_) => step.refuse("reads its standard input, a socket"),
+                FdTarget::Null | FdTarget::Dir(_) => (),
+                FdTarget::Other(what) => {
+                    step.refuse(format!("reads its standard input, {}", what.display()));
+                }
+            }
+        }
+    }
+
+    /// A standard descriptor gets a second number, under which nobody looks. Shells come back to the
+    /// old number before they use it; another program may not.
+    pub(super) fn dup(&self, pid: Pid, from: i32, to: i32, target: &FdTarget) {
+        let mut model = self.model();
+        let Some(proc) = model.procs.get(&pid) else {
+            return;
+        };
+        let hidden = if from == 0 { to != 0 } else { to >= 10 };
+        if proc.tool.shell || !hidden || *target == FdTarget::Null {
+            return;
+        }
+        let at = proc.step;
+        model.up(at, |step| {
+            let inherited = step
+                .fds
+                .iter()
+                .any(|entry| entry.fd == from && entry.target == *target);
+            let file = matches!(target, FdTarget::File { .. });
+            if inherited && !(file && from == 0) {
+                step.refuse(format!("uses descriptor {from} under another number"));
+            }
+            step.read_stdin |= inherited && from == 0;
+            true
+        });
+        if from == 0 && matches!(target, FdTarget::File { .. }) {
+            self.note_file(&mut model, at, target);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The weak key: all that is known of a program before it runs.
+
+use super::Watch;
+use crate::base::{Digest, Kind, Name, digest::Framed};
+use rfs_tracer::event::{Exec, Fd, FdTarget};
+use std::path::Path;
+
+impl Watch {
+    /// The key of a program that is about to start.
+    ///
+    /// # Errors
+    /// Why it cannot be looked up: a reason for people.
+    pub(super) fn key(
+        &self,
+        exec: &Exec,
+        name: &str,
+        limits: Option<Digest>,
+    ) -> Result<Digest, String> {
+        let mut key = Framed::new("rfs weak key 1");
+        key.part(self.config.machine.as_bytes());
+        for walk in std::iter::once(&exec.program).chain(&exec.interpreters) {
+            key.part(Name::of(&walk.path, self.world.root()).bytes());
+            key.part(&self.program(&walk.path)?.0);
+        }
+        self.arguments(&mut key, exec, name);
+        self.environment(&mut key, exec);
+        key.part(Name::of(&exec.cwd, self.world.root()).bytes());
+        key.number(u64::from(exec.umask));
+        exec.ids.iter().for_each(|id| {
+            key.number(u64::from(*id));
+        });
+        key.part(limits.as_ref().map_or(&[], |limits| &limits.0));
+        self.descriptors(&mut key, exec)?;
+        Ok(key.finish())
+    }
+
+    fn program(&self, path: &Path) -> Result<Digest, String> {
+        let seen = self.world.last(path).seen;
+        if seen.kind != Kind::File {
+            return Err(format!("{} is not a regular file", path.display()));
+        }
+        self.world
+            .digest(path, &seen)
+            .map_err(|errno| format!("{} cannot be read (errno {errno})", path.display()))
+    }
+
+    /// How many jobs a builder runs at once does not change what it builds.
+    fn arguments(&self, key: &mut Framed, exec: &Exec, name: &str) {
+        let builder = self
+            .config
+            .policy
+            .jobs_ignore
+            .iter()
+            .any(|known| known == name);
+        let mut args: Vec<&[u8]> = Vec::new();
+        let mut words = exec.argv.iter().peekable();
+        while let Some(word) = words.next() {
+            if builder && !args.is_empty() && is_jobs(word) {
+                let detached = matches!(word.as_slice(), b"-j" | b"-l" | b"--jobs");
+                let is_number =
+                    |next: &&Vec<u8>| next.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+                if detached {
+                    let _ = words.next_if(is_number).is_some();
+                }
+                continue;
+            }
+            args.push(word);
+        }
+        key.number(args.len() as u64);
+        for arg in args {
+            key.part(arg);
+        }
+    }
+
+    fn environment(&self, key: &mut Framed, exec: &Exec) {
+        let mut env: Vec<(&[u8], Vec<u8>)> = Vec::with_capacity(exec.env.len());
+        for entry in &exec.env {
+            let at = entry.iter().position(|b| *b == b'=').unwrap_or(entry.len());
+            let (name, value) = (&entry[..at], &entry[at..]);
+            if !self.config.policy.env_counts(name) {
+                continue;
+            }
+            let flags = matches!(
+                name,
+                b"MAKEFLAGS" | b"MFLAGS" | b"CARGO_MAKEFLAGS" | b"GNUMAKEFLAGS"
+            );
+            env.push((
+                name,
+                if flags {
+                    without_jobs(value)
+                } else {
+                    value.to_vec()
+                },
+            ));
+        }
+        env.sort();
+        key.number(env.len() as u64);
+        for (name, value) in env {
+            key.part(name).part(&value);
+        }
+    }
+
+    fn descriptors(&self, key: &mut Framed, exec: &Exec) -> Result<(), String> {
+        let jobserver = jobserver(&exec.env);
+        for entry in &exec.fds {
+            if jobserver.contains(&entry.fd) {
+                continue;
+            }
+            let readable = entry.flags & libc::O_ACCMODE != libc::O_WRONLY;
+            key.number(entry.fd.unsigned_abs().into());
+            key.number((entry.flags & libc::O_ACCMODE).unsigned_abs().into());
+            let kind = match &entry.target {
+                FdTarget::Null => "null",
+                FdTarget::Tty(_) => "tty",
+                FdTarget::Pipe(..) => "pipe",
+                FdTarget::Socket(_) => "socket",
+                FdTarget::File { .. } => "file",
+                FdTarget::Dir(_) => "dir",
+                FdTarget::Other(_) => "other",
+            };
+            key.part(kind.as_bytes());
+            match &entry.target {
+                FdTarget::File { path, .. } if readable => {
+                    key.part(Name::of(path, self.world.root()).bytes())
+                        .number(entry.pos);
+                }
+                FdTarget::Dir(path) => {
+                    key.part(Name::of(path, self.world.root()).bytes());
+                }
+                FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::Other(_)
+                    if entry.fd > 2 && readable && !twin(&exec.fds, entry) =>
+                {
+                    return Err(format!(
+                        "can read from inherited descriptor {} ({kind})",
+                        entry.fd
+                    ));
+                }
+                FdTarget::Null
+                | FdTarget::Tty(_)
+                | FdTarget::Pipe(..)
+                | FdTarget::Socket(_)
+                | FdTarget::File { .. }
+                | FdTarget::Other(_) => (),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a descriptor is a second number of one of the standard ones.
+fn twin(fds: &[Fd], entry: &Fd) -> bool {
+    fds.iter()
+        .any(|other| other.fd <= 2 && other.target == entry.target)
+}
+
+fn is_jobs(word: &[u8]) -> bool {
+    let digits = |rest: &[u8]| rest.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+    word.strip_prefix(b"-j").is_some_and(digits)
+        || word.strip_prefix(b"-l").is_some_and(digits)
+        || word == b"--jobs"
+        || word.starts_with(b"--jobs=")
+        || word.starts_with(b"--jobserver")
+}
+
+/// The value of `MAKEFLAGS` and its like without what concerns the number of jobs.
+fn without_jobs(value: &[u8]) -> Vec<u8> {
+    let value = value.strip_prefix(b"=").unwrap_or(value);
+    let kept: Vec<&[u8]> = value
+        .split(|b| *b == b' ')
+        .filter(|word| !word.is_empty() && !is_jobs(word))
+        .collect();
+    kept.join(&b' ')
+}
+
+/// Descriptor numbers of a GNU make jobserver (`--jobserver-auth=R,W` or `--jobserver-fds=R,W`).
+fn jobserver(env: &[Vec<u8>]) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in env {
+        if !entry.starts_with(b"MAKEFLAGS=") && !entry.starts_with(b"CARGO_MAKEFLAGS=") {
+            continue;
+        }
+        let text = String::from_utf8_lossy(entry);
+        for word in text.split(' ') {
+            let list = word
+                .split_once("--jobserver-auth=")
+                .or_else(|| word.split_once("--jobserver-fds="))
+                .map_or("", |(_, list)| list);
+            found.extend(list.split(',').filter_map(|fd| fd.parse::<i32>().ok()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_jobs_is_no_part_of_make_flags() {
+        assert_eq!(
+            without_jobs(b"=w -j8 --jobserver-auth=3,4 -- CC=gcc"),
+            b"w -- CC=gcc"
+        );
+        assert_eq!(without_jobs(b"= -j"), b"");
+    }
+
+    #[test]
+    fn jobserver_descriptors_are_found() {
+        let env = vec![b"MAKEFLAGS= -j2 --jobserver-auth=3,4".to_vec()];
+        assert_eq!(jobserver(&env), [3, 4]);
+        assert_eq!(
+            jobserver(&[b"MAKEFLAGS=--jobserver-auth=fifo:/tmp/x".to_vec()]),
+            []
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! Watches one process tree: at each program start asks the cache, else lets it run and records it.
+//!
+//! Events come from the tracer; what they mean for steps is decided here, what is true of paths is asked
+//! of `world`, what becomes of a finished step is `record`'s to fold and `cache`'s to keep.
+
+mod close;
+mod descriptors;
+mod key;
+mod model;
+mod paths;
+mod save;
+mod serve;
+pub mod session;
+mod tool;
+
+use crate::base::policy::Policy;
+use crate::base::{Provenance, Refusal};
+use crate::cache::Cache;
+use crate::report::{Event as Report, Sink};
+use crate::world::World;
+use model::Model;
+use rfs_tracer::event::{
+    Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope,
+};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a watch needs to know.
+pub struct Config {
+    /// Where outputs are staged: inside `.rfs`, on the workspace's file system.
+    pub stage: PathBuf,
+    /// What is known of particular tools.
+    pub policy: Policy,
+    /// Record, but serve nothing.
+    pub rerun: bool,
+    /// Refuse steps that visibly use the clock or random numbers.
+    pub strict_clock: bool,
+    /// What goes into every record; time is filled in at the end of a step.
+    pub provenance: Provenance,
+    /// What every key depends on: kernel, machine, host name.
+    pub machine: String,
+}
+
+/// One watched process tree.
+pub struct Watch {
+    config: Config,
+    world: Arc<World>,
+    cache: Option<Arc<Cache>>,
+    sink: Arc<dyn Sink>,
+    model: Mutex<Model>,
+    saver: save::Saver,
+    /// What was changed through the view, by whoever.
+    in_view: Mutex<HashSet<PathBuf>>,
+}
+
+impl Watch {
+    /// A watch over the process tree of one command. Without a cache everything runs.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        world: Arc<World>,
+        cache: Option<Arc<Cache>>,
+        sink: Arc<dyn Sink>,
+    ) -> Self {
+        let saver = save::Saver::new(world.clone(), cache.clone(), sink.clone());
+        Self {
+            config,
+            world,
+            cache,
+            sink,
+            model: Mutex::default(),
+            saver,
+            in_view: Mutex::default(),
+        }
+    }
+
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody changed a name through the view. The tracer should have told of it.
+    pub fn changed_in_view(&self, path: &Path) {
+        self.in_view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned());
+    }
+
+    /// A name below the workspace that was changed through the view although the tracer saw nobody do it.
+    fn unseen_change(&self, known: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+        let in_view = self.in_view.lock().unwrap_or_else(PoisonError::into_inner);
+        in_view.iter().filter(|path| !known(path)).min().cloned()
+    }
+
+    /// Waits until everything that ended so far is stored, and reports the steps.
+    pub fn settle(&self) {
+        self.saver.drain();
+        if let Err(error) = self.world.flush() {
+            self.sink.take(Report::Warning(error.to_string()));
+        }
+    }
+
+    fn taint(&self, pid: Pid, scope: Scope, why: &str) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        match scope {
+            Scope::Own => model.steps[at].refuse(why),
+            Scope::All => model.up(at, |step| {
+                step.refuse(why);
+                true
+            }),
+        }
+    }
+
+    /// A visible use of the clock or of random numbers.
+    fn chance(&self, pid: Pid, how: &str) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        self.chance_at(&mut model, at, how);
+    }
+
+    fn chance_at(&self, model: &mut Model, at: usize, how: &str) {
+        let note = format!("uses {how}");
+        model.up(at, |step| {
+            if self.config.strict_clock {
+                step.refusal.get_or_insert_with(|| Refusal(note.clone()));
+            }
+            step.notes.insert(note.clone())
+        });
+    }
+
+    fn socket(&self, pid: Pid, peer: Peer) {
+        match peer {
+            Peer::Unix(walk) => self.unix_socket(pid, &walk),
+            Peer::Abstract(name) => {
+                let why = format!("talks to the socket @{}", name.escape_ascii());
+                self.taint(pid, Scope::All, &why);
+            }
+            Peer::Inet(address) => {
+                self.taint(pid, Scope::All, &format!("uses the network ({address})"));
+            }
+            Peer::Other(family) => {
+                self.taint(
+                    pid,
+                    Scope::All,
+                    &format!("uses a socket of family {family}"),
+                );
+            }
+        }
+    }
+
+    /// A signal to a process outside the step makes it unknowable; inside it is the step's own affair.
+    fn kill(&self, pid: Pid, target: Pid, signal: i32) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let inside: Vec<usize> = model
+            .step_of(target)
+            .map(|to| model.chain(to))
+            .unwrap_or_default();
+        for outer in model.chain(at) {
+            if !inside.contains(&outer) {
+                model.steps[outer].refuse(format!("sends signal {signal} to process {target}"));
+            }
+        }
+    }
+}
+
+impl Names for Watch {
+    fn look(&self, path: &Path) -> Look {
+        use crate::base::Kind;
+        use std::os::unix::ffi::OsStrExt;
+        let seen = self.world.look(path).seen;
+        match seen.kind {
+            Kind::Absent => Look::Absent,
+            Kind::Dir => Look::Dir,
+            Kind::Link => Look::Link(std::ffi::OsStr::from_bytes(&seen.text).into()),
+            Kind::File | Kind::Fifo | Kind::Socket | Kind::Device => Look::File,
+            Kind::Unknown(errno) => Look::Unknown(errno),
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn born(&self, pid: Pid, parent: Option<Pid>) {
+        self.model().born(pid, parent);
+    }
+
+    fn event(&self, pid: Pid, event: Event<'_>) -> Answer {
+        match event {
+            Event::Write(call) => self.write(pid, call),
+            Event::WriteDirect(call) => return self.write_direct(pid, call),
+            Event::ReadStdin(target) => self.read_stdin(pid, &target),
+            Event::Dup { from, to, target } => self.dup(pid, from, to, &target),
+            Event::Socket(peer) => self.socket(pid, peer),
+            Event::Kill(target, signal) => self.kill(pid, target, signal),
+            Event::Limit(resource, soft, hard) => self.model().limit(pid, resource, soft, hard),
+            Event::Chance(how) => self.chance(pid, how),
+            Event::Taint(scope, why) => self.taint(pid, scope, &why),
+            Event::Stat(_)
+            | Event::Access(..)
+            | Event::Readlink(_)
+            | Event::Open { .. }
+            | Event::List(_)
+            | Event::Chdir(_)
+            | Event::Unlink { .. }
+            | Event::Mkdir(..)
+            | Event::Mknod(..)
+            | Event::Symlink(..)
+            | Event::Link { .. }
+            | Event::Rename { .. }
+            | Event::Chmod(_)
+            | Event::Chown(_)
+            | Event::Utime { .. }
+            | Event::Truncate(_)
+            | Event::Xattr(_) => self.path_event(pid, event),
+        }
+        Answer::Go
+    }
+
+    fn exec(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
+        self.start(exec, fds)
+    }
+
+    fn exec_failed(&self, pid: Pid) {
+        self.model().exec_failed(pid);
+    }
+
+    fn exit(&self, pid: Pid, status: i32, children: &[(Pid, bool)]) {
+        self.end(pid, Some(status), children);
+    }
+
+    fn died(&self, pid: Pid) {
+        self.end(pid, None, &[]);
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("world", &self.world)
+            .finish_non_exhaustive()
+    }
+}

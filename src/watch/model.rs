@@ -1,0 +1,180 @@
+//! Which process belongs to which step, and which step to which.
+
+use super::tool::Tool;
+use crate::base::policy::Times;
+use crate::base::{Access, Digest, PathId, Seen, digest::Framed};
+use crate::record::{Step, Wrote};
+use rfs_tracer::event::Pid;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One live process.
+#[derive(Debug, Clone)]
+pub(super) struct Proc {
+    /// Index of the innermost step that it belongs to.
+    pub step: usize,
+    /// What it runs.
+    pub tool: Tool,
+    /// Digest of the resource limits that were set for it or its forebears.
+    pub limits: Option<Digest>,
+    /// Step and tool before the last exec, until that is known to have worked.
+    before: Option<(usize, Tool)>,
+}
+
+/// All processes and steps of one build.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub procs: HashMap<Pid, Proc>,
+    pub steps: Vec<Step>,
+}
+
+impl Model {
+    /// A process was forked. Without a known parent it belongs to the whole build, which is then unknowable.
+    pub(super) fn born(&mut self, pid: Pid, parent: Option<Pid>) {
+        if self.procs.contains_key(&pid) {
+            return;
+        }
+        let known = parent.and_then(|parent| self.procs.get(&parent)).cloned();
+        let proc = match known {
+            Some(parent) => Proc {
+                before: None,
+                ..parent
+            },
+            None if self.steps.is_empty() => return,
+            None => {
+                self.steps[0].refuse(format!("process {pid} came from nowhere"));
+                let tool = Tool {
+                    name: String::new(),
+                    times: Times::Exact,
+                    dirs: true,
+                    shell: false,
+                };
+                Proc {
+                    step: 0,
+                    tool,
+                    limits: None,
+                    before: None,
+                }
+            }
+        };
+        self.procs.insert(pid, proc);
+    }
+
+    /// The innermost step that a process belongs to.
+    pub(super) fn step_of(&self, pid: Pid) -> Option<usize> {
+        self.procs.get(&pid).map(|proc| proc.step)
+    }
+
+    /// A step and all around it, innermost first.
+    pub(super) fn chain(&self, at: usize) -> Vec<usize> {
+        std::iter::successors(Some(at), |at| self.steps[*at].parent).collect()
+    }
+
+    /// Calls `f` for a step and those around it until it says that the rest know already.
+    pub(super) fn up(&mut self, at: usize, mut f: impl FnMut(&mut Step) -> bool) {
+        let mut next = Some(at);
+        while let Some(at) = next {
+            let step = &mut self.steps[at];
+            if !f(step) {
+                break;
+            }
+            next = step.parent;
+        }
+    }
+
+    /// A look at a path by a process of step `at`. `parents` are the directories above it, nearest first.
+    pub(super) fn read(
+        &mut self,
+        at: usize,
+        id: PathId,
+        access: Access,
+        seen: &Arc<Seen>,
+        changes: u32,
+        parents: &dyn Fn() -> Vec<PathId>,
+    ) {
+        let mut above: Option<Vec<PathId>> = None;
+        self.up(at, |step| {
+            if !step.made.is_empty() {
+                let above = above.get_or_insert_with(parents);
+                if above.iter().any(|dir| step.made.contains(dir)) {
+                    return true;
+                }
+            }
+            step.read(id, access, seen, changes)
+        });
+    }
+
+    /// A change of a path by a process of step `at`. Below a directory that a step made, nothing was there
+    /// before that step.
+    pub(super) fn write(
+        &mut self,
+        at: usize,
+        id: PathId,
+        how: Wrote,
+        access: Access,
+        before: (&Arc<Seen>, u32),
+        parents: &[PathId],
+    ) {
+        self.up(at, |step| {
+            let fresh = parents.iter().any(|dir| step.made.contains(dir));
+            if fresh && !step.paths.contains_key(&id) {
+                step.write(id, how, Access::NONE, &Arc::new(Seen::absent()), before.1);
+            } else {
+                step.write(id, how, access, before.0, before.1);
+            }
+            true
+        });
+    }
+
+    /// A program starts in a process that the model may not know yet.
+    pub(super) fn enter(&mut self, pid: Pid, step: usize, tool: Tool) {
+        match self.procs.get_mut(&pid) {
+            Some(proc) => {
+                let before = (proc.step, std::mem::replace(&mut proc.tool, tool));
+                proc.before = Some(before);
+                proc.step = step;
+            }
+            None => {
+                self.procs.insert(
+                    pid,
+                    Proc {
+                        step,
+                        tool,
+                        limits: None,
+                        before: None,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The last exec of the process failed: the old program goes on.
+    pub(super) fn exec_failed(&mut self, pid: Pid) {
+        let Some(proc) = self.procs.get_mut(&pid) else {
+            return;
+        };
+        let Some((step, tool)) = proc.before.take() else {
+            return;
+        };
+        if proc.step != step {
+            self.steps[proc.step].closed = true;
+        }
+        proc.step = step;
+        proc.tool = tool;
+    }
+
+    /// Resource limits decide what a program can do, so they are part of the key of what follows.
+    pub(super) fn limit(&mut self, pid: Pid, resource: i32, soft: u64, hard: u64) {
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            let mut framed = Framed::new("rfs limits 1");
+            if let Some(old) = proc.limits {
+                framed.part(&old.0);
+            }
+            framed
+                .number(u64::from(resource.unsigned_abs()))
+                .number(soft)
+                .number(hard);
+            proc.limits = Some(framed.finish());
+        }
+    }
+}

@@ -1,0 +1,576 @@
+//! What looking at a path or changing it says of the steps around it.
+
+use super::Watch;
+use super::model::Model;
+use crate::base::policy::Times;
+use crate::base::{Access, Kind, PathId};
+use crate::record::Wrote;
+use crate::world::{Look, listing};
+use rfs_tracer::event::{End, Event, FdTarget, Pid, Scope, Walk};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// More files than this are not followed through the rename of a directory.
+const MAX_MOVED: usize = 20_000;
+
+impl Watch {
+    pub(super) fn path_event(&self, pid: Pid, event: Event<'_>) {
+        match event {
+            Event::Stat(walk) => self.stat(pid, &walk),
+            Event::Access(walk, mode) => {
+                let access = if mode == libc::F_OK {
+                    Access::KIND
+                } else {
+                    Access::KIND | Access::MODE
+                };
+                self.read(pid, &walk, access);
+            }
+            Event::Readlink(walk) => self.read(pid, &walk, Access::LNK),
+            Event::Chdir(walk) => self.read(pid, &walk, Access::KIND),
+            Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
+            Event::List(dir) => self.list(pid, &dir),
+            Event::Unlink { walk, .. } => {
+                self.change(pid, &walk, Wrote::REMOVED, Access::KIND, false);
+            }
+            Event::Mkdir(walk, _) => {
+                let absent = walk.end == End::Absent;
+                let before = self.change(pid, &walk, Wrote::WHOLE, Access::KIND, false);
+                if let Some(look) = before.filter(|_| absent) {
+                    self.made(pid, look.id);
+                }
+            }
+            Event::Mknod(walk, _) | Event::Symlink(walk, _) => {
+                self.change(pid, &walk, Wrote::WHOLE, Access::KIND, false);
+            }
+            Event::Link { from, to } => self.link(pid, &from, &to),
+            Event::Rename { from, to, flags } => self.rename(pid, &from, &to, flags),
+            Event::Chmod(walk) | Event::Chown(walk) => {
+                self.change(pid, &walk, Wrote::ATTRIBUTES, Access::KIND, false);
+            }
+            Event::Utime { walk, .. } => {
+                self.change(pid, &walk, Wrote::TIMES, Access::KIND, false);
+            }
+            Event::Truncate(walk) => {
+                let access = Access::KIND | Access::MODE | Access::REG;
+                self.change(pid, &walk, Wrote::PART, access, true);
+            }
+            Event::Xattr(walk) => {
+                let why = format!("sets extended attributes of {}", walk.path.display());
+                self.taint(pid, Scope::All, &why);
+            }
+            Event::Write(_)
+            | Event::WriteDirect(_)
+            | Event::ReadStdin(_)
+            | Event::Dup { .. }
+            | Event::Socket(_)
+            | Event::Kill(..)
+            | Event::Limit(..)
+            | Event::Chance(_)
+            | Event::Taint(..) => (),
+        }
+    }
+
+    /// Notes the links that a walk crossed, and tells whether it leads to something worth noting.
+    fn crossed(&self, model: &mut Model, at: usize, walk: &Walk) -> bool {
+        for link in &walk.links {
+            let look = self.world.last(link);
+            self.note(model, at, link, &look, Access::LNK);
+        }
+        match walk.end {
+            End::Own => false,
+            End::Failed(_) | End::Found(_) | End::Absent | End::MissingDir | End::NotDir => {
+                !nobody_s(&walk.path)
+            }
+        }
+    }
+
+    pub(super) fn note(
+        &self,
+        model: &mut Model,
+        at: usize,
+        path: &Path,
+        look: &Look,
+        access: Access,
+    ) {
+        model.read(at, look.id, access, &look.seen, look.changes, &|| {
+            self.parents(path)
+        });
+    }
+
+    /// Notes a look at the end of a walk and at the links on the way.
+    pub(super) fn read(&self, pid: Pid, walk: &Walk, access: Access) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        self.read_at(&mut model, at, walk, access);
+    }
+
+    pub(super) fn read_at(&self, model: &mut Model, at: usize, walk: &Walk, access: Access) {
+        if self.crossed(model, at, walk) {
+            let look = self.world.last(&walk.path);
+            self.note(model, at, &walk.path, &look, access | Access::KIND);
+        }
+    }
+
+    fn stat(&self, pid: Pid, walk: &Walk) {
+        let mut model = self.model();
+        let Some(proc) = model.procs.get(&pid) else {
+            return;
+        };
+        let (at, times, dirs) = (proc.step, proc.tool.times, proc.tool.dirs);
+        if !self.crossed(&mut model, at, walk) {
+            return;
+        }
+        let look = self.world.last(&walk.path);
+        let dir = look.seen.kind == Kind::Dir;
+        // The time stamp of a directory that everybody writes to (/tmp) tells nothing about the build.
+        let shared = dir && look.seen.mode[0] & 0o1000 != 0;
+        let time = match times {
+            Times::Exact if shared => Access::NONE,
+            Times::Exact => Access::MTIME,
+            Times::Order if !dir => Access::ORDER,
+            Times::Order | Times::Ignore => Access::NONE,
+        };
+        self.note(&mut model, at, &walk.path, &look, Access::STAT | time);
+        if dir && !shared && dirs && times == Times::Order {
+            self.count(&mut model, at, look.id, 1);
+        }
+    }
+
+    /// Counts stats (+1) and opens (-1) of a directory by a program that compares time stamps.
+    fn count(&self, model: &mut Model, at: usize, id: PathId, by: i32) {
+        model.up(at, |step| {
+            if let Some(entry) = step.paths.get_mut(&id) {
+                entry.stats += by;
+            }
+            true
+        });
+    }
+
+    fn open(&self, pid: Pid, walk: &Walk, flags: i32, mode: u32) {
+        match device(&walk.path) {
+            Device::None => (),
+            Device::Chance(how) => self.chance(pid, how),
+            Device::Outside => {
+                let why = format!("opens the device {}", walk.path.display());
+                self.taint(pid, Scope::All, &why);
+            }
+        }
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY
+            || flags & (libc::O_CREAT | libc::O_TRUNC) != 0;
+        if flags & libc::O_TMPFILE == libc::O_TMPFILE {
+            self.read(pid, walk, Access::KIND);
+        } else if flags & libc::O_PATH != 0 || !writes {
+            self.open_to_read(pid, walk, flags);
+        } else {
+            self.open_to_write(pid, walk, flags, mode);
+        }
+    }
+
+    fn open_to_read(&self, pid: Pid, walk: &Walk, flags: i32) {
+        let mut model = self.model();
+        let Some(proc) = model.procs.get(&pid) else {
+            return;
+        };
+        let (at, dirs) = (proc.step, proc.tool.dirs);
+        if !self.crossed(&mut model, at, walk) {
+            return;
+        }
+        let look = self.world.last(&walk.path);
+        let access = match look.seen.kind {
+            Kind::File if flags & libc::O_PATH == 0 => Access::KIND | Access::REG,
+            Kind::Link => Access::LNK,
+            Kind::File
+            | Kind::Absent
+            | Kind::Dir
+            | Kind::Fifo
+            | Kind::Socket
+            | Kind::Device
+            | Kind::Unknown(_) => Access::KIND,
+        };
+        self.note(&mut model, at, &walk.path, &look, access);
+        if look.seen.kind == Kind::Dir && dirs {
+            self.count(&mut model, at, look.id, -1);
+        }
+        if look.seen.kind == Kind::Fifo {
+            self.foreign(
+                &mut model,
+                at,
+                look.id,
+                &format!("opens the fifo {}", walk.path.display()),
+            );
+        }
+    }
+
+    /// Refuses the step and those around it that did not make the object themselves.
+    fn foreign(&self, model: &mut Model, at: usize, id: PathId, why: &str) {
+        model.up(at, |step| {
+            if !step.wrote(id).any(Wrote::WHOLE) {
+                step.refuse(why);
+            }
+            true
+        });
+    }
+
+    fn open_to_write(&self, pid: Pid, walk: &Walk, flags: i32, mode: u32) {
+        if !matches!(walk.end, End::Absent | End::Found(_)) {
+            return self.read(pid, walk, Access::KIND);
+        }
+        let look = self.world.last(&walk.path);
+        let create = flags & libc::O_CREAT != 0;
+        match look.seen.kind {
+            Kind::Fifo => {
+                let mut model = self.model();
+                let Some(at) = model.step_of(pid) else { return };
+                let why = format!("opens the fifo {}", walk.path.display());
+                return self.foreign(&mut model, at, look.id, &why);
+            }
+            Kind::Dir | Kind::Socket | Kind::Link | Kind::Device | Kind::Unknown(_) => {
+                return self.read(pid, walk, Access::KIND);
+            }
+            Kind::Absent if !create => return self.read(pid, walk, Access::KIND),
+            Kind::Absent | Kind::File => (),
+        }
+        if nobody_s(&walk.path) {
+            return;
+        }
+        let absent = look.seen.is_absent();
+        if create && flags & libc::O_EXCL != 0 {
+            if absent {
+                let mut how = Wrote::WHOLE;
+                how |= Wrote::FRESH;
+                self.change(pid, walk, how, Access::KIND, false);
+            } else {
+                self.read(pid, walk, Access::KIND);
+            }
+        } else if flags & libc::O_TRUNC != 0 || absent {
+            let blind = create && flags & libc::O_TRUNC != 0 && {
+                let umask = self.umask(pid);
+                absent || look.seen.mode[0] == mode & !umask & 0o7777
+            };
+            let access = if blind {
+                Access::OVER
+            } else if absent {
+                Access::KIND
+            } else {
+                Access::KIND | Access::MODE
+            };
+            self.change(pid, walk, Wrote::WHOLE, access, true);
+        } else {
+            let access = Access::KIND | Access::MODE | Access::REG;
+            self.change(pid, walk, Wrote::PART, access, true);
+        }
+    }
+
+    fn umask(&self, pid: Pid) -> u32 {
+        let model = self.model();
+        model.step_of(pid).map_or(0o022, |at| model.steps[at].umask)
+    }
+
+    /// Notes a change that is about to happen at the end of a walk. Gives what was there before.
+    fn change(
+        &self,
+        pid: Pid,
+        walk: &Walk,
+        how: Wrote,
+        access: Access,
+        in_place: bool,
+    ) -> Option<Look> {
+        if !matches!(walk.end, End::Absent | End::Found(_)) || nobody_s(&walk.path) {
+            self.read(pid, walk, Access::KIND);
+            return None;
+        }
+        let before = self.world.change(&walk.path, in_place);
+        let mut model = self.model();
+        let at = model.step_of(pid)?;
+        self.crossed(&mut model, at, walk);
+        let parents = self.parents(&walk.path);
+        if walk.end == End::Absent && !how.any(Wrote::WHOLE) {
+            // The call fails, and that is all the step learns.
+            self.note(&mut model, at, &walk.path, &before, access);
+            return Some(before);
+        }
+        model.write(
+            at,
+            before.id,
+            how,
+            access,
+            (&before.seen, before.changes),
+            &parents,
+        );
+        Some(before)
+    }
+
+    fn made(&self, pid: Pid, id: PathId) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        model.up(at, |step| {
+            if step
+                .paths
+                .get(&id)
+                .is_some_and(|entry| entry.first.is_absent())
+            {
+                step.made.insert(id);
+            }
+            true
+        });
+    }
+
+    fn link(&self, pid: Pid, from: &Walk, to: &Walk) {
+        let access = Access::KIND | Access::MODE | Access::MTIME;
+        self.read(pid, from, access);
+        if from.end == End::Own {
+            // The file has no name yet (O_TMPFILE), or one that only its opener knows.
+            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
+            return;
+        }
+        if !matches!(from.end, End::Found(_)) {
+            return;
+        }
+        let Some(new) = self.change(pid, to, Wrote::WHOLE, Access::KIND, false) else {
+            return;
+        };
+        let old = self.world.last(&from.path);
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        model.up(at, |step| {
+            step.links.insert(new.id, old.id);
+            true
+        });
+    }
+
+    fn rename(&self, pid: Pid, from: &Walk, to: &Walk, flags: u32) {
+        if !matches!(from.end, End::Found(_)) {
+            return self.read(pid, from, Access::KIND);
+        }
+        let old = self.world.last(&from.path);
+        let exchange = flags & libc::RENAME_EXCHANGE != 0;
+        if old.seen.kind == Kind::Dir || exchange {
+            return self.rename_tree(pid, from, to, exchange);
+        }
+        let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
+        let blind = flags & libc::RENAME_NOREPLACE == 0;
+        self.change(pid, from, Wrote::REMOVED, access, false);
+        self.change(
+            pid,
+            to,
+            Wrote::WHOLE,
+            if blind { Access::OUST } else { Access::KIND },
+            false,
+        );
+    }
+
+    /// A directory moves: everything below it vanishes here and appears there.
+    fn rename_tree(&self, pid: Pid, from: &Walk, to: &Walk, exchange: bool) {
+        let mut names = Vec::new();
+        if !below(&from.path, Path::new(""), &mut names) {
+            let why = format!("moves the large directory {}", from.path.display());
+            return self.taint(pid, Scope::All, &why);
+        }
+        let mut back = Vec::new();
+        if exchange && !below(&to.path, Path::new(""), &mut back) {
+            let why = format!("exchanges the large directory {}", to.path.display());
+            return self.taint(pid, Scope::All, &why);
+        }
+        let content = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
+        let target = if exchange { content } else { Access::KIND };
+        self.change(
+            pid,
+            from,
+            if exchange {
+                Wrote::WHOLE
+            } else {
+                Wrote::REMOVED
+            },
+            content,
+            false,
+        );
+        self.change(pid, to, Wrote::WHOLE, target, false);
+        for (names, here, there) in [(names, from, to), (back, to, from)] {
+            for name in names {
+                self.change_below(pid, &here.path.join(&name), Wrote::REMOVED, content);
+                self.change_below(pid, &there.path.join(&name), Wrote::WHOLE, Access::NONE);
+            }
+        }
+    }
+
+    fn change_below(&self, pid: Pid, path: &Path, how: Wrote, access: Access) {
+        let before = self.world.look(path);
+        let before = Look {
+            seen: self.world.change(path, false).seen,
+            ..before
+        };
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let parents = self.parents(path);
+        model.write(
+            at,
+            before.id,
+            how,
+            access,
+            (&before.seen, before.changes),
+            &parents,
+        );
+    }
+
+    fn list(&self, pid: Pid, dir: &Path) {
+        if nobody_s(dir) {
+            return;
+        }
+        let names = match listing::read(dir, self.world.root()) {
+            Ok(names) => names,
+            Err(error) => {
+                let why = format!(
+                    "lists {}, which cannot be read here: {error}",
+                    dir.display()
+                );
+                return self.taint(pid, Scope::All, &why);
+            }
+        };
+        let look = self.world.last(dir);
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let parents = self.parents(dir);
+        model.up(at, |step| {
+            if step.made.contains(&look.id) || parents.iter().any(|above| step.made.contains(above))
+            {
+                return true;
+            }
+            if step
+                .paths
+                .get(&look.id)
+                .is_some_and(|entry| entry.listed.is_some())
+            {
+                return false;
+            }
+            let mut before = names.clone();
+            for (id, entry) in &step.paths {
+                if entry.wrote == Wrote::NOTHING {
+                    continue;
+                }
+                let path = self.world.path(*id);
+                if path.parent() != Some(dir) {
+                    continue;
+                }
+                let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
+                match letter(entry.first.kind) {
+                    Some(letter) => before.insert(name.to_vec(), letter),
+                    None => before.remove(name),
+                };
+            }
+            step.read(
+                look.id,
+                Access::KIND | Access::LIST,
+                &look.seen,
+                look.changes,
+            );
+            if let Some(entry) = step.paths.get_mut(&look.id) {
+                entry.access |= Access::LIST;
+                entry.listed = Some(listing::digest(&before));
+            }
+            true
+        });
+    }
+
+    /// A look at a name that a socket call was given.
+    pub(super) fn unix_socket(&self, pid: Pid, walk: &Walk) {
+        self.read(pid, walk, Access::KIND);
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let look = self.world.last(&walk.path);
+        match look.seen.kind {
+            // Refused like any missing file, or about to be made by bind(2).
+            Kind::Absent if walk.end == End::Absent => {
+                let parents = self.parents(&walk.path);
+                let before = (&look.seen, look.changes);
+                model.write(at, look.id, Wrote::WHOLE, Access::KIND, before, &parents);
+                self.world.changed(&walk.path);
+            }
+            Kind::Absent => (),
+            Kind::File
+            | Kind::Dir
+            | Kind::Link
+            | Kind::Fifo
+            | Kind::Socket
+            | Kind::Device
+            | Kind::Unknown(_) => {
+                let why = format!("talks to the socket {}", walk.path.display());
+                self.foreign(&mut model, at, look.id, &why);
+            }
+        }
+    }
+
+    /// The directories above a path, nearest first.
+    pub(super) fn parents(&self, path: &Path) -> Vec<PathId> {
+        path.ancestors()
+            .skip(1)
+            .map(|dir| self.world.last(dir).id)
+            .collect()
+    }
+
+    /// Notes that standard input of a step, a regular file, was read.
+    pub(super) fn note_file(&self, model: &mut Model, at: usize, target: &FdTarget) {
+        if let FdTarget::File { path, .. } = target {
+            let look = self.world.look(path);
+            self.note(model, at, path, &look, Access::KIND | Access::REG);
+        }
+    }
+}
+
+fn letter(kind: Kind) -> Option<u8> {
+    match kind {
+        Kind::Absent | Kind::Unknown(_) => None,
+        Kind::File => Some(b'f'),
+        Kind::Dir => Some(b'd'),
+        Kind::Link => Some(b'l'),
+        Kind::Fifo => Some(b'p'),
+        Kind::Socket => Some(b's'),
+        Kind::Device => Some(b'c'),
+    }
+}
+
+/// All names below a directory, or false when there are too many.
+fn below(dir: &Path, prefix: &Path, names: &mut Vec<std::path::PathBuf>) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir.join(prefix)) else {
+        return true;
+    };
+    for entry in entries.flatten() {
+        let name = prefix.join(entry.file_name());
+        names.push(name.clone());
+        if names.len() > MAX_MOVED {
+            return false;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !below(dir, &name, names) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Places that belong to the process or the machine and say nothing that a build may depend on:
+/// devices, and what the kernel makes up about processes and hardware. doc/semantics.md lists them.
+fn nobody_s(path: &Path) -> bool {
+    (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
+        || path.starts_with("/proc")
+        || path.starts_with("/sys")
+}
+
+/// What opening a device says.
+enum Device {
+    None,
+    Chance(&'static str),
+    Outside,
+}
+
+fn device(path: &Path) -> Device {
+    let Ok(name) = path.strip_prefix("/dev") else {
+        return Device::None;
+    };
+    match name.as_os_str().as_bytes() {
+        b"random" => Device::Chance("random numbers (/dev/random)"),
+        b"urandom" => Device::Chance("random numbers (/dev/urandom)"),
+        b"" | b"null" | b"zero" | b"full" | b"stdin" | b"stdout" | b"stderr" => Device::None,
+        name if name.starts_with(b"shm") || name.starts_with(b"fd") => Device::None,
+        _ => Device::Outside,
+    }
+}

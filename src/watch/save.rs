@@ -1,0 +1,264 @@
+//! Stores finished steps in the background: contents into the cache, then the record.
+
+use super::close::micros;
+use crate::base::{Access, Digest, Kind, Provenance, Record, Refusal, Seen, What};
+use crate::base::{Cost, Identity};
+use crate::cache::Cache;
+use crate::record::{Folded, Step};
+use crate::report::{Event as Report, Sink, Step as Told, Verdict};
+use crate::world::World;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Finished steps that wait, at most; each may hold open files.
+const QUEUE: usize = 64;
+
+/// A step to store.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub step: Step,
+    pub folded: Folded,
+    /// Output files by their place among the outputs, opened at the end of the step.
+    pub files: Vec<(usize, File)>,
+    pub status: i32,
+    pub stdin_pos: Option<u64>,
+    pub wall: Duration,
+    pub provenance: Provenance,
+}
+
+enum Work {
+    Save(Box<Job>),
+    Drain(SyncSender<()>),
+}
+
+/// The background thread.
+pub(super) struct Saver {
+    queue: SyncSender<Work>,
+    _thread: JoinHandle<()>,
+    cache: Option<Arc<Cache>>,
+    sink: Arc<dyn Sink>,
+}
+
+impl Saver {
+    pub(super) fn new(world: Arc<World>, cache: Option<Arc<Cache>>, sink: Arc<dyn Sink>) -> Self {
+        let (queue, work) = sync_channel(QUEUE);
+        let store = Store {
+            world,
+            cache: cache.clone(),
+            sink: sink.clone(),
+            warned: false,
+        };
+        let thread = std::thread::spawn(move || store.run(&work));
+        Self {
+            queue,
+            _thread: thread,
+            cache,
+            sink,
+        }
+    }
+
+    /// Whether the content of what was seen is in the cache already.
+    pub(super) fn has(&self, seen: &Seen) -> bool {
+        match (seen.digest.get(), &self.cache) {
+            (Some(Ok(digest)), Some(cache)) => cache.contains(digest, seen.id.size),
+            _ => false,
+        }
+    }
+
+    pub(super) fn save(&self, job: Job) {
+        let _ = self.queue.send(Work::Save(Box::new(job))).is_ok();
+    }
+
+    /// Tells of a step that may not be cached.
+    pub(super) fn refused(&self, step: &Step, wall: Duration) {
+        let why = step
+            .refusal
+            .clone()
+            .unwrap_or_else(|| Refusal("unknown".to_owned()));
+        tell(&*self.sink, step, Verdict::Refused(why), wall);
+    }
+
+    /// Waits until everything handed in so far is stored.
+    pub(super) fn drain(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Work::Drain(done)).is_ok() {
+            let _ = wait.recv().is_ok();
+        }
+    }
+}
+
+fn tell(sink: &dyn Sink, step: &Step, verdict: Verdict, wall: Duration) {
+    sink.take(Report::Step(Told {
+        number: step.number,
+        parent: step.parent.and_then(|at| u32::try_from(at).ok()),
+        title: step.title.clone(),
+        verdict,
+        notes: step.notes.iter().cloned().collect(),
+        wall_us: micros(wall),
+        saved_us: 0,
+    }));
+}
+
+struct Store {
+    world: Arc<World>,
+    cache: Option<Arc<Cache>>,
+    sink: Arc<dyn Sink>,
+    warned: bool,
+}
+
+impl Store {
+    fn run(mut self, work: &Receiver<Work>) {
+        while let Ok(work) = work.recv() {
+            match work {
+                Work::Save(job) => self.save(*job),
+                Work::Drain(done) => {
+                    let _ = done.send(()).is_ok();
+                }
+            }
+        }
+    }
+
+    fn save(&mut self, mut job: Job) {
+        let Some(cache) = self.cache.clone() else {
+            let miss = Verdict::Ran(job.step.miss.clone());
+            return tell(&*self.sink, &job.step, miss, job.wall);
+        };
+        let mut verdict = Verdict::Ran(job.step.miss.clone());
+        let contents = self.contents(&cache, &mut job);
+        match contents.and_then(|()| self.record(&cache, &mut job)) {
+            Ok(()) => (),
+            Err(Trouble::Refuse(why)) => verdict = Verdict::Refused(why),
+            Err(Trouble::Cache(why)) => self.warn(&why),
+        }
+        tell(&*self.sink, &job.step, verdict, job.wall);
+    }
+
+    fn warn(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.warned, true) {
+            self.sink.take(Report::Warning(format!(
+                "{why}; steps are run but not kept"
+            )));
+        }
+    }
+
+    /// Stores the output files. Every version that was announced gets its digest or an error, so that
+    /// nobody waits for ever.
+    fn contents(&self, cache: &Cache, job: &mut Job) -> Result<(), Trouble> {
+        let mut result = Ok(());
+        for (index, file) in job.files.drain(..) {
+            let (output, pending) = &job.folded.outputs[index];
+            let stored = if result.is_ok() {
+                insert(cache, &file, &pending.seen)
+            } else {
+                Err(Trouble::Cache(String::new()))
+            };
+            match stored {
+                Ok(digest) => self.world.settle(&pending.seen, Ok(digest)),
+                Err(trouble) => {
+                    self.world.settle(&pending.seen, Err(libc::ESTALE));
+                    if result.is_ok() {
+                        result = Err(trouble.of(&output.name.to_string()));
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn record(&self, cache: &Cache, job: &mut Job) -> Result<(), Trouble> {
+        let Some(key) = job.step.key else {
+            return Ok(());
+        };
+        let root = self.world.root();
+        let mut deps = Vec::with_capacity(job.folded.deps.len());
+        for (mut dep, pending) in std::mem::take(&mut job.folded.deps) {
+            let wanted = dep.access.has(Access::REG) && pending.seen.kind == Kind::File;
+            if let (true, crate::base::State::File { digest, .. }) = (wanted, &mut dep.state) {
+                let found = self.world.digest(&dep.name.at(root), &pending.seen);
+                let found = found.map_err(|errno| match errno {
+                    libc::ESTALE => Trouble::refuse(&dep.name, "changed while it was used"),
+                    libc::EACCES | libc::EPERM => Trouble::refuse(&dep.name, "cannot be read"),
+                    errno => Trouble::refuse(&dep.name, &format!("cannot be read (errno {errno})")),
+                })?;
+                *digest = Some(found);
+            }
+            deps.push(dep);
+        }
+        let mut outputs = Vec::with_capacity(job.folded.outputs.len());
+        for (mut output, pending) in std::mem::take(&mut job.folded.outputs) {
+            if let What::File { digest, .. } = &mut output.what {
+                match pending.seen.digest.get() {
+                    Some(Ok(found)) => *digest = *found,
+                    Some(Err(_)) | None => {
+                        return Err(Trouble::refuse(&output.name, "changed while it was stored"));
+                    }
+                }
+            }
+            outputs.push(output);
+        }
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        job.provenance.time = i64::try_from(time).unwrap_or(i64::MAX);
+        let record = Record {
+            title: job.step.title.clone(),
+            deps,
+            outputs,
+            chunks: std::mem::take(&mut job.step.chunks),
+            stdin_pos: job.stdin_pos,
+            status: job.status,
+            notes: job.step.notes.iter().cloned().collect(),
+            cost: Cost {
+                wall_us: micros(job.wall),
+            },
+            provenance: job.provenance.clone(),
+        };
+        cache
+            .add(&key, record)
+            .map_err(|error| Trouble::Cache(error.to_string()))
+    }
+}
+
+enum Trouble {
+    /// The step may not be cached.
+    Refuse(Refusal),
+    /// The cache cannot take it.
+    Cache(String),
+}
+
+impl Trouble {
+    fn refuse(name: &crate::base::Name, how: &str) -> Self {
+        Self::Refuse(Refusal(format!("{name} {how}")))
+    }
+
+    fn of(self, name: &str) -> Self {
+        match self {
+            Self::Refuse(Refusal(how)) => Self::Refuse(Refusal(format!("{name} {how}"))),
+            Self::Cache(why) => Self::Cache(why),
+        }
+    }
+}
+
+/// Stores one file that must be the version that was seen, before and after.
+fn insert(cache: &Cache, file: &File, seen: &Seen) -> Result<Digest, Trouble> {
+    let is_it = || {
+        file.metadata()
+            .is_ok_and(|meta| alike(&Identity::of(&meta), &seen.id))
+    };
+    let changed = || Trouble::Refuse(Refusal("changed while it was stored".to_owned()));
+    if !is_it() {
+        return Err(changed());
+    }
+    let (digest, _) = cache
+        .insert(file)
+        .map_err(|error| Trouble::Cache(error.to_string()))?;
+    if is_it() { Ok(digest) } else { Err(changed()) }
+}
+
+/// The same content: another name or removal of a name changes only the ctime.
+fn alike(a: &Identity, b: &Identity) -> bool {
+    Identity { ctime: 0, ..*a } == Identity { ctime: 0, ..*b }
+}

@@ -1,0 +1,289 @@
+//! A program is about to start: serve it, or open a step for it.
+
+use super::Watch;
+use super::model::Model;
+use super::tool::Tool;
+use crate::base::{Access, Miss, Record, What};
+use crate::cache::lookup::{Match, lookup};
+use crate::cache::serve::Staged;
+use crate::record::{Step, Wrote};
+use crate::report::{Event as Report, Step as Told, Verdict};
+use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+impl Watch {
+    /// Decides about a program that is about to start.
+    pub(super) fn start(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
+        let tool = Tool::of(&exec, &self.config.policy);
+        let mut model = self.model();
+        for child in &exec.children {
+            model.born(*child, Some(exec.pid));
+        }
+        let parent = model.step_of(exec.pid);
+        let limits = model.procs.get(&exec.pid).and_then(|proc| proc.limits);
+        self.chance_of(&mut model, parent, &tool);
+        if let (Some(at), true) = (parent, tool.folds(&self.config.policy)) {
+            self.loads(&mut model, at, &exec);
+            model.enter(exec.pid, at, tool);
+            return ExecAnswer::Run;
+        }
+        drop(model);
+
+        let key = self.key(&exec, &tool.name, limits);
+        let mut miss = Miss::Off;
+        if let (Ok(key), Some(cache), false) = (&key, &self.cache, self.config.rerun) {
+            let began = Instant::now();
+            let loaded = cache.load(key);
+            if let Some(damage) = loaded.damaged {
+                self.sink.take(Report::Warning(damage));
+            }
+            match lookup(loaded.records, &self.world) {
+                Ok(found) if exec.children.is_empty() && self.may_serve(&found.record) => {
+                    match self.serve(&exec, found, parent, began, fds) {
+                        Ok(answer) => return answer,
+                        Err(why) => miss = why,
+                    }
+                }
+                Ok(_) => miss = Miss::Unknown,
+                Err(why) => miss = why,
+            }
+        }
+        self.open_step(exec, tool, parent, key, miss);
+        ExecAnswer::Run
+    }
+
+    fn may_serve(&self, record: &Record) -> bool {
+        !(self.config.strict_clock && !record.notes.is_empty())
+    }
+
+    /// Tools that exist to tell the time or give random numbers.
+    fn chance_of(&self, model: &mut Model, parent: Option<usize>, tool: &Tool) {
+        let known = self.config.policy.chance.contains(&tool.name);
+        if let (Some(at), true) = (parent, known) {
+            self.chance_at(model, at, &format!("the clock or chance ({})", tool.name));
+        }
+    }
+
+    /// The kernel reads the program and its interpreters.
+    fn loads(&self, model: &mut Model, at: usize, exec: &Exec) {
+        for walk in std::iter::once(&exec.program).chain(&exec.interpreters) {
+            self.read_at(model, at, walk, Access::KIND | Access::MODE | Access::REG);
+        }
+    }
+
+    fn open_step(
+        &self,
+        exec: Exec,
+        tool: Tool,
+        parent: Option<usize>,
+        key: Result<crate::base::Digest, String>,
+        miss: Miss,
+    ) {
+        let mut model = self.model();
+        let number = u32::try_from(model.steps.len()).unwrap_or(u32::MAX);
+        let mut step = Step::new(number, parent, exec.pid, title(&exec), now());
+        step.miss = miss;
+        step.umask = exec.umask;
+        step.owner = (exec.ids[1], exec.ids[3]);
+        step.fds.clone_from(&exec.fds);
+        match key {
+            Ok(key) => step.key = Some(key),
+            Err(why) => step.refuse(why),
+        }
+        if !exec.children.is_empty() {
+            step.refuse("starts with children that the program before it left running");
+        }
+        if self.config.policy.never.contains(&tool.name) {
+            step.refuse(format!("{} is never served", tool.name));
+        }
+        let at = model.steps.len();
+        model.steps.push(step);
+        self.chance_of(&mut model, Some(at).filter(|_| parent.is_none()), &tool);
+        self.loads(&mut model, at, &exec);
+        for entry in exec.fds.iter().filter(|entry| entry.fd > 2) {
+            let readable = entry.flags & libc::O_ACCMODE != libc::O_WRONLY;
+            if readable {
+                self.note_file(&mut model, at, &entry.target);
+            }
+        }
+        model.enter(exec.pid, at, tool);
+    }
+
+    /// Puts the outputs in place, replays what was printed, and ends the process.
+    ///
+    /// # Errors
+    /// Nothing was changed and the step must run.
+    fn serve(
+        &self,
+        exec: &Exec,
+        found: Match,
+        parent: Option<usize>,
+        began: Instant,
+        fds: &dyn OwnFds,
+    ) -> Result<ExecAnswer, Miss> {
+        let Match { record, looks } = found;
+        let Some(cache) = &self.cache else {
+            return Err(Miss::Off);
+        };
+        let root = self.world.root();
+        if !fds.ready_to_exit() {
+            return Err(Miss::Blob(
+                "the process cannot be ended in its call".to_owned(),
+            ));
+        }
+        let staged = Staged::prepare(cache, &record, root, &self.config.stage)
+            .map_err(|error| Miss::Blob(error.to_string()))?;
+
+        let mut model = self.model();
+        if let Some(at) = parent {
+            for (dep, look) in record.deps.iter().zip(&looks) {
+                let path = dep.name.at(root);
+                self.note(&mut model, at, &path, look, dep.access);
+            }
+        }
+        drop(model);
+        for output in &record.outputs {
+            let path = output.name.at(root);
+            let in_place = matches!(output.what, What::File { in_place: true, .. });
+            let before = self.world.change(&path, in_place);
+            let how = match output.what {
+                What::Absent => Wrote::REMOVED,
+                What::Attributes(_) => {
+                    let mut how = Wrote::ATTRIBUTES;
+                    how |= Wrote::TIMES;
+                    how
+                }
+                What::File { .. }
+                | What::Link(_)
+                | What::Dir(_)
+                | What::Fifo(_)
+                | What::HardLink(_) => Wrote::WHOLE,
+            };
+            let Some(at) = parent else { continue };
+            let parents = self.parents(&path);
+            let old = match &output.what {
+                What::HardLink(name) => Some(self.world.last(&name.at(root)).id),
+                _ => None,
+            };
+            let mut model = self.model();
+            let seen = (&before.seen, before.changes);
+            model.write(at, before.id, how, Access::NONE, seen, &parents);
+            model.up(at, |step| {
+                if let Some(old) = old {
+                    step.links.insert(before.id, old);
+                }
+                if matches!(output.what, What::Dir(_))
+                    && step
+                        .paths
+                        .get(&before.id)
+                        .is_some_and(|entry| entry.first.is_absent())
+                {
+                    step.made.insert(before.id);
+                }
+                true
+            });
+        }
+        let touched = match staged.commit() {
+            Ok(touched) => touched,
+            Err(error) => {
+                // Some outputs may be in place already. They are what the step would have made, so running
+                // it is right, but what it finds is not what it would have found: it may not be cached.
+                let mut model = self.model();
+                if let Some(at) = parent {
+                    let why = format!("an output could not be served: {error}");
+                    model.up(at, |step| {
+                        step.refuse(why.as_str());
+                        true
+                    });
+                }
+                return Err(Miss::Blob(error.to_string()));
+            }
+        };
+        for path in &touched {
+            self.world.changed(path);
+            self.world.tell_stale(path);
+        }
+
+        let broken = self.replay(exec, &record, parent, fds);
+        self.tell_hit(exec, &record, parent, began);
+        self.end(exec.pid, Some(record.status), &[]);
+        Ok(match broken {
+            Some(signal) => ExecAnswer::Signal(signal),
+            None => ExecAnswer::Exit(record.status),
+        })
+    }
+
+    /// Writes what was printed. Gives the signal that ends the process when nobody reads any more.
+    fn replay(
+        &self,
+        exec: &Exec,
+        record: &Record,
+        parent: Option<usize>,
+        fds: &dyn OwnFds,
+    ) -> Option<i32> {
+        for chunk in &record.chunks {
+            if let (Some(at), Some(fd)) = (parent, exec.fds.iter().find(|fd| fd.fd == chunk.fd)) {
+                self.printed(at, chunk.fd, &fd.target, &chunk.bytes);
+            }
+            if let Err(error) = fds.write_all(chunk.fd, &chunk.bytes) {
+                if error.raw_os_error() == Some(libc::EPIPE) {
+                    return Some(libc::SIGPIPE);
+                }
+                let why = format!("replaying the output of {}: {error}", record.title);
+                self.sink.take(Report::Warning(why));
+            }
+        }
+        if let Some(pos) = record.stdin_pos {
+            let _ = fds.seek(0, pos).is_ok();
+        }
+        None
+    }
+
+    fn tell_hit(&self, exec: &Exec, record: &Record, parent: Option<usize>, began: Instant) {
+        let mut model = self.model();
+        let number = u32::try_from(model.steps.len()).unwrap_or(u32::MAX);
+        let mut step = Step::new(number, parent, exec.pid, title(exec), now());
+        step.closed = true;
+        model.steps.push(step);
+        if let Some(at) = parent {
+            for note in &record.notes {
+                model.up(at, |step| step.notes.insert(note.clone()));
+            }
+        }
+        let parent = parent.map(|at| model.steps[at].number);
+        drop(model);
+        let wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.sink.take(Report::Step(Told {
+            number,
+            parent,
+            title: title(exec),
+            verdict: Verdict::Hit,
+            notes: record.notes.clone(),
+            wall_us,
+            saved_us: record.cost.wall_us.saturating_sub(wall_us),
+        }));
+    }
+}
+
+/// A command for people: its words, shortened.
+fn title(exec: &Exec) -> String {
+    let words: Vec<_> = exec
+        .argv
+        .iter()
+        .map(|arg| arg.escape_ascii().to_string())
+        .collect();
+    let mut title = words.join(" ");
+    if title.len() > 300 {
+        title.truncate(297);
+        title.push_str("...");
+    }
+    title
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
+}

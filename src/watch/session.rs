@@ -1,0 +1,226 @@
+//! One mount and one tracer over one process tree, from start to end.
+
+use super::{Config, Watch};
+use crate::base::Provenance;
+use crate::base::policy::Policy;
+use crate::cache::Cache;
+use crate::disk::RealDisk;
+use crate::report::{Event as Report, Sink};
+use crate::store::Memo;
+use crate::world::{Stale, World};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
+use rfs_tracer::{Backend, Ended, Launch};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// What to run and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The command.
+    pub argv: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working directory.
+    pub cwd: PathBuf,
+    /// The workspace's root.
+    pub workspace: PathBuf,
+    /// The cache's directory.
+    pub cache: PathBuf,
+    /// Its signal mask.
+    pub mask: SigSet,
+    /// Way of tracing.
+    pub backend: Backend,
+    /// Whether the kernel may read and write the workspace's files in the view's stead.
+    pub passthrough: bool,
+    /// Record, but serve nothing.
+    pub rerun: bool,
+    /// Refuse steps that visibly use the clock or random numbers.
+    pub strict_clock: bool,
+    /// What is known of particular tools.
+    pub policy: Policy,
+}
+
+/// The command did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The view could not be mounted.
+    #[error("{0}")]
+    Mount(String),
+    /// The command could not be traced or executed.
+    #[error(transparent)]
+    Trace(#[from] rfs_tracer::Error),
+}
+
+/// A command under watch.
+#[derive(Debug)]
+pub struct Session {
+    watch: Arc<Watch>,
+    running: rfs_tracer::Running,
+    mounted: Arc<Mounted>,
+}
+
+impl Session {
+    /// Starts the command. The process must have one thread.
+    ///
+    /// # Errors
+    /// When mount or tracer cannot be had.
+    pub fn start(plan: Plan, sink: Arc<dyn Sink>) -> Result<Self, Error> {
+        let gate = Gate::new().map_err(|error| Error::Mount(format!("socketpair: {error}")))?;
+        let launch = Launch {
+            argv: plan.argv.clone(),
+            env: plan.env.clone(),
+            cwd: plan.cwd.clone(),
+            backend: plan.backend,
+        };
+        let root = plan.workspace.clone();
+        // The command gets the mask of the process that launches it.
+        let mut own = SigSet::empty();
+        let _set = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&plan.mask), Some(&mut own)).is_ok();
+        let launched = rfs_tracer::launch(launch, || {
+            gate.enter(&root, &EnterOptions::default())
+                .map_err(io::Error::other)
+        });
+        let _reset = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&own), None).is_ok();
+        let launched = launched?;
+        let connection = gate
+            .receive()
+            .map_err(|error| Error::Mount(error.to_string()))?;
+
+        let host = host();
+        let world = Arc::new(World::new(
+            plan.workspace.clone(),
+            memo(&plan.cache, &*sink),
+        ));
+        let cache = match Cache::open(&plan.cache, Arc::new(RealDisk)) {
+            Ok(cache) => Some(Arc::new(cache)),
+            Err(error) => {
+                sink.take(Report::Warning(format!(
+                    "{error}; everything runs and nothing is kept"
+                )));
+                None
+            }
+        };
+        let config = Config {
+            stage: plan.workspace.join(".rfs/stage"),
+            policy: plan.policy,
+            rerun: plan.rerun,
+            strict_clock: plan.strict_clock,
+            provenance: Provenance {
+                host: host.node.clone(),
+                uid: nix::unistd::getuid().as_raw(),
+                time: 0,
+                tracer: String::new(),
+                rfs: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            machine: host.key,
+        };
+        let watch = Arc::new(Watch::new(config, world.clone(), cache, sink.clone()));
+
+        let mut view = rfs_fs::Config::new(&plan.workspace);
+        view.hide = vec![OsString::from(".rfs")];
+        if !plan.passthrough {
+            view.passthrough = Passthrough::Off;
+        }
+        let ear = Arc::new(Ear {
+            watch: watch.clone(),
+            sink,
+        });
+        let mounted = rfs_fs::serve(connection, view, ear)
+            .map_err(|error| Error::Mount(error.to_string()))?;
+        let mounted = Arc::new(mounted);
+        world.tell(Arc::new(Invalidate(mounted.clone())));
+
+        let running = launched.observe(watch.clone())?;
+        Ok(Self {
+            watch,
+            running,
+            mounted,
+        })
+    }
+
+    /// Process id of the command.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
+    /// Waits until the command has ended and what it recorded is stored.
+    ///
+    /// # Errors
+    /// When it could not be executed or its processes were lost.
+    pub fn wait(&mut self) -> Result<Ended, Error> {
+        let ended = self.running.wait();
+        self.watch.settle();
+        Ok(ended?)
+    }
+
+    /// Waits until the last process that it left behind has ended.
+    pub fn drain(self) {
+        self.running.drain();
+        self.watch.settle();
+        drop(self.mounted);
+    }
+}
+
+/// Hears from the mount.
+struct Ear {
+    watch: Arc<Watch>,
+    sink: Arc<dyn Sink>,
+}
+
+impl rfs_fs::Observer for Ear {
+    fn changed(&self, path: &Path) {
+        self.watch.changed_in_view(path);
+    }
+
+    fn failed(&self, error: &FsError) {
+        self.sink
+            .take(Report::Warning(format!("the view: {error}")));
+    }
+}
+
+struct Invalidate(Arc<Mounted>);
+
+impl Stale for Invalidate {
+    fn stale(&self, path: &Path) {
+        self.0.invalidate(path);
+    }
+}
+
+struct Host {
+    node: String,
+    key: String,
+}
+
+fn host() -> Host {
+    static UNKNOWN: OnceLock<OsString> = OnceLock::new();
+    let unknown = UNKNOWN.get_or_init(OsString::new);
+    let names = nix::sys::utsname::uname();
+    let text = |field: fn(&nix::sys::utsname::UtsName) -> &OsStr| {
+        names
+            .as_ref()
+            .map_or(unknown.as_os_str(), field)
+            .to_string_lossy()
+            .into_owned()
+    };
+    let node = text(|names| names.nodename());
+    let key = [
+        text(|n| n.sysname()),
+        node.clone(),
+        text(|n| n.release()),
+        text(|n| n.machine()),
+    ]
+    .join(" ");
+    Host { node, key }
+}
+
+fn memo(dir: &Path, sink: &dyn Sink) -> Memo {
+    let (memo, warnings) = Memo::open(dir, Arc::new(RealDisk));
+    for warning in warnings {
+        sink.take(Report::Warning(warning.to_string()));
+    }
+    memo
+}

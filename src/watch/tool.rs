@@ -1,0 +1,91 @@
+//! What is known of the program that a process runs.
+
+use crate::base::policy::{Policy, Times, plain};
+use rfs_tracer::event::Exec;
+use std::path::Path;
+
+/// A program, as far as its accesses must be read differently from another's.
+#[derive(Debug, Clone)]
+pub(super) struct Tool {
+    /// Base name of the program file, or of the script.
+    pub name: String,
+    /// What it does with time stamps.
+    pub times: Times,
+    /// Whether it compares the time stamps of directories as well.
+    pub dirs: bool,
+    /// Whether it is a shell.
+    pub shell: bool,
+}
+
+impl Tool {
+    /// The tool that is about to start.
+    pub(super) fn of(exec: &Exec, policy: &Policy) -> Self {
+        let name = base(exec.argv.first().map_or(&b""[..], Vec::as_slice))
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| base_of(&exec.program.path));
+        let script = exec.interpreters.first().map(|walk| base_of(&walk.path));
+        let runner = script.filter(|name| !is_loader(name));
+        let driver = runner.clone().unwrap_or_else(|| plain(&name).to_owned());
+        let times = policy.times(&driver, &exec.argv);
+        let shell = matches!(
+            driver.as_str(),
+            "sh" | "dash" | "bash" | "ksh" | "zsh" | "busybox"
+        );
+        let dirs = match times {
+            Times::Order if shell => compares(exec, runner.is_some()),
+            Times::Order => true,
+            Times::Ignore | Times::Exact => false,
+        };
+        Self {
+            name,
+            times,
+            dirs,
+            shell,
+        }
+    }
+
+    /// Whether the program costs less to run than to look up.
+    pub(super) fn folds(&self, policy: &Policy) -> bool {
+        policy.fold.contains(&self.name)
+            || policy.parts.iter().any(|part| part == plain(&self.name))
+    }
+}
+
+/// Whether a shell's text holds an operator that compares time stamps.
+fn compares(exec: &Exec, script: bool) -> bool {
+    let has = |text: &[u8]| {
+        [&b"-nt"[..], b"-ot", b"-N "]
+            .iter()
+            .any(|op| text.windows(op.len()).any(|at| at == *op))
+    };
+    if exec.argv.iter().any(|arg| has(arg)) {
+        return true;
+    }
+    let file = if script {
+        Some(exec.program.path.clone())
+    } else {
+        let operand = exec.argv.iter().skip(1).find(|arg| !arg.starts_with(b"-"));
+        operand.map(|arg| {
+            use std::os::unix::ffi::OsStrExt;
+            exec.cwd.join(std::ffi::OsStr::from_bytes(arg))
+        })
+    };
+    file.and_then(|path| std::fs::read(path).ok())
+        .is_some_and(|text| has(&text))
+}
+
+fn is_loader(name: &str) -> bool {
+    name.starts_with("ld-") || name.starts_with("ld.so") || name.starts_with("ld64.so")
+}
+
+fn base(arg: &[u8]) -> Option<String> {
+    let arg = arg.rsplit(|b| *b == b'/').next()?;
+    let arg = arg.strip_prefix(b"-").unwrap_or(arg);
+    Some(String::from_utf8_lossy(arg).into_owned())
+}
+
+fn base_of(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

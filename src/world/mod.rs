@@ -1,0 +1,384 @@
+//! What is true of a path now. One memory for the whole build.
+//!
+//! Looks go to the real files (the host does not see its own mount). Paths of the system are looked at
+//! once a build; paths of the workspace each time they come up, so that edits from outside are noticed.
+//! This room decides nothing about steps.
+
+mod clock;
+pub mod listing;
+
+use crate::base::{Digest, Identity, Kind, PathId, Seen};
+use crate::disk;
+use crate::store::Memo;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Directories that belong to the system: nobody changes them during a build but the build itself.
+const SYSTEM: [&str; 10] = [
+    "/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/opt", "/nix", "/gnu",
+];
+
+/// Told when the workspace's files changed in a way that the kernel's caches of the view cannot know.
+pub trait Stale: Send + Sync {
+    /// This name changed.
+    fn stale(&self, path: &Path);
+}
+
+/// The memory.
+pub struct World {
+    root: PathBuf,
+    inner: Mutex<Inner>,
+    memo: Memo,
+    stale: OnceLock<Arc<dyn Stale>>,
+    absent: Arc<Seen>,
+    clock: clock::Clock,
+    saved: (Mutex<()>, Condvar),
+}
+
+#[derive(Default)]
+struct Inner {
+    ids: HashMap<Arc<Path>, PathId>,
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    path: Arc<Path>,
+    seen: Option<Arc<Seen>>,
+    /// Looks are remembered for good.
+    settled: bool,
+    /// How often the build itself has changed it.
+    changes: u32,
+}
+
+/// One look: the path's number, what was seen, and how often the build had changed it before.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The path.
+    pub id: PathId,
+    /// What was seen.
+    pub seen: Arc<Seen>,
+    /// Number of changes by the build before the look.
+    pub changes: u32,
+}
+
+impl World {
+    /// The world of a workspace. `memo` remembers digests between builds.
+    #[must_use]
+    pub fn new(root: PathBuf, memo: Memo) -> Self {
+        Self {
+            clock: clock::Clock::of(&root),
+            root,
+            inner: Mutex::default(),
+            memo,
+            stale: OnceLock::new(),
+            absent: Arc::new(Seen::absent()),
+            saved: (Mutex::new(()), Condvar::new()),
+        }
+    }
+
+    /// Says who is to be told of changes from outside. Only the first one counts.
+    pub fn tell(&self, stale: Arc<dyn Stale>) {
+        let _ = self.stale.set(stale).is_ok();
+    }
+
+    /// The workspace's root.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The path behind a number.
+    #[must_use]
+    pub fn path(&self, id: PathId) -> Arc<Path> {
+        self.lock().slots[id.0 as usize].path.clone()
+    }
+
+    /// Looks at a path, without following a link in its last component.
+    #[must_use]
+    pub fn look(&self, path: &Path) -> Look {
+        {
+            let mut inner = self.lock();
+            let id = inner.id(path, &self.root);
+            let slot = &inner.slots[id.0 as usize];
+            if let (true, Some(seen)) = (slot.settled, &slot.seen) {
+                return Look {
+                    id,
+                    seen: seen.clone(),
+                    changes: slot.changes,
+                };
+            }
+        }
+        let fresh = see(path);
+        let mut inner = self.lock();
+        let id = inner.id(path, &self.root);
+        let slot = &mut inner.slots[id.0 as usize];
+        let changes = slot.changes;
+        let (seen, news) = match &slot.seen {
+            Some(old) if same(old, &fresh) => (old.clone(), false),
+            old => {
+                let news = old.is_some();
+                let seen = if fresh.is_absent() {
+                    self.absent.clone()
+                } else {
+                    Arc::new(fresh)
+                };
+                slot.seen = Some(seen.clone());
+                (seen, news)
+            }
+        };
+        drop(inner);
+        if news {
+            self.tell_stale(path);
+        }
+        Look { id, seen, changes }
+    }
+
+    /// The last look, without a new one where there is one.
+    #[must_use]
+    pub fn last(&self, path: &Path) -> Look {
+        {
+            let mut inner = self.lock();
+            let id = inner.id(path, &self.root);
+            let slot = &inner.slots[id.0 as usize];
+            if let Some(seen) = &slot.seen {
+                return Look {
+                    id,
+                    seen: seen.clone(),
+                    changes: slot.changes,
+                };
+            }
+        }
+        self.look(path)
+    }
+
+    /// The build is about to change the path: what was there before. Its content, where somebody saw it
+    /// and may ask for it later, is hashed now; with `in_place` it is first allowed to reach the cache.
+    #[must_use]
+    pub fn change(&self, path: &Path, in_place: bool) -> Look {
+        let before = self.last(path);
+        let seen = &before.seen;
+        if seen.kind == Kind::File && seen.digest.get().is_none() {
+            if seen.is_saving() {
+                if in_place {
+                    self.wait_saved(seen);
+                }
+            } else if Arc::strong_count(seen) > 2 {
+                let _settled = self.digest(path, seen);
+            }
+        }
+        self.changed(path);
+        before
+    }
+
+    /// The build has changed the path.
+    pub fn changed(&self, path: &Path) {
+        let mut inner = self.lock();
+        let id = inner.id(path, &self.root);
+        let slot = &mut inner.slots[id.0 as usize];
+        slot.seen = None;
+        slot.settled = false;
+        slot.changes += 1;
+    }
+
+    /// How often the build has changed the path.
+    #[must_use]
+    pub fn changes(&self, id: PathId) -> u32 {
+        self.lock().slots[id.0 as usize].changes
+    }
+
+    /// Tells the view that a name changed behind the kernel's back.
+    pub fn tell_stale(&self, path: &Path) {
+        if let (Some(stale), true) = (self.stale.get(), path.starts_with(&self.root)) {
+            stale.stale(path);
+        }
+    }
+
+    /// The digest of what was seen at `path`, from memory or by reading it now.
+    ///
+    /// # Errors
+    /// An errno; `ESTALE` when what is there now is not what was seen.
+    pub fn digest(&self, path: &Path, seen: &Seen) -> Result<Digest, i32> {
+        if let Some(known) = seen.digest.get() {
+            return *known;
+        }
+        if seen.kind != Kind::File {
+            return Err(libc::EINVAL);
+        }
+        let digest = match self.memo.get(&seen.id) {
+            Some(digest) => Ok(digest),
+            None => hash(path, seen).inspect(|digest| self.remember(seen, *digest)),
+        };
+        *seen.digest.get_or_init(|| digest)
+    }
+
+    fn remember(&self, seen: &Seen, digest: Digest) {
+        if self.clock.tells_apart(&seen.id) {
+            self.memo.put(seen.id, digest);
+        }
+    }
+
+    /// Remembers the digest of what was seen, computed while it was stored, and wakes who waits for it.
+    pub fn settle(&self, seen: &Seen, digest: Result<Digest, i32>) {
+        if let Ok(digest) = digest {
+            self.remember(seen, digest);
+        }
+        let _ = seen.digest.set(digest).is_ok();
+        drop(self.saved.0.lock().unwrap_or_else(PoisonError::into_inner));
+        self.saved.1.notify_all();
+    }
+
+    fn wait_saved(&self, seen: &Seen) {
+        let mut guard = self.saved.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while seen.is_saving() {
+            guard = self
+                .saved
+                .1
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether what was seen is still there, the build's own changes aside.
+    #[must_use]
+    pub fn unchanged(&self, path: &Path, seen: &Seen) -> bool {
+        let now = see(path);
+        if same(seen, &now) {
+            return true;
+        }
+        // A changed ctime alone is a new name or new permissions: the content decides.
+        let alike = seen.kind == now.kind
+            && seen.mode == now.mode
+            && Identity {
+                ctime: 0,
+                ..seen.id
+            } == Identity { ctime: 0, ..now.id };
+        match seen.kind {
+            Kind::File if alike => match (seen.digest.get(), hash(path, &now)) {
+                (Some(Ok(old)), Ok(new)) => *old == new,
+                (None, Ok(new)) => seen.digest.set(Ok(new)).is_ok(),
+                (Some(_) | None, _) => false,
+            },
+            Kind::Dir => now.kind == Kind::Dir && seen.mode == now.mode,
+            _ => alike,
+        }
+    }
+
+    /// Writes what is to be remembered between builds.
+    ///
+    /// # Errors
+    /// The memory's file could not be written; the next build hashes again.
+    pub fn flush(&self) -> Result<(), crate::store::Error> {
+        self.memo.flush()
+    }
+}
+
+impl Inner {
+    fn id(&mut self, path: &Path, root: &Path) -> PathId {
+        if let Some(id) = self.ids.get(path) {
+            return *id;
+        }
+        let id = PathId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        let path: Arc<Path> = path.into();
+        let settled = !path.starts_with(root) && SYSTEM.iter().any(|dir| path.starts_with(dir));
+        self.slots.push(Slot {
+            path: path.clone(),
+            seen: None,
+            settled,
+            changes: 0,
+        });
+        self.ids.insert(path, id);
+        id
+    }
+}
+
+fn same(a: &Seen, b: &Seen) -> bool {
+    a.kind == b.kind && a.id == b.id && a.mode == b.mode && a.text == b.text
+}
+
+/// One lstat(2), and readlink(2) for a link.
+fn see(path: &Path) -> Seen {
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) => {
+            return match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => Seen::absent(),
+                errno => Seen::new(
+                    Kind::Unknown(errno.unwrap_or(libc::EIO)),
+                    Identity::default(),
+                ),
+            };
+        }
+    };
+    let kind = meta.file_type();
+    let kind = if kind.is_file() {
+        Kind::File
+    } else if kind.is_dir() {
+        Kind::Dir
+    } else if kind.is_symlink() {
+        Kind::Link
+    } else if kind.is_fifo() {
+        Kind::Fifo
+    } else if kind.is_socket() {
+        Kind::Socket
+    } else {
+        Kind::Device
+    };
+    let mut seen = Seen::new(kind, Identity::of(&meta));
+    seen.mode = [meta.mode() & 0o7777, meta.uid(), meta.gid()];
+    seen.rdev = meta.rdev();
+    seen.nlink = meta.nlink();
+    if kind == Kind::Link {
+        match std::fs::read_link(path) {
+            Ok(text) => seen.text = text.as_os_str().as_bytes().to_vec(),
+            Err(error) => seen.kind = Kind::Unknown(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+    seen
+}
+
+/// Hashes a regular file that is the one that was seen, before and after.
+fn hash(path: &Path, seen: &Seen) -> Result<Digest, i32> {
+    let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+    let file = open(path).map_err(errno)?;
+    let is_it = |file: &File| -> Result<bool, i32> {
+        Ok(Identity::of(&file.metadata().map_err(errno)?) == seen.id)
+    };
+    if !is_it(&file)? {
+        return Err(libc::ESTALE);
+    }
+    let (digest, _) =
+        disk::hash(&file).map_err(|error| error.source.raw_os_error().unwrap_or(libc::EIO))?;
+    if is_it(&file)? {
+        Ok(digest)
+    } else {
+        Err(libc::ESTALE)
+    }
+}
+
+/// Opens a file for reading, neither following a link nor waiting for a fifo's writer.
+///
+/// # Errors
+/// As open(2).
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
