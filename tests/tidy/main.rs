@@ -172,6 +172,32 @@ fn check_text(source: &Source) -> Vec<Offence> {
     offences
 }
 
+/// Every crate that a manifest asks for is in the table of dependencies, with its reason.
+fn check_dependencies(source: &Source, doc: &str) -> Vec<Offence> {
+    if !source.path.ends_with("Cargo.toml") {
+        return Vec::new();
+    }
+    let rows = doc
+        .lines()
+        .skip_while(|l| !l.starts_with("| crate | for |"));
+    let known: String = rows.take_while(|l| l.starts_with('|')).collect();
+    let mut offences = Vec::new();
+    let (mut at, mut wanted) = (0, false);
+    for line in source.text.split_inclusive('\n') {
+        if line.starts_with('[') {
+            wanted = line.contains("dependencies");
+        } else if let Some(name) = line.split(['.', ' ', '=']).next().filter(|_| wanted) {
+            let is_name = name.starts_with(|c: char| c.is_ascii_lowercase());
+            if is_name && !name.starts_with("rfs-") && words(&known, name).next().is_none() {
+                let remedy = "say in the table of doc/architecture.md what it is for";
+                offences.push(source.offence(at, format!("{name} has no reason"), remedy));
+            }
+        }
+        at += line.len();
+    }
+    offences
+}
+
 fn check(source: &Source, layers: &Layers) -> Vec<Offence> {
     let mut offences = check_layers(source, layers);
     let others: [fn(&Source) -> Vec<Offence>; 8] = [
@@ -225,6 +251,7 @@ fn the_tree_is_tidy() {
         .expect("doc/architecture.md");
     let layers = Layers::read(&doc.text).unwrap();
     let mut offences: Vec<_> = tree.iter().flat_map(|s| check(s, &layers)).collect();
+    offences.extend(tree.iter().flat_map(|s| check_dependencies(s, &doc.text)));
     offences.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     let list: String = offences.iter().map(|o| format!("\n{o}")).collect();
     assert!(
@@ -382,6 +409,19 @@ mod bite {
         );
         clean("src/base/a.rs", "let rows = [allow(1), allow(2)];");
         clean("src/base/a.rs", "value.expect(\"BUG: none\")");
+    }
+
+    #[test]
+    fn dependencies_have_their_reasons() {
+        let doc = "| crate | for |\n|---|---|\n| nix, libc | system calls |\n\ntokio\n";
+        let manifest =
+            "[dependencies]\nlibc.workspace = true\ntokio = \"1\"\n[profile.dev]\nlto = 1\n";
+        let source = Source::new("fs/Cargo.toml", manifest);
+        let what: Vec<_> = check_dependencies(&source, doc)
+            .into_iter()
+            .map(|o| o.what)
+            .collect();
+        assert_eq!(what, ["tokio has no reason"]);
     }
 
     #[test]
