@@ -155,7 +155,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
         Ok(rustix::fs::ioctl_ficlone(to, from).is_ok())
     }
 
-    /// Makes the empty file `to` (at `path`) a copy of `from`, in the cheapest way there is: see [`copy`].
+    /// Makes the empty file `to` (at `path`) a copy of `from`, in the cheapest way there is: see [`copy()`].
     fn copy(&self, from: &File, to: &File, path: &Path) -> Result<()> {
         self.admit("copy", path)?;
         copy(from, to).at("copy", path)
