@@ -85,6 +85,15 @@ pub(super) struct Telling {
     pub(super) quiet: bool,
 }
 
+impl Telling {
+    /// For a build that nobody has asked for.
+    pub(super) const NOTHING: Self = Self {
+        explain: false,
+        summary: None,
+        quiet: true,
+    };
+}
+
 pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let inherited = Inherited::list();
     let cwd = place::cwd()?;

@@ -23,7 +23,7 @@ pub(super) fn occupy_standard() {
 }
 
 /// Descriptors above 2 that are not closed by execve(2): all that there are when the program starts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Inherited(Vec<RawFd>);
 
 impl Inherited {

@@ -1,9 +1,22 @@
 //! `rfs doctor`: what this machine allows, what each missing thing costs, and the remedy.
+//!
+//! What counts is a trial: a build of `true` under watch, in a directory of its own, once for each way of
+//! tracing. The machine's own words stand beside it to say what can be done about a failure.
 
+use super::build::Telling;
+use super::descriptors::Inherited;
 use super::error::CommandError;
-use super::{console, place, workspace};
+use super::machine::{self, Finding, Grade};
+use super::wire::{self, End, Failure, Word};
+use super::{console, host, place, workspace};
+use crate::disk::RealDisk;
+use crate::runner::{Request, Tracer, spawn};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::ForkResult;
 use serde::Serialize;
-use std::fs::{self, OpenOptions};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Tell what this machine allows, what each missing thing costs, and how to get it
@@ -19,58 +32,6 @@ pub(super) struct Args {
     cache_dir: Option<PathBuf>,
 }
 
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Grade {
-    /// It is there.
-    Good,
-    /// It is not, and something is slower or less exact.
-    Limited,
-    /// It is not, and builds cannot be watched.
-    Missing,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    name: &'static str,
-    grade: Grade,
-    found: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-impl Finding {
-    fn good(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            name,
-            grade: Grade::Good,
-            found: found.into(),
-            cost: None,
-            remedy: None,
-        }
-    }
-
-    fn lacking(
-        name: &'static str,
-        grade: Grade,
-        found: impl Into<String>,
-        cost: &'static str,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self {
-            name,
-            grade,
-            found: found.into(),
-            cost: Some(cost),
-            remedy: Some(remedy.into()),
-        }
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct Findings {
     schema: &'static str,
@@ -82,14 +43,21 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let cwd = place::cwd()?;
     let config = place::config(&workspace::find(&cwd))?;
     let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), &cwd)?;
-    let findings = vec![
-        kernel(),
-        fuse(),
-        mount(),
-        notification(),
-        ptrace(),
-        cache_dir(&cache),
+    let mut outcomes = Vec::new();
+    for tracer in [Tracer::Notify, Tracer::Ptrace] {
+        match trial(tracer) {
+            Trial::Over(outcome) => outcomes.push(outcome),
+            Trial::InHost => return Ok(0),
+        }
+    }
+    let mut findings = vec![
+        machine::kernel(),
+        machine::fuse(),
+        machine::mount(),
+        machine::ptrace(),
+        machine::cache_dir(&cache),
     ];
+    findings.extend(judge(&outcomes));
     let usable = findings
         .iter()
         .all(|finding| finding.grade != Grade::Missing);
@@ -104,6 +72,126 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
         text(&all)
     });
     Ok(i32::from(!usable))
+}
+
+/// One way of tracing is enough; notification is the quicker.
+fn judge(outcomes: &[Result<(), String>]) -> Vec<Finding> {
+    let any = outcomes.iter().any(Result::is_ok);
+    ["trial by notification", "trial by ptrace"]
+        .into_iter()
+        .zip(outcomes)
+        .map(|(name, outcome)| match outcome {
+            Ok(()) => Finding::good(name, "a build can be watched"),
+            Err(reason) if any => Finding::lacking(
+                name,
+                Grade::Limited,
+                reason,
+                "only the other way of tracing can be used",
+                "none needed; in a container, allow the system calls seccomp and ptrace",
+            ),
+            Err(reason) => Finding::lacking(
+                name,
+                Grade::Missing,
+                reason,
+                "builds cannot be watched this way",
+                "see what is said above; in a container, start it with --device /dev/fuse \
+                 --cap-add SYS_ADMIN",
+            ),
+        })
+        .collect()
+}
+
+/// What a trial means for the process that it returns in.
+enum Trial {
+    /// It is over, or why it failed.
+    Over(Result<(), String>),
+    /// This process was its host and has nothing more to do.
+    InHost,
+}
+
+/// Watches `true` in a directory of its own, which is then removed.
+fn trial(tracer: Tracer) -> Trial {
+    let dir = std::env::temp_dir().join("rfs-doctor-XXXXXX");
+    let dir = match nix::unistd::mkdtemp(&dir) {
+        Ok(dir) => dir,
+        Err(errno) => {
+            let path = dir.display();
+            return Trial::Over(Err(format!("mkdtemp {path}: {}", errno.desc())));
+        }
+    };
+    let trial = trial_in(tracer, &dir);
+    if matches!(trial, Trial::Over(_)) {
+        // What it leaves is in a directory for such things.
+        let _best_effort = std::fs::remove_dir_all(&dir);
+    }
+    trial
+}
+
+fn trial_in(tracer: Tracer, dir: &Path) -> Trial {
+    if let Err(error) = workspace::prepare(dir, &RealDisk) {
+        return Trial::Over(Err(error.to_string()));
+    }
+    let forked = wire::pair().and_then(|ends| Ok((ends, spawn::fork()?)));
+    let ((here, there), side) = match forked {
+        Ok(forked) => forked,
+        Err(error) => return Trial::Over(Err(error.to_string())),
+    };
+    match side {
+        ForkResult::Child => {
+            drop(here);
+            let request = request(tracer, dir);
+            host::run(&request, &Telling::NOTHING, there, Inherited::default());
+            Trial::InHost
+        }
+        ForkResult::Parent { child } => {
+            drop(there);
+            let outcome = hear_out(&here);
+            if outcome.is_err() {
+                let _gone = kill(child, Signal::SIGKILL);
+            }
+            let _reaped = waitpid(child, None);
+            Trial::Over(outcome)
+        }
+    }
+}
+
+fn request(tracer: Tracer, dir: &Path) -> Request {
+    Request {
+        argv: vec!["true".into()],
+        env: std::env::vars_os().collect(),
+        cwd: dir.to_owned(),
+        workspace: dir.to_owned(),
+        cache: dir.join(workspace::STATE).join("trial"),
+        mask: SigSet::empty(),
+        tracer,
+        rerun: false,
+        strict_clock: false,
+        policy: crate::base::policy::Policy::default(),
+    }
+}
+
+/// What the host of a trial says in the end.
+fn hear_out(host: &End) -> Result<(), String> {
+    const LONG_ENOUGH_MS: u16 = 10_000;
+    loop {
+        let mut fds = [PollFd::new(host.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(LONG_ENOUGH_MS)) {
+            Ok(0) => return Err("no answer within 10 s".to_owned()),
+            Ok(_) => {}
+            Err(errno) => return Err(format!("poll: {}", errno.desc())),
+        }
+        return match host.hear().map_err(|error| error.to_string())? {
+            Some(Word::Started(_)) => continue,
+            Some(Word::Exited(0)) => Ok(()),
+            Some(Word::Exited(status)) => Err(format!("`true` ended with exit status {status}")),
+            Some(Word::Died(signal)) => Err(format!("`true` was killed by signal {signal}")),
+            Some(Word::Failed(Failure::Watch(reason)) | Word::Lost(reason)) => Err(reason),
+            Some(Word::Failed(Failure::Exec(name, errno))) => {
+                Err(format!("cannot execute {name}: errno {errno}"))
+            }
+            None => Err("the host of the trial ended without a word".to_owned()),
+        };
+    }
 }
 
 fn text(all: &Findings) -> String {
@@ -132,177 +220,9 @@ fn text(all: &Findings) -> String {
     lines.join("\n")
 }
 
-/// The kernel: seccomp user notification with what it needs from 5.10 on, passthrough from 6.9 on.
-fn kernel() -> Finding {
-    const NAME: &str = "kernel";
-    let release = read("/proc/sys/kernel/osrelease");
-    match version(&release) {
-        Some(version) if version < (5, 10) => Finding::lacking(
-            NAME,
-            Grade::Missing,
-            release,
-            "builds cannot be watched",
-            "use Linux 5.10 or newer",
-        ),
-        Some(version) if version < (6, 9) => Finding::lacking(
-            NAME,
-            Grade::Limited,
-            release,
-            "files are read through rfs, without passthrough: slower",
-            "use Linux 6.9 or newer",
-        ),
-        Some(_) | None => Finding::good(NAME, release),
-    }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn fuse() -> Finding {
-    const NAME: &str = "/dev/fuse";
-    match OpenOptions::new().read(true).write(true).open(NAME) {
-        Ok(_) => Finding::good(NAME, "can be opened"),
-        Err(error) => Finding::lacking(
-            NAME,
-            Grade::Missing,
-            error.to_string(),
-            "the view cannot be mounted",
-            if error.kind() == std::io::ErrorKind::PermissionDenied {
-                "as root: chmod 666 /dev/fuse"
-            } else {
-                "as root: modprobe fuse; in a container: start it with --device /dev/fuse"
-            },
-        ),
-    }
-}
-
-/// Whether a mount namespace of our own can be had: as root, else inside a user namespace.
-fn mount() -> Finding {
-    const NAME: &str = "mount";
-    let cost = "the view cannot be mounted";
-    if nix::unistd::geteuid().is_root() {
-        return Finding::good(NAME, "as root");
-    }
-    let switches = [
-        (
-            "/proc/sys/user/max_user_namespaces",
-            "0",
-            "user.max_user_namespaces=15000",
-        ),
-        (
-            "/proc/sys/kernel/unprivileged_userns_clone",
-            "0",
-            "kernel.unprivileged_userns_clone=1",
-        ),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    ];
-    for (path, off, remedy) in switches {
-        if read(path) == off {
-            let found = format!("{path} is {off}");
-            let remedy = format!("as root: sysctl {remedy}");
-            return Finding::lacking(NAME, Grade::Missing, found, cost, remedy);
-        }
-    }
-    Finding::lacking(
-        NAME,
-        Grade::Limited,
-        "in a user namespace",
-        "no passthrough: files are read through rfs, slower",
-        "run as root where speed matters",
-    )
-}
-
-fn notification() -> Finding {
-    const NAME: &str = "seccomp notification";
-    let actions = read("/proc/sys/kernel/seccomp/actions_avail");
-    if actions.split(' ').any(|action| action == "user_notif") {
-        Finding::good(NAME, "the kernel has it")
-    } else {
-        Finding::lacking(
-            NAME,
-            Grade::Limited,
-            "the kernel has it not",
-            "processes are watched by ptrace: slower",
-            "use a kernel with CONFIG_SECCOMP_FILTER, 5.10 or newer",
-        )
-    }
-}
-
-/// Yama's switch: 0 and 1 let us attach to our descendants, 2 only as root, 3 never.
-fn ptrace() -> Finding {
-    const NAME: &str = "ptrace";
-    let scope = read("/proc/sys/kernel/yama/ptrace_scope");
-    let refused = match scope.as_str() {
-        "3" => true,
-        "2" => !nix::unistd::geteuid().is_root(),
-        _ => false,
-    };
-    if refused {
-        return Finding::lacking(
-            NAME,
-            Grade::Missing,
-            format!("kernel.yama.ptrace_scope is {scope}"),
-            "no step can be served, since no process can be ended in its place",
-            "as root: sysctl kernel.yama.ptrace_scope=1",
-        );
-    }
-    Finding::good(NAME, "allowed for our own processes")
-}
-
-fn cache_dir(dir: &Path) -> Finding {
-    const NAME: &str = "cache";
-    let cost = "nothing is kept, so nothing can be served";
-    let shown = dir.display();
-    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
-    if !there.is_dir() {
-        let found = format!("{} is not a directory", there.display());
-        return Finding::lacking(
-            NAME,
-            Grade::Limited,
-            found,
-            cost,
-            "remove it, or name another one with --cache-dir or RFS_CACHE_DIR",
-        );
-    }
-    match nix::unistd::access(
-        there,
-        nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
-    ) {
-        Ok(()) => Finding::good(NAME, format!("{shown} can be written to")),
-        Err(errno) => Finding::lacking(
-            NAME,
-            Grade::Limited,
-            format!("{}: {}", there.display(), errno.desc()),
-            cost,
-            "name another one with --cache-dir or RFS_CACHE_DIR",
-        ),
-    }
-}
-
-/// A file of one line; empty when it cannot be read.
-fn read(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_releases_are_compared_by_number() {
-        assert_eq!(version("6.18.44-fc"), Some((6, 18)));
-        assert_eq!(version("5.9"), Some((5, 9)));
-        assert_eq!(version("?"), None);
-    }
 
     #[test]
     fn what_is_missing_is_told_with_cost_and_remedy() {
@@ -321,6 +241,23 @@ mod tests {
              \x20        costs: no view\n\
              \x20        remedy: sysctl x=1\n\
              builds cannot be watched here: `rfs build` runs commands plainly"
+        );
+    }
+
+    #[test]
+    fn one_way_of_tracing_is_enough() {
+        let grades = |outcomes: [Result<(), &str>; 2]| {
+            let outcomes = outcomes.map(|outcome| outcome.map_err(str::to_owned));
+            judge(&outcomes)
+                .into_iter()
+                .map(|f| f.grade)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(grades([Ok(()), Ok(())]), [Grade::Good, Grade::Good]);
+        assert_eq!(grades([Err("x"), Ok(())]), [Grade::Limited, Grade::Good]);
+        assert_eq!(
+            grades([Err("x"), Err("y")]),
+            [Grade::Missing, Grade::Missing]
         );
     }
 }

@@ -12,6 +12,7 @@ mod front;
 mod host;
 mod init;
 mod logging;
+mod machine;
 mod place;
 mod signals;
 mod summary_file;

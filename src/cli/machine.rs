@@ -1,0 +1,216 @@
+//! What the machine says of itself that bears on builds: kernel, devices, switches, permissions.
+//!
+//! Reads and asks only; whether a build can really be watched is for the trial in `doctor` to tell.
+
+use serde::Serialize;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Grade {
+    /// It is there.
+    Good,
+    /// It is not, and something is slower or less exact.
+    Limited,
+    /// It is not, and builds cannot be watched.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) name: &'static str,
+    pub(super) grade: Grade,
+    pub(super) found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cost: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            grade: Grade::Good,
+            found: found.into(),
+            cost: None,
+            remedy: None,
+        }
+    }
+
+    pub(super) fn lacking(
+        name: &'static str,
+        grade: Grade,
+        found: impl Into<String>,
+        cost: &'static str,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            name,
+            grade,
+            found: found.into(),
+            cost: Some(cost),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+/// The kernel: seccomp user notification with what it needs from 5.10 on, passthrough from 6.9 on.
+pub(super) fn kernel() -> Finding {
+    const NAME: &str = "kernel";
+    let release = read("/proc/sys/kernel/osrelease");
+    match version(&release) {
+        Some(version) if version < (5, 10) => Finding::lacking(
+            NAME,
+            Grade::Missing,
+            release,
+            "builds cannot be watched",
+            "use Linux 5.10 or newer",
+        ),
+        Some(version) if version < (6, 9) => Finding::lacking(
+            NAME,
+            Grade::Limited,
+            release,
+            "files are read through rfs, without passthrough: slower",
+            "use Linux 6.9 or newer",
+        ),
+        Some(_) | None => Finding::good(NAME, release),
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+pub(super) fn fuse() -> Finding {
+    const NAME: &str = "/dev/fuse";
+    match OpenOptions::new().read(true).write(true).open(NAME) {
+        Ok(_) => Finding::good(NAME, "can be opened"),
+        Err(error) => Finding::lacking(
+            NAME,
+            Grade::Missing,
+            error.to_string(),
+            "the view cannot be mounted",
+            if error.kind() == std::io::ErrorKind::PermissionDenied {
+                "as root: chmod 666 /dev/fuse"
+            } else {
+                "as root: modprobe fuse; in a container: start it with --device /dev/fuse"
+            },
+        ),
+    }
+}
+
+/// Whether a mount namespace of our own can be had: as root, else inside a user namespace.
+pub(super) fn mount() -> Finding {
+    const NAME: &str = "mount";
+    let cost = "the view cannot be mounted";
+    if nix::unistd::geteuid().is_root() {
+        return Finding::good(NAME, "as root");
+    }
+    let switches = [
+        (
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "user.max_user_namespaces=15000",
+        ),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ];
+    for (path, off, remedy) in switches {
+        if read(path) == off {
+            let found = format!("{path} is {off}");
+            let remedy = format!("as root: sysctl {remedy}");
+            return Finding::lacking(NAME, Grade::Missing, found, cost, remedy);
+        }
+    }
+    Finding::lacking(
+        NAME,
+        Grade::Limited,
+        "in a user namespace",
+        "no passthrough: files are read through rfs, slower",
+        "run as root where speed matters",
+    )
+}
+
+/// Yama's switch: 0 and 1 let us attach to our descendants, 2 only as root, 3 never.
+pub(super) fn ptrace() -> Finding {
+    const NAME: &str = "ptrace";
+    let scope = read("/proc/sys/kernel/yama/ptrace_scope");
+    let refused = match scope.as_str() {
+        "3" => true,
+        "2" => !nix::unistd::geteuid().is_root(),
+        _ => false,
+    };
+    if refused {
+        return Finding::lacking(
+            NAME,
+            Grade::Missing,
+            format!("kernel.yama.ptrace_scope is {scope}"),
+            "no step can be served, since no process can be ended in its place",
+            "as root: sysctl kernel.yama.ptrace_scope=1",
+        );
+    }
+    Finding::good(NAME, "allowed for our own processes")
+}
+
+pub(super) fn cache_dir(dir: &Path) -> Finding {
+    const NAME: &str = "cache";
+    let cost = "nothing is kept, so nothing can be served";
+    let shown = dir.display();
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    if !there.is_dir() {
+        let found = format!("{} is not a directory", there.display());
+        return Finding::lacking(
+            NAME,
+            Grade::Limited,
+            found,
+            cost,
+            "remove it, or name another one with --cache-dir or RFS_CACHE_DIR",
+        );
+    }
+    match nix::unistd::access(
+        there,
+        nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
+    ) {
+        Ok(()) => Finding::good(NAME, format!("{shown} can be written to")),
+        Err(errno) => Finding::lacking(
+            NAME,
+            Grade::Limited,
+            format!("{}: {}", there.display(), errno.desc()),
+            cost,
+            "name another one with --cache-dir or RFS_CACHE_DIR",
+        ),
+    }
+}
+
+/// A file of one line; empty when it cannot be read.
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_compared_by_number() {
+        assert_eq!(version("6.18.44-fc"), Some((6, 18)));
+        assert_eq!(version("5.9"), Some((5, 9)));
+        assert_eq!(version("?"), None);
+    }
+}
