@@ -32,6 +32,9 @@ impl Access {
     pub const OVER: Self = Self(256);
     /// Replaced whole by rename(2): what counts is that it was not a directory.
     pub const OUST: Self = Self(512);
+    /// Looked at by a program that then replaces it, whatever it was: what counts, if it does so, is
+    /// that it was not a directory; if it does not, what stat(2) tells.
+    pub const PEEK: Self = Self(1024);
     /// What stat(2) tells, time stamps apart.
     pub const STAT: Self = Self(1 | 2 | 4);
 
@@ -69,8 +72,8 @@ impl BitOrAssign for Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 10] = [
-            "kind", "mode", "size", "reg", "lnk", "list", "mtime", "order", "over", "oust",
+        const NAMES: [&str; 11] = [
+            "kind", "mode", "size", "reg", "lnk", "list", "mtime", "order", "over", "oust", "peek",
         ];
         let set: Vec<_> = NAMES
             .iter()

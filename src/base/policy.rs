@@ -22,6 +22,12 @@ pub struct Policy {
     pub fold: Vec<String>,
     /// Programs that only serve another one, with temporary names in their arguments: `cc1` under `gcc`.
     pub parts: Vec<String>,
+    /// The same, as long as a program of `drivers` started them: `as` under `gcc`.
+    pub driven: Vec<String>,
+    /// Programs that start those of `driven`.
+    pub drivers: Vec<String>,
+    /// Programs that look at an old output only to remove it before they write a new one.
+    pub replaces: Vec<String>,
     /// Programs that have no use for time stamps, unless an argument is in `times-args`.
     pub times_ignore: Vec<String>,
     /// Programs that compare time stamps with each other.
@@ -54,6 +60,11 @@ impl Default for Policy {
                  arch nproc md5sum sha1sum cksum tac tsort link unlink sync timeout",
             ),
             parts: words("cc1 cc1plus cc1obj lto1 collect2 lto-wrapper f951 gnat1 d21 go1"),
+            driven: words("as ld ld.bfd ld.gold ld.lld collect2"),
+            drivers: words("gcc g++ cc c++ clang clang++ gfortran gnat collect2 lto-wrapper"),
+            replaces: words(
+                "as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ clang clang++ cc1 cc1plus gfortran",
+            ),
             times_ignore: words(
                 "cc gcc c++ g++ cpp cc1 cc1plus as ld ld.bfd ld.gold ld.lld collect2 lto1 lto-wrapper clang \
                  clang++ ar gcc-ar ranlib nm strip objcopy rustc tcc cat rm mv ln mkdir rmdir chmod echo grep \

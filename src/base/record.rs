@@ -170,6 +170,24 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
+/// What an execution read through descriptor 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// Nothing: whatever it is, it does not matter.
+    Unread,
+    /// The end of file that `/dev/null` gives.
+    Null,
+    /// A regular file from this offset on; its content is a dep. `left` is where it left the offset.
+    File {
+        /// The file.
+        name: Name,
+        /// Offset in bytes at the start.
+        pos: u64,
+        /// Offset in bytes at the end.
+        left: u64,
+    },
+}
+
 /// What an execution cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cost {
@@ -203,8 +221,8 @@ pub struct Record {
     pub outputs: Vec<Output>,
     /// What it printed.
     pub chunks: Vec<Chunk>,
-    /// Where it left the offset of its standard input, when that is a regular file it read from.
-    pub stdin_pos: Option<u64>,
+    /// What it read from its standard input.
+    pub stdin: Stdin,
     /// Exit status.
     pub status: i32,
     /// Visible uses of the clock or of random numbers.

@@ -139,7 +139,7 @@ impl Cache {
 /// Whether a record does what another does, whenever and wherever the two were made.
 fn same_effect(one: &Record, two: &Record) -> bool {
     one.status == two.status
-        && one.stdin_pos == two.stdin_pos
+        && one.stdin == two.stdin
         && one.outputs == two.outputs
         && one.chunks == two.chunks
         && one.deps == two.deps

@@ -1,8 +1,9 @@
 //! Whether what a record says of the world still holds. The one place that decides staleness; the reason
 //! of a miss comes out of the same walk.
 
-use crate::base::{Access, Change, Dep, Digest, Kind, Miss, Name, Record};
+use crate::base::{Access, Change, Dep, Digest, Kind, Miss, Name, Record, Stdin};
 use crate::world::{Look, World, listing};
+use std::path::Path;
 
 /// A record that may be served, with the looks that said so, one a dep.
 #[derive(Debug)]
@@ -13,14 +14,27 @@ pub struct Match {
     pub looks: Vec<Look>,
 }
 
-/// Finds the first of some records that holds now.
+/// Finds the first of some records that holds now. `stdin` tells whether what one read from its standard
+/// input is there again.
 ///
 /// # Errors
 /// The first difference from the first record.
-pub fn lookup(records: Vec<Record>, world: &World) -> Result<Match, Miss> {
+pub fn lookup(
+    records: Vec<Record>,
+    world: &World,
+    stdin: impl Fn(&Stdin) -> bool,
+) -> Result<Match, Miss> {
     let mut miss = Miss::Unknown;
     for record in records {
-        match holds(&record, world) {
+        let held = if stdin(&record.stdin) {
+            holds(&record, world)
+        } else {
+            Err((
+                Name::of(Path::new("/dev/stdin"), world.root()),
+                Change::Content,
+            ))
+        };
+        match held {
             Ok(looks) => return Ok(Match { record, looks }),
             Err((name, change)) if miss == Miss::Unknown => miss = Miss::Changed(name, change),
             Err(_) => (),

@@ -6,7 +6,7 @@
 use super::sound::output_is_sound;
 use super::stamps::Clock;
 use super::{Cache, Error};
-use crate::base::{Output, Record, Stamp, State, What};
+use crate::base::{Output, Record, Stamp, What};
 use crate::disk::{self, At, Disk};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -110,7 +110,7 @@ impl<'a> Staged<'a> {
             });
             // The item is listed first, so that its temporary file is removed if this fails.
             if let Some(item) = staged.items.last_mut() {
-                item.fetch(cache, record)?;
+                item.fetch(cache)?;
             }
         }
         Ok(staged)
@@ -192,7 +192,7 @@ enum Put {
 }
 
 impl Item<'_> {
-    fn fetch(&mut self, cache: &Cache, record: &Record) -> Result<(), ServeError> {
+    fn fetch(&mut self, cache: &Cache) -> Result<(), ServeError> {
         let What::File {
             digest,
             size,
@@ -203,7 +203,7 @@ impl Item<'_> {
             return Ok(());
         };
         let there = look(&self.path)?.filter(Metadata::is_file);
-        if there.is_some_and(|meta| *in_place || (meta.nlink() > 1 && self.was_absent(record))) {
+        if there.is_some() && *in_place {
             // A file that may not be written (mode, being executed) must be found before the commit.
             OpenOptions::new()
                 .write(true)
@@ -222,15 +222,6 @@ impl Item<'_> {
         }
         disk.fchmod(&file, &temp, *mode)?;
         Ok(())
-    }
-
-    /// Whether the file was absent when the record was made: then the program would now write into the
-    /// file that is there, and its other names would show it. Where it was there, it was replaced.
-    fn was_absent(&self, record: &Record) -> bool {
-        record
-            .deps
-            .iter()
-            .any(|dep| dep.name == self.output.name && dep.state == State::Absent)
     }
 
     /// Makes the output. Its parent is a directory.

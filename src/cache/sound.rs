@@ -2,7 +2,7 @@
 //!
 //! A sound record may still be wrong about the world; but serving it makes only what its own lines say.
 
-use crate::base::{Access, Dep, Name, Output, Record, State, What};
+use crate::base::{Access, Dep, Name, Output, Record, State, Stdin, What};
 
 /// Longest path name: PATH_MAX.
 const NAME_MAX: usize = 4096;
@@ -22,7 +22,11 @@ pub(super) fn sound(record: &Record) -> Result<(), String> {
     require((0..=255).contains(&record.status), "exit status")?;
     let fds = record.chunks.iter().all(|chunk| chunk.fd >= 0);
     require(fds, "descriptor number")?;
-    require(record.stdin_pos.is_none_or(|pos| pos <= SIZE_MAX), "offset").map_err(str::to_owned)
+    let sane = match &record.stdin {
+        Stdin::Unread | Stdin::Null => true,
+        Stdin::File { name, pos, left } => name.is_clean() && *pos <= SIZE_MAX && *left <= SIZE_MAX,
+    };
+    require(sane, "offset").map_err(str::to_owned)
 }
 
 fn dep_is_sound(dep: &Dep, n_deps: usize) -> Result<(), &'static str> {
@@ -144,7 +148,7 @@ pub(super) mod tests {
                 fd: 2,
                 bytes: b"warning".to_vec(),
             }],
-            stdin_pos: None,
+            stdin: Stdin::Unread,
             status: 0,
             notes: vec![],
             cost: Default::default(),
@@ -200,7 +204,14 @@ pub(super) mod tests {
             }),
             ("status", |r| r.status = 256),
             ("fd", |r| r.chunks[0].fd = -1),
-            ("offset", |r| r.stdin_pos = Some(u64::MAX)),
+            ("offset", |r| {
+                let name = r.deps[0].name.clone();
+                r.stdin = Stdin::File {
+                    name,
+                    pos: 0,
+                    left: u64::MAX,
+                };
+            }),
         ];
         for (what, mutate) in mutations {
             let mut record = record();

@@ -136,10 +136,13 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 9] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 12] {
     let Policy {
         fold,
         parts,
+        driven,
+        drivers,
+        replaces,
         times_ignore,
         times_order,
         times_args,
@@ -151,6 +154,9 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 9] {
     [
         ("fold", fold),
         ("parts", parts),
+        ("driven", driven),
+        ("drivers", drivers),
+        ("replaces", replaces),
         ("times-ignore", times_ignore),
         ("times-order", times_order),
         ("times-args", times_args),

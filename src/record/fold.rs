@@ -108,6 +108,20 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
     if entry.first.kind == Kind::Dir && entry.stats > 0 {
         access |= Access::ORDER;
     }
+    if access.has(Access::PEEK) {
+        let rest = access.without(Access::PEEK | Access::OVER | Access::OUST);
+        let replaced = after.is_some() && entry.wrote.any(Wrote::WHOLE) && rest == Access::NONE;
+        access = if replaced {
+            Access::OUST
+        } else {
+            rest | Access::STAT
+        };
+    }
+    for blind in [Access::OVER, Access::OUST] {
+        if access.has(blind) && access != blind {
+            access = access.without(blind) | Access::KIND | Access::MODE;
+        }
+    }
     let vanished = after.is_some_and(Seen::is_absent) && entry.first.is_absent();
     // A temporary file with a random name: whether it existed before decided nothing but the name.
     if access == Access::NONE || (vanished && entry.wrote.any(Wrote::FRESH)) {
@@ -236,7 +250,7 @@ fn what(
                 digest: Digest([0; 32]),
                 size: after.id.size,
                 mode: after.mode[0],
-                in_place: same_object,
+                in_place: same_object || entry.access == Access::OVER,
             })
         }
     })

@@ -1,6 +1,6 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
-use crate::base::{Access, Chunk, Digest, Miss, PathId, Refusal, Seen};
+use crate::base::{Access, Chunk, Digest, Miss, PathId, Refusal, Seen, Stdin};
 use rfs_tracer::event::Fd;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::BitOrAssign;
@@ -99,8 +99,8 @@ pub struct Step {
     /// What it printed.
     pub chunks: Vec<Chunk>,
     printed: usize,
-    /// Whether it read its standard input.
-    pub read_stdin: bool,
+    /// What it read from its standard input.
+    pub stdin: Stdin,
     /// Why it may not be cached.
     pub refusal: Option<Refusal>,
     /// Things worth knowing.
@@ -129,7 +129,7 @@ impl Step {
             links: HashMap::new(),
             chunks: Vec::new(),
             printed: 0,
-            read_stdin: false,
+            stdin: Stdin::Unread,
             refusal: None,
             notes: BTreeSet::new(),
             closed: false,

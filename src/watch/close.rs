@@ -3,7 +3,7 @@
 use super::Watch;
 use super::model::Model;
 use super::save::Job;
-use crate::base::{Kind, Name, What};
+use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Step, Wrote, fold};
 use crate::world::open;
 use rfs_tracer::event::Pid;
@@ -129,14 +129,17 @@ impl Watch {
                 }
             }
         }
-        let stdin_pos = step.read_stdin.then(|| offset(&step)).flatten();
+        let left = offset(&step);
+        match (&mut step.stdin, left) {
+            (Stdin::File { left, .. }, Some(offset)) => *left = offset,
+            (Stdin::Unread | Stdin::Null | Stdin::File { .. }, _) => (),
+        }
         let provenance = self.config.provenance.clone();
         self.saver.save(Job {
             step,
             folded,
             files,
             status,
-            stdin_pos,
             wall,
             provenance,
         });

@@ -2,8 +2,10 @@
 
 use super::Watch;
 use super::model::Model;
+use crate::base::{Name, Stdin};
 use crate::record::Step;
 use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, WriteCall};
+use std::path::Path;
 
 /// The descriptor of a step that a write to `fd` with this target reaches, if any.
 fn reaches(fds: &[Fd], fd: i32, target: &FdTarget) -> Option<i32> {
@@ -78,9 +80,6 @@ impl Watch {
 
     /// A read of standard input: what is in a file can be known, what comes through a pipe can not.
     pub(super) fn read_stdin(&self, pid: Pid, target: &FdTarget) {
-        if *target == FdTarget::Null {
-            return;
-        }
         let mut model = self.model();
         let Some(at) = model.step_of(pid) else { return };
         for at in model.chain(at) {
@@ -93,19 +92,38 @@ impl Watch {
                 continue;
             }
             match target {
-                FdTarget::File { .. } => {
-                    step.read_stdin = true;
-                    self.note_file(&mut model, at, target);
-                }
+                FdTarget::Null => self.reads(&mut model, at, target),
+                FdTarget::File { .. } => self.reads(&mut model, at, target),
                 FdTarget::Tty(_) => step.refuse("reads the terminal"),
                 FdTarget::Pipe(..) => step.refuse("reads its standard input, a pipe"),
                 FdTarget::Socket(_) => step.refuse("reads its standard input, a socket"),
-                FdTarget::Null | FdTarget::Dir(_) => (),
+                FdTarget::Dir(_) => (),
                 FdTarget::Other(what) => {
                     step.refuse(format!("reads its standard input, {}", what.display()));
                 }
             }
         }
+    }
+
+    /// A step reads `/dev/null` or a regular file that it was started with as standard input.
+    fn reads(&self, model: &mut Model, at: usize, target: &FdTarget) {
+        let step = &mut model.steps[at];
+        if step.stdin == Stdin::Unread {
+            let pos = step
+                .fds
+                .iter()
+                .find(|entry| entry.fd == 0)
+                .map_or(0, |entry| entry.pos);
+            step.stdin = match target {
+                FdTarget::File { path, .. } => Stdin::File {
+                    name: Name::of(path, self.world.root()),
+                    pos,
+                    left: pos,
+                },
+                _ => Stdin::Null,
+            };
+        }
+        self.note_file(model, at, target);
     }
 
     /// A standard descriptor gets a second number, under which nobody looks. Shells come back to the
@@ -115,25 +133,41 @@ impl Watch {
         let Some(proc) = model.procs.get(&pid) else {
             return;
         };
-        let hidden = if from == 0 { to != 0 } else { to >= 10 };
-        if proc.tool.shell || !hidden || *target == FdTarget::Null {
+        let hidden = if from == 0 {
+            to != 0
+        } else {
+            to >= 10 && *target != FdTarget::Null
+        };
+        if proc.tool.shell || !hidden {
             return;
         }
-        let at = proc.step;
-        model.up(at, |step| {
-            let inherited = step
+        for at in model.chain(proc.step) {
+            let step = &mut model.steps[at];
+            if !step
                 .fds
                 .iter()
-                .any(|entry| entry.fd == from && entry.target == *target);
-            let file = matches!(target, FdTarget::File { .. });
-            if inherited && !(file && from == 0) {
-                step.refuse(format!("uses descriptor {from} under another number"));
+                .any(|entry| entry.fd == from && entry.target == *target)
+            {
+                continue;
             }
-            step.read_stdin |= inherited && from == 0;
-            true
-        });
-        if from == 0 && matches!(target, FdTarget::File { .. }) {
-            self.note_file(&mut model, at, target);
+            match target {
+                FdTarget::Null | FdTarget::File { .. } if from == 0 => {
+                    self.reads(&mut model, at, target);
+                }
+                _ => step.refuse(format!("uses descriptor {from} under another number")),
+            }
         }
+    }
+}
+
+/// Whether what a step read from its standard input is there again.
+pub(super) fn stdin_is(stdin: &Stdin, fds: &[Fd], root: &Path) -> bool {
+    let now = fds.iter().find(|entry| entry.fd == 0);
+    match (stdin, now.map(|now| (&now.target, now.pos))) {
+        (Stdin::Unread, _) | (Stdin::Null, Some((FdTarget::Null, _))) => true,
+        (Stdin::File { name, pos, .. }, Some((FdTarget::File { path, .. }, at))) => {
+            *name == Name::of(path, root) && *pos == at
+        }
+        (Stdin::Null | Stdin::File { .. }, _) => false,
     }
 }

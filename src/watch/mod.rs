@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a watch needs to know.
+#[derive(Debug)]
 pub struct Config {
     /// Where outputs are staged: inside `.rfs`, on the workspace's file system.
     pub stage: PathBuf,

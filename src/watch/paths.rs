@@ -5,8 +5,8 @@ use super::model::Model;
 use crate::base::policy::Times;
 use crate::base::{Access, Kind, PathId};
 use crate::record::Wrote;
-use crate::world::{Look, listing};
-use rfs_tracer::event::{End, Event, FdTarget, Pid, Scope, Walk};
+use crate::world::{self, listing};
+use rfs_tracer::event::{End, Event, FdTarget, Look, Pid, Scope, Walk};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,20 +18,18 @@ impl Watch {
     pub(super) fn path_event(&self, pid: Pid, event: Event<'_>) {
         match event {
             Event::Stat(walk) => self.stat(pid, &walk),
-            Event::Access(walk, mode) => {
-                let access = if mode == libc::F_OK {
-                    Access::KIND
-                } else {
-                    Access::KIND | Access::MODE
-                };
-                self.read(pid, &walk, access);
-            }
+            Event::Access(walk, mode) => self.access(pid, &walk, mode),
             Event::Readlink(walk) => self.read(pid, &walk, Access::LNK),
             Event::Chdir(walk) => self.read(pid, &walk, Access::KIND),
             Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
             Event::List(dir) => self.list(pid, &dir),
             Event::Unlink { walk, .. } => {
-                self.change(pid, &walk, Wrote::REMOVED, Access::KIND, false);
+                let access = if self.replaces(pid) {
+                    Access::PEEK
+                } else {
+                    Access::KIND
+                };
+                self.change(pid, &walk, Wrote::REMOVED, access, false);
             }
             Event::Mkdir(walk, _) => {
                 let absent = walk.end == End::Absent;
@@ -90,7 +88,7 @@ impl Watch {
         model: &mut Model,
         at: usize,
         path: &Path,
-        look: &Look,
+        look: &world::Look,
         access: Access,
     ) {
         model.read(at, look.id, access, &look.seen, look.changes, &|| {
@@ -112,16 +110,41 @@ impl Watch {
         }
     }
 
+    fn access(&self, pid: Pid, walk: &Walk, mode: i32) {
+        let access = if mode == libc::F_OK {
+            Access::KIND
+        } else {
+            Access::KIND | Access::MODE
+        };
+        let mut model = self.model();
+        let Some(proc) = model.procs.get(&pid) else {
+            return;
+        };
+        let (at, replaces) = (proc.step, proc.tool.replaces);
+        if replaces && matches!(walk.end, End::Absent | End::Found(Look::File)) {
+            if self.crossed(&mut model, at, walk) {
+                let look = self.world.last(&walk.path);
+                self.note(&mut model, at, &walk.path, &look, Access::PEEK);
+            }
+            return;
+        }
+        self.read_at(&mut model, at, walk, access);
+    }
+
     fn stat(&self, pid: Pid, walk: &Walk) {
         let mut model = self.model();
         let Some(proc) = model.procs.get(&pid) else {
             return;
         };
         let (at, times, dirs) = (proc.step, proc.tool.times, proc.tool.dirs);
+        let replaces = proc.tool.replaces;
         if !self.crossed(&mut model, at, walk) {
             return;
         }
         let look = self.world.last(&walk.path);
+        if replaces && matches!(look.seen.kind, Kind::Absent | Kind::File | Kind::Link) {
+            return self.note(&mut model, at, &walk.path, &look, Access::PEEK);
+        }
         let dir = look.seen.kind == Kind::Dir;
         // The time stamp of a directory that everybody writes to (/tmp) tells nothing about the build.
         let shared = dir && look.seen.mode[0] & 0o1000 != 0;
@@ -262,6 +285,13 @@ impl Watch {
         }
     }
 
+    fn replaces(&self, pid: Pid) -> bool {
+        self.model()
+            .procs
+            .get(&pid)
+            .is_some_and(|proc| proc.tool.replaces)
+    }
+
     fn umask(&self, pid: Pid) -> u32 {
         let model = self.model();
         model.step_of(pid).map_or(0o022, |at| model.steps[at].umask)
@@ -275,7 +305,7 @@ impl Watch {
         how: Wrote,
         access: Access,
         in_place: bool,
-    ) -> Option<Look> {
+    ) -> Option<world::Look> {
         if !matches!(walk.end, End::Absent | End::Found(_)) || nobody_s(&walk.path) {
             self.read(pid, walk, Access::KIND);
             return None;
@@ -396,7 +426,7 @@ impl Watch {
 
     fn change_below(&self, pid: Pid, path: &Path, how: Wrote, access: Access) {
         let before = self.world.look(path);
-        let before = Look {
+        let before = world::Look {
             seen: self.world.change(path, false).seen,
             ..before
         };

@@ -24,7 +24,6 @@ pub(super) struct Job {
     /// Output files by their place among the outputs, opened at the end of the step.
     pub files: Vec<(usize, File)>,
     pub status: i32,
-    pub stdin_pos: Option<u64>,
     pub wall: Duration,
     pub provenance: Provenance,
 }
@@ -208,7 +207,7 @@ impl Store {
             deps,
             outputs,
             chunks: std::mem::take(&mut job.step.chunks),
-            stdin_pos: job.stdin_pos,
+            stdin: job.step.stdin.clone(),
             status: job.status,
             notes: job.step.notes.iter().cloned().collect(),
             cost: Cost {

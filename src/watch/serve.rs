@@ -1,9 +1,10 @@
 //! A program is about to start: serve it, or open a step for it.
 
 use super::Watch;
+use super::descriptors::stdin_is;
 use super::model::Model;
 use super::tool::Tool;
-use crate::base::{Access, Miss, Record, What};
+use crate::base::{Access, Miss, Record, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
 use crate::record::{Step, Wrote};
@@ -20,9 +21,11 @@ impl Watch {
             model.born(*child, Some(exec.pid));
         }
         let parent = model.step_of(exec.pid);
-        let limits = model.procs.get(&exec.pid).and_then(|proc| proc.limits);
+        let proc = model.procs.get(&exec.pid);
+        let limits = proc.and_then(|proc| proc.limits);
+        let folds = tool.folds(proc.map(|proc| &proc.tool), &self.config.policy);
         self.chance_of(&mut model, parent, &tool);
-        if let (Some(at), true) = (parent, tool.folds(&self.config.policy)) {
+        if let (Some(at), true) = (parent, folds) {
             self.loads(&mut model, at, &exec);
             model.enter(exec.pid, at, tool);
             return ExecAnswer::Run;
@@ -37,7 +40,9 @@ impl Watch {
             if let Some(damage) = loaded.damaged {
                 self.sink.take(Report::Warning(damage));
             }
-            match lookup(loaded.records, &self.world) {
+            match lookup(loaded.records, &self.world, |stdin| {
+                stdin_is(stdin, &exec.fds, self.world.root())
+            }) {
                 Ok(found) if exec.children.is_empty() && self.may_serve(&found.record) => {
                     match self.serve(&exec, found, parent, began, fds) {
                         Ok(answer) => return answer,
@@ -233,8 +238,8 @@ impl Watch {
                 self.sink.take(Report::Warning(why));
             }
         }
-        if let Some(pos) = record.stdin_pos {
-            let _ = fds.seek(0, pos).is_ok();
+        if let Stdin::File { left, .. } = record.stdin {
+            let _ = fds.seek(0, left).is_ok();
         }
         None
     }

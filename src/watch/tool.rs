@@ -13,6 +13,8 @@ pub(super) struct Tool {
     pub times: Times,
     /// Whether it compares the time stamps of directories as well.
     pub dirs: bool,
+    /// Whether it looks at old outputs only to replace them.
+    pub replaces: bool,
     /// Whether it is a shell.
     pub shell: bool,
 }
@@ -36,18 +38,25 @@ impl Tool {
             Times::Order => true,
             Times::Ignore | Times::Exact => false,
         };
+        let replaces = policy.replaces.iter().any(|known| known == plain(&name));
         Self {
             name,
             times,
             dirs,
+            replaces,
             shell,
         }
     }
 
-    /// Whether the program costs less to run than to look up.
-    pub(super) fn folds(&self, policy: &Policy) -> bool {
-        policy.fold.contains(&self.name)
-            || policy.parts.iter().any(|part| part == plain(&self.name))
+    /// Whether the program's accesses belong to the step around it: it costs less to run than to look up,
+    /// or `starter`, the program that starts it, gives it temporary names.
+    pub(super) fn folds(&self, starter: Option<&Self>, policy: &Policy) -> bool {
+        let name = plain(&self.name);
+        let is = |list: &[String], name: &str| list.iter().any(|known| known == name);
+        is(&policy.fold, &self.name)
+            || is(&policy.parts, name)
+            || (is(&policy.driven, name)
+                && starter.is_some_and(|starter| is(&policy.drivers, plain(&starter.name))))
     }
 }
 
