@@ -23,7 +23,7 @@ import sys
 sys.dont_write_bytecode = True  # leave nothing in the source tree
 import report
 from projects import COMPILERS, PROJECTS
-from variants import Bench, CheckFailed
+from variants import Bench, CannotGoOn
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
@@ -81,9 +81,9 @@ def main():
             for n in range(args.rounds):
                 print(f"{name}: round {n + 1} of {args.rounds}", file=sys.stderr)
                 bench.round()
-        except CheckFailed as failure:
-            failures.append(f"{name}: {failure}")
-            print(f"{name}: FAILED: {failure}", file=sys.stderr)
+        except CannotGoOn as failure:
+            bench.failures.append(str(failure))
+        failures += [f"{name}: {failure}" for failure in dict.fromkeys(bench.failures)]
         results.append((name, bench.samples, bench.notes))
     print(report.markdown(results, args.rounds))
     if args.json:

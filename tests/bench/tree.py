@@ -8,7 +8,7 @@ import stat
 
 def read(root):
     """Maps each path below `root` but `.rfs` to what a user could see of it, times left out."""
-    found, inodes = {}, {}
+    root, found, inodes = str(root), {}, {}
     for here, dirs, files in os.walk(root):
         if here == root and ".rfs" in dirs:
             dirs.remove(".rfs")

@@ -12,12 +12,13 @@ import tree
 CCACHE_LINKS = "/usr/lib/ccache"
 
 
-class CheckFailed(Exception):
-    """A result is wrong: what, where to look."""
+class CannotGoOn(Exception):
+    """A command failed: what, where to look."""
 
 
 class Bench:
-    """The samples of one project; `samples` maps a variant to its seconds, a round each."""
+    """The samples of one project: `samples` maps a variant to its seconds, a round each. What is not as
+    it should be goes into `failures`, what is worth knowing into `notes`."""
 
     def __init__(self, project, directory, rfs, compilers):
         self.project, self.rfs, self.compilers = project, rfs, compilers
@@ -26,7 +27,7 @@ class Bench:
         self.pristine = directory / "configured" / project.name
         self.caches = directory / "caches" / project.name
         self.logs = directory / "logs"
-        self.samples, self.notes = {}, []
+        self.samples, self.notes, self.failures = {}, [], []
         self.bare_tree = None
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("CARGO_TARGET", "RFS_"))}
         self.env |= {"RFS_CACHE_DIR": str(self.caches / "rfs"), **project.env}
@@ -130,7 +131,7 @@ class Bench:
                 check=False,
             )
         if done.returncode != 0:
-            raise CheckFailed(f"{variant}: exit status {done.returncode}: see {self._log(variant)}")
+            raise CannotGoOn(f"{variant}: exit status {done.returncode}: see {self._log(variant)}")
 
     def _time(self, variant, command, env=None):
         others = _used_by_others()
@@ -148,7 +149,7 @@ class Bench:
         front = (self.rfs, "build", "--explain", "--strict", "--summary", counts, "--")
         self._time(variant, (*front, *command))
         if not counts.exists():
-            raise CheckFailed(f"{variant}: no summary was written: see {self._log(variant)}")
+            raise CannotGoOn(f"{variant}: no summary was written: see {self._log(variant)}")
         return json.loads(counts.read_text())
 
     # --- checks
@@ -158,7 +159,7 @@ class Bench:
         differ = tree.differences(bare, tree.read(self.work))
         wrong = tree.unexplained(differ, self.project.varies)
         if wrong:
-            raise CheckFailed(f"{variant}: not as a bare build leaves it: {', '.join(wrong[:20])}")
+            self.failures.append(f"{variant}: not as a bare build leaves it: {', '.join(wrong[:20])}")
         if variant == "bare" and differ:
             self.notes.append(f"two bare builds differ in {', '.join(differ)}")
 
@@ -169,7 +170,7 @@ class Bench:
             ran = [line for line in log if line.startswith(("rfs: ran ", "rfs: refused "))]
         started = [line for line in ran if self.compilers & {w.rsplit("/", 1)[-1] for w in line.split()[2:3]}]
         if started:
-            raise CheckFailed(f"{variant}: a compiler ran: {started[0].strip()[:200]}")
+            self.failures.append(f"{variant}: a compiler ran: {started[0].strip()[:200]}")
         self.notes.append(f"{variant}: not a whole hit, {counts['ran']} ran, {counts['refused']} refused")
 
 
