@@ -9,7 +9,10 @@ use std::path::PathBuf;
 /// A kind of request, by the name FUSE has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-#[allow(missing_docs)]
+#[allow(
+    missing_docs,
+    reason = "fuse(4) and the manual page of each call describe them"
+)]
 pub enum Op {
     Lookup,
     Forget,

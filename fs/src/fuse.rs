@@ -1,16 +1,17 @@
 //! The adapter: one operation is one call and one reply. It decides nothing.
 
+mod values;
+
 use crate::error::{FsError, Op};
 use crate::session::Counters;
-use crate::vfs::{Change, DirEntry, Entry, OpenReply, Requester, Vfs};
+use crate::vfs::{Change, DirEntry, Entry, OpenReply, Vfs};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem,
-    FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use rustix::fs::{AtFlags, OFlags, SeekFrom, Statx, StatxTimestamp, Timespec};
+use rustix::fs::{AtFlags, OFlags, SeekFrom};
 use rustix::io::Errno as Error;
 use std::ffi::OsStr;
 use std::io;
@@ -18,7 +19,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+use values::{NOTHING, file_attr, kind, open_flags, timespec, who};
 
 /// Answers the kernel out of a [`Vfs`].
 pub(crate) struct Adapter {
@@ -124,17 +126,6 @@ fn is_our_fault(e: Error) -> bool {
         e,
         Error::IO | Error::BADF | Error::MFILE | Error::NFILE | Error::FAULT | Error::NOMEM
     )
-}
-
-fn who(req: &Request) -> Requester {
-    Requester {
-        uid: req.uid(),
-        gid: req.gid(),
-    }
-}
-
-fn open_flags(flags: i32) -> OFlags {
-    OFlags::from_bits_retain(flags as u32)
 }
 
 fn fopen_flags(open: &OpenReply) -> FopenFlags {
@@ -591,103 +582,6 @@ impl Filesystem for Adapter {
         let none: Result<(), _> = self.run(Op::Ioctl, ino, |_| Err(Error::NOTTY));
         if let Err(e) = none {
             reply.error(e);
-        }
-    }
-}
-
-const NOTHING: FileAttr = FileAttr {
-    ino: INodeNo(0),
-    size: 0,
-    blocks: 0,
-    atime: UNIX_EPOCH,
-    mtime: UNIX_EPOCH,
-    ctime: UNIX_EPOCH,
-    crtime: UNIX_EPOCH,
-    kind: FileType::RegularFile,
-    perm: 0,
-    nlink: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    blksize: 0,
-    flags: 0,
-};
-
-fn file_attr(Entry { ino, stat }: &Entry) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(*ino),
-        size: stat.stx_size,
-        blocks: stat.stx_blocks,
-        atime: system_time(&stat.stx_atime),
-        mtime: system_time(&stat.stx_mtime),
-        ctime: system_time(&stat.stx_ctime),
-        crtime: system_time(&stat.stx_btime),
-        kind: kind(rustix::fs::FileType::from_raw_mode(stat.stx_mode.into())),
-        perm: stat.stx_mode & 0o7777,
-        nlink: stat.stx_nlink,
-        uid: stat.stx_uid,
-        gid: stat.stx_gid,
-        rdev: encode_dev(stat),
-        blksize: stat.stx_blksize,
-        flags: 0,
-    }
-}
-
-/// The 32-bit device number of the protocol, see `new_encode_dev` in the kernel.
-fn encode_dev(stat: &Statx) -> u32 {
-    let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
-}
-
-fn kind(kind: rustix::fs::FileType) -> FileType {
-    use rustix::fs::FileType as Kind;
-    match kind {
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-        Kind::CharacterDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        Kind::RegularFile | Kind::Unknown => FileType::RegularFile,
-    }
-}
-
-fn system_time(t: &StatxTimestamp) -> SystemTime {
-    let nanos = Duration::from_nanos(t.tv_nsec.into());
-    match u64::try_from(t.tv_sec) {
-        Ok(secs) => UNIX_EPOCH + Duration::from_secs(secs) + nanos,
-        Err(_) => UNIX_EPOCH - Duration::from_secs(t.tv_sec.unsigned_abs()) + nanos,
-    }
-}
-
-fn timespec(t: TimeOrNow) -> Timespec {
-    let t = match t {
-        TimeOrNow::Now => {
-            return Timespec {
-                tv_sec: 0,
-                tv_nsec: rustix::fs::UTIME_NOW,
-            };
-        }
-        TimeOrNow::SpecificTime(t) => t,
-    };
-    match t.duration_since(UNIX_EPOCH) {
-        Ok(since) => Timespec {
-            tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: since.subsec_nanos().into(),
-        },
-        Err(before) => {
-            let before = before.duration();
-            let secs = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            match before.subsec_nanos() {
-                0 => Timespec {
-                    tv_sec: secs,
-                    tv_nsec: 0,
-                },
-                nanos => Timespec {
-                    tv_sec: secs - 1,
-                    tv_nsec: i64::from(1_000_000_000 - nanos),
-                },
-            }
         }
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// What a child does to enter the view and its parent to be told of it; see [`MountError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "Display says which call each is")]
 pub enum Step {
     Unshare,
     MapIds,

@@ -1,5 +1,9 @@
 //! The first things anybody does in a directory.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test of plain file operations"
+)]
 
 mod view;
 

@@ -2,8 +2,17 @@
 //!
 //! The child must be forked from a single-threaded process, hence two forks: of the test, which has threads,
 //! and of the server before it starts any.
-#![allow(unsafe_code, dead_code, unreachable_pub)]
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(unsafe_code, reason = "fork(2) has no safe form")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test says why it fails, or skips"
+)]
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
