@@ -4,7 +4,7 @@ mod values;
 
 use crate::error::{FsError, Op};
 use crate::session::Counters;
-use crate::vfs::{Change, DirEntry, Entry, OpenReply, Vfs};
+use crate::vfs::{Change, DirEntry, Entry, OpenReply, Vfs, Writing};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
@@ -136,7 +136,8 @@ fn fopen_flags(open: &OpenReply) -> FopenFlags {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = InitFlags::FUSE_ATOMIC_O_TRUNC
+        // Not FUSE_ATOMIC_O_TRUNC: the kernel would not say whose setuid bits the truncation clears.
+        let wanted = InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO;
@@ -177,7 +178,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -203,7 +204,7 @@ impl Filesystem for Adapter {
             mtime,
         };
         self.attr(Op::Setattr, ino, reply, |vfs| {
-            vfs.setattr(ino.0, fh.map(|fh| fh.0), &change)
+            vfs.setattr(who(req), ino.0, fh.map(|fh| fh.0), &change)
         });
     }
 
@@ -298,9 +299,11 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let opened = self.run(Op::Open, ino, |vfs| {
-            vfs.open(ino.0, open_flags(flags.0), &|fd| reply.open_backing(fd))
+            vfs.open(who(req), ino.0, open_flags(flags.0), &|fd| {
+                reply.open_backing(fd)
+            })
         });
         match opened {
             Ok(open) => match &open.backing {
@@ -370,9 +373,12 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         // A page of a mapping has its place, whatever file it is written through.
-        let append = open_flags(flags.0).contains(OFlags::APPEND)
-            && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        match self.run(Op::Write, ino, |vfs| vfs.write(fh.0, offset, data, append)) {
+        let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let how = Writing {
+            appends: open_flags(flags.0).contains(OFlags::APPEND) && !is_page,
+            drops_setuid: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+        };
+        match self.run(Op::Write, ino, |vfs| vfs.write(fh.0, offset, data, how)) {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(e),
         }

@@ -146,10 +146,14 @@ pub fn serve(
     // One descriptor for all threads: one of another user namespace may not be cloned, and with
     // the kernel's one queue of requests clones are no faster.
     options.clone_fd = false;
-    let session = Session::from_fd(adapter, connection.fuse, SessionACL::All, options)
-        .and_then(Session::spawn)
-        .map_err(failed)?;
+    let session =
+        Session::from_fd(adapter, connection.fuse, SessionACL::All, options).map_err(failed)?;
     let notifier = session.notifier();
+    let to_kernel = notifier.clone();
+    // Attributes only, which waits for nothing and so may be done while a request of the node is served.
+    let stale = move |ino| drop(to_kernel.inval_inode(INodeNo(ino), -1, 0));
+    vfs.stale.set(Box::new(stale)).ok();
+    let session = session.spawn().map_err(failed)?;
     let root = config.root;
     Ok(Mounted {
         vfs,

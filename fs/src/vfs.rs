@@ -11,11 +11,12 @@ mod attributes;
 mod directories;
 mod files;
 mod names;
+mod setuid;
 mod xattrs;
 
 pub(crate) use attributes::Change;
 pub(crate) use directories::DirEntry;
-pub(crate) use files::OpenReply;
+pub(crate) use files::{OpenReply, Writing};
 
 use crate::descriptors::Descriptors;
 use crate::handles::Handles;
@@ -28,8 +29,8 @@ use rustix::io::{Errno, Result};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Who asks.
@@ -61,6 +62,8 @@ pub(crate) struct Vfs {
     pub(crate) passthrough: AtomicBool,
     pub(crate) observer: Arc<dyn Observer>,
     euid: u32,
+    /// Tells the kernel that it must not believe what it remembers of a node's attributes.
+    pub(crate) stale: OnceLock<Box<dyn Fn(Ino) + Send + Sync>>,
 }
 
 /// An object as (directory descriptor, name), or as (its own `O_PATH` descriptor, nothing).
@@ -115,8 +118,8 @@ fn hold_at(dir: impl AsFd, name: &OsStr, more: OFlags) -> Result<OwnedFd> {
 }
 
 /// A path to the object of a descriptor, for calls that take no `O_PATH` descriptor.
-fn proc_path(fd: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+fn proc_path(fd: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
 
 impl Vfs {
@@ -143,6 +146,7 @@ impl Vfs {
             passthrough: AtomicBool::new(passthrough),
             observer,
             euid: rustix::process::geteuid().as_raw(),
+            stale: OnceLock::new(),
         })
     }
 

@@ -97,19 +97,10 @@ pub(super) fn timespec(t: TimeOrNow) -> Timespec {
             tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: since.subsec_nanos().into(),
         },
-        Err(before) => {
-            let before = before.duration();
-            let secs = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            match before.subsec_nanos() {
-                0 => Timespec {
-                    tv_sec: secs,
-                    tv_nsec: 0,
-                },
-                nanos => Timespec {
-                    tv_sec: secs - 1,
-                    tv_nsec: i64::from(1_000_000_000 - nanos),
-                },
-            }
-        }
+        // fuser takes the nanoseconds away from a negative number of seconds; timespec adds them.
+        Err(before) => Timespec {
+            tv_sec: -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: before.duration().subsec_nanos().into(),
+        },
     }
 }

@@ -1,6 +1,7 @@
 //! Attributes: stat, chmod, chown, truncate, utimens, statfs.
 
-use super::{Entry, Vfs, proc_path, stat_fd};
+use super::setuid::would_drop;
+use super::{Entry, Requester, Vfs, proc_path, stat_fd};
 use crate::inode::{Ino, ROOT, Stamp};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, StatVfs, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Result;
@@ -44,7 +45,13 @@ impl Vfs {
     }
 
     /// Changes attributes of a node, through an open file when there is one.
-    pub(crate) fn setattr(&self, ino: Ino, fh: Option<u64>, change: &Change) -> Result<Entry> {
+    pub(crate) fn setattr(
+        &self,
+        who: Requester,
+        ino: Ino,
+        fh: Option<u64>,
+        change: &Change,
+    ) -> Result<Entry> {
         let (target, before) = match fh.and_then(|fh| self.files.get(fh)) {
             Some(file) => (Target::Open(file.fd.clone()), stat_fd(&file.fd)?),
             None => {
@@ -53,6 +60,9 @@ impl Vfs {
             }
         };
         apply(&target, change)?;
+        if change.size.is_some() && change.mode.is_none() && would_drop(who, &before) {
+            self.drop_setuid(ino, &target, &before)?;
+        }
         let stat = stat_fd(&target)?;
         self.keep_pages(ino, &before, &stat);
         self.tell_all(ino);

@@ -4,11 +4,12 @@
 //! writes the backing file itself (passthrough, one backing file an object while any of its files is open),
 //! or through us and its page cache.
 
+use super::setuid::would_drop;
 use super::{At, Entry, Requester, Vfs, proc_path, stat_fd};
 use crate::inode::{Ino, Opened, Stamp};
 use fuser::BackingId;
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, Statx};
 use rustix::io::{Errno, ReadWriteFlags, Result};
 use std::ffi::OsStr;
 use std::io::IoSlice;
@@ -36,6 +37,15 @@ pub(crate) struct File {
     opened: Arc<Mutex<Opened<BackingId>>>,
 }
 
+/// How bytes are to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writing {
+    /// At the end of the file, wherever that is.
+    pub(crate) appends: bool,
+    /// By somebody who may not leave setuid bits behind.
+    pub(crate) drops_setuid: bool,
+}
+
 /// An answer to open or create.
 pub(crate) struct OpenReply {
     pub(crate) fh: u64,
@@ -49,12 +59,13 @@ impl Vfs {
     /// Opens a file. `flags` are those of open(2).
     pub(crate) fn open(
         &self,
+        who: Requester,
         ino: Ino,
         flags: OFlags,
         register: Register<'_>,
     ) -> Result<OpenReply> {
         let flags = backing_flags(flags);
-        let (fd, _) = self.with(ino, |at: &At| {
+        let (fd, stat) = self.with(ino, |at: &At| {
             let fd = open_for(flags, |flags| match at.is_itself() {
                 true => rustix::fs::open(proc_path(&at.dir), flags, Mode::empty()),
                 false => {
@@ -64,7 +75,7 @@ impl Vfs {
             let stat = stat_fd(&fd)?;
             Ok((fd, stat))
         })?;
-        let reply = self.opened(ino, fd, flags, register)?;
+        let reply = self.opened(who, ino, fd, &stat, flags, register)?;
         if writes(flags) {
             self.tell_all(ino);
         }
@@ -97,71 +108,82 @@ impl Vfs {
             Err(e) => return Err(e),
         };
         let entry = self.entry(parent, name, stat);
-        let reply = self.opened(entry.ino, fd, there, register)?;
+        let reply = self.opened(who, entry.ino, fd, &entry.stat, there, register)?;
         self.tell(parent, name);
         Ok((entry, reply))
     }
 
     fn opened(
         &self,
+        who: Requester,
         ino: Ino,
         fd: OwnedFd,
+        stat: &Statx,
         flags: OFlags,
         register: Register<'_>,
     ) -> Result<OpenReply> {
         let writes = writes(flags);
-        let opened = self.table.open(ino, writes).ok_or(Errno::STALE)?;
-        let (way, keep_pages) = self.way(&opened, &fd, self.table.is_written(ino), register);
+        let shared = self.table.open(ino, writes).ok_or(Errno::STALE)?;
+        let drops_setuid = writes && would_drop(who, stat);
+        let (way, keep_pages) = {
+            let mut opened = shared.lock();
+            match self.passthrough(&mut opened, &fd, drops_setuid, register) {
+                Some(id) => (Way::Passthrough(id), false),
+                None => (
+                    Way::Cached,
+                    cache(&mut opened, stat, self.table.is_written(ino)),
+                ),
+            }
+        };
         let backing = match &way {
             Way::Passthrough(id) => Some(id.clone()),
             Way::Cached => None,
         };
-        let fh = self.files.insert(File {
+        if drops_setuid && backing.is_some() {
+            self.drop_setuid(ino, &fd, stat)?;
+        }
+        let file = File {
             fd: Arc::new(fd),
             ino,
             writes,
             way,
-            opened,
-        });
+            opened: shared,
+        };
         Ok(OpenReply {
-            fh,
+            fh: self.files.insert(file),
             backing,
             keep_pages,
         })
     }
 
-    /// Chooses the way of the bytes, and tells whether cached pages are still right.
-    fn way(
+    /// Has the kernel read and write the file itself if it can. It must when it does so already.
+    fn passthrough(
         &self,
-        opened: &Mutex<Opened<BackingId>>,
+        opened: &mut Opened<BackingId>,
         fd: &OwnedFd,
-        is_written: bool,
+        unwanted: bool,
         register: Register<'_>,
-    ) -> (Way, bool) {
-        let mut opened = opened.lock();
-        if opened.n_cached == 0 && self.passthrough.load(Ordering::Relaxed) {
-            if let Some(id) = opened.backing.upgrade() {
-                return (Way::Passthrough(id), false);
+    ) -> Option<Arc<BackingId>> {
+        if let Some(id) = opened.backing.upgrade() {
+            return Some(id);
+        }
+        if unwanted || opened.n_cached > 0 || !self.passthrough.load(Ordering::Relaxed) {
+            return None;
+        }
+        match register(fd.as_fd()) {
+            Ok(id) => {
+                let id = Arc::new(id);
+                opened.backing = Arc::downgrade(&id);
+                Some(id)
             }
-            match register(fd.as_fd()) {
-                Ok(id) => {
-                    let id = Arc::new(id);
-                    opened.backing = Arc::downgrade(&id);
-                    return (Way::Passthrough(id), false);
-                }
+            Err(e) => {
                 // Not allowed to us, whatever the file; any other error is about this one.
-                Err(e) if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                if e.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
                     self.passthrough.store(false, Ordering::Relaxed);
                 }
-                Err(_) => {}
+                None
             }
         }
-        let now = stat_fd(fd).map(|stat| Stamp::of(&stat)).ok();
-        // Writers go through the same pages; what they change is not news.
-        let keep = opened.n_cached > 0 && is_written || now.is_some() && opened.pages == now;
-        opened.pages = now;
-        opened.n_cached += 1;
-        (Way::Cached, keep)
     }
 
     /// The last descriptor of an open file is gone.
@@ -203,13 +225,18 @@ impl Vfs {
         Ok(data)
     }
 
-    /// Writes all of `data`, at the end of the file when `append`. Returns the number of bytes written.
-    pub(crate) fn write(&self, fh: u64, offset: u64, data: &[u8], append: bool) -> Result<usize> {
+    /// Writes all of `data`. Returns the number of bytes written.
+    pub(crate) fn write(&self, fh: u64, offset: u64, data: &[u8], how: Writing) -> Result<usize> {
         let file = self.file(fh)?;
-        let flags = if append {
+        let flags = if how.appends {
             ReadWriteFlags::APPEND
         } else {
             ReadWriteFlags::empty()
+        };
+        let before = if how.drops_setuid {
+            Some(stat_fd(&file.fd)?)
+        } else {
+            None
         };
         let mut done = 0;
         while done < data.len() {
@@ -220,6 +247,9 @@ impl Vfs {
                 Err(e) if done == 0 => return Err(e),
                 Err(_) => break,
             }
+        }
+        if let Some(before) = before {
+            self.drop_setuid(file.ino, &file.fd, &before)?;
         }
         Ok(done)
     }
@@ -266,6 +296,17 @@ impl Vfs {
             len,
         )
     }
+}
+
+/// Another file of this object is open through us and the kernel's page cache. Tells whether the pages that
+/// it has are still right.
+fn cache(opened: &mut Opened<BackingId>, stat: &Statx, is_written: bool) -> bool {
+    let now = Some(Stamp::of(stat));
+    // Writers go through the same pages; what they change is not news.
+    let keep = opened.n_cached > 0 && is_written || opened.pages == now;
+    opened.pages = now;
+    opened.n_cached += 1;
+    keep
 }
 
 fn writes(flags: OFlags) -> bool {

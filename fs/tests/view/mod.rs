@@ -23,7 +23,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A user that owns nothing.
 pub const NOBODY: u32 = 65534;
@@ -111,6 +111,8 @@ pub fn everywhere(inside: impl Fn(&Inside<'_>)) {
     }
 }
 
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Runs `inside` in a view of a new directory and `host` at the same time in the process that serves it.
 /// `prepare` fills the directory first, and may change the configuration.
 pub fn with_host(
@@ -119,6 +121,9 @@ pub fn with_host(
     host: impl FnOnce(&Host<'_>),
     inside: impl FnOnce(&Inside<'_>),
 ) {
+    // Held while anything is forked and while a failure is printed, for which locks are taken that a child
+    // would inherit locked.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("work");
     std::fs::create_dir(&root).unwrap();
@@ -206,8 +211,8 @@ impl Child {
 
 fn in_child(run: impl FnOnce()) -> Child {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    // SAFETY: other threads may hold locks that are then never released in the child. It takes none that
-    // they take: glibc makes malloc usable again, and the child prints nothing.
+    // SAFETY: a lock that another thread holds is never released in the child. Only the harness has
+    // threads that run now, and prints; the child does not print, and glibc keeps malloc usable.
     let forked = unsafe { nix::unistd::fork() }.unwrap();
     if let ForkResult::Parent { child } = forked {
         drop(theirs);
