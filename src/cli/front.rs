@@ -9,6 +9,7 @@ use super::signals::Taken;
 use super::wire::{End, Failure, Word};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp};
@@ -30,51 +31,179 @@ pub(super) enum Outcome {
     Lost(String),
 }
 
-/// Follows the build to its end. `started` is called once when the command runs.
+/// Follows the build of a host, a child of ours, to its end. `started` is called once when the command
+/// runs. No process of ours is left when the command did not run or was lost.
 pub(super) fn follow(
     host: Pid,
     wire: &End,
     taken: &Taken,
     started: impl FnOnce(),
 ) -> io::Result<Outcome> {
-    let mut started = Some(started);
-    let mut command = None;
-    loop {
-        let (word, signal) = next(wire, taken)?;
-        if word {
-            match wire.hear()? {
-                Some(Word::Started(pid)) => {
-                    command = Some(Pid::from_raw(pid));
-                    if let Some(started) = started.take() {
-                        started();
+    // Where the host dies, what it leaves behind becomes ours.
+    let _is_kept = set_child_subreaper(true);
+    let front = Front { host, wire, taken };
+    let outcome = front.follow(started);
+    let _was_kept = set_child_subreaper(false);
+    outcome
+}
+
+/// How long the host may take to end when it has said its last word.
+const LEAVE_MS: u8 = 50;
+/// How long a dead host's processes may take to be killed by the reaper.
+const KILL_MS: u16 = 2_000;
+
+struct Front<'a> {
+    host: Pid,
+    wire: &'a End,
+    taken: &'a Taken,
+}
+
+impl Front<'_> {
+    fn follow(&self, started: impl FnOnce()) -> io::Result<Outcome> {
+        let mut started = Some(started);
+        let mut command = None;
+        loop {
+            let (has_word, has_signal) = self.next()?;
+            if has_word {
+                match self.wire.hear()? {
+                    Some(Word::Started(pid)) => {
+                        command = Some(Pid::from_raw(pid));
+                        if let Some(started) = started.take() {
+                            started();
+                        }
+                    }
+                    Some(last) => return self.over(last),
+                    None => {
+                        let status = self.end()?;
+                        return self.lost(status);
                     }
                 }
-                Some(last) => {
-                    // The outcome is known, whatever becomes of the host.
-                    let _gone = see_off(host, taken);
-                    return Ok(outcome(last));
+            } else if has_signal {
+                while let Some((signal, code)) = self.signal()? {
+                    if signal == Signal::SIGCHLD {
+                        // Its end of the wire may live on in a process that it has forked.
+                        if let Some(status) = self.ended()? {
+                            return self.last_word(status);
+                        }
+                    } else if !pass_on(signal, code, command) {
+                        if command.is_none() {
+                            self.kill()?;
+                        }
+                        return Ok(Outcome::Interrupted(signal));
+                    }
                 }
-                None => return Ok(Outcome::Lost(describe(end(host)?))),
             }
-        } else if signal {
-            while let Some(info) = taken.coming.read_signal()? {
-                let Ok(signal) =
-                    i32::try_from(info.ssi_signo).map_or(Err(Errno::EINVAL), Signal::try_from)
-                else {
-                    continue;
-                };
-                if signal == Signal::SIGCHLD {
-                    // A copy of the host's end may live on in a process that the host has forked.
-                    if let Some(status) = ended(host)? {
-                        return last_word(wire, status);
-                    }
-                } else if !pass_on(signal, info.ssi_code, command) {
-                    if command.is_none() {
-                        let _gone = kill(host, Signal::SIGKILL);
-                        end(host)?;
-                    }
-                    return Ok(Outcome::Interrupted(signal));
+        }
+    }
+
+    /// Waits: whether the host has something to say, whether a signal has come.
+    fn next(&self) -> io::Result<(bool, bool)> {
+        let mut fds = [
+            PollFd::new(self.wire.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.taken.coming.as_fd(), PollFlags::POLLIN),
+        ];
+        loop {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => return Ok((fds[0].any() != Some(false), fds[1].any() != Some(false))),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// The next signal that has come, with how it was sent.
+    fn signal(&self) -> io::Result<Option<(Signal, i32)>> {
+        let Some(info) = self.taken.coming.read_signal()? else {
+            return Ok(None);
+        };
+        let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;
+        Ok(Some((Signal::try_from(number)?, info.ssi_code)))
+    }
+
+    /// The host has said how it ends.
+    fn over(&self, last: Word) -> io::Result<Outcome> {
+        let left = self.wait_children(Some(self.host), PollTimeout::from(LEAVE_MS))?;
+        let outcome = match last {
+            Word::Exited(status) => Outcome::Exited(status),
+            Word::Died(signal) => Outcome::Died(signal),
+            Word::Failed(failure) => Outcome::Failed(failure),
+            Word::Lost(reason) => Outcome::Lost(reason),
+            Word::Started(_) => Outcome::Lost("the host has said twice that it runs".to_owned()),
+        };
+        match outcome {
+            // What the build has left in the background goes on under the host.
+            Outcome::Exited(_) | Outcome::Died(_) | Outcome::Interrupted(_) => {}
+            Outcome::Failed(_) | Outcome::Lost(_) => {
+                if !left {
+                    self.kill()?;
                 }
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The host has ended: what it has said before counts.
+    fn last_word(&self, status: WaitStatus) -> io::Result<Outcome> {
+        let mut fds = [PollFd::new(self.wire.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut fds, PollTimeout::ZERO)? > 0 {
+            match self.wire.hear()? {
+                Some(Word::Started(_)) => {}
+                Some(Word::Exited(status)) => return Ok(Outcome::Exited(status)),
+                Some(Word::Died(signal)) => return Ok(Outcome::Died(signal)),
+                Some(Word::Failed(failure)) => return Ok(Outcome::Failed(failure)),
+                Some(Word::Lost(reason)) => return Ok(Outcome::Lost(reason)),
+                None => break,
+            }
+        }
+        self.lost(status)
+    }
+
+    /// The host has ended without a word. Its reaper kills the build.
+    fn lost(&self, status: WaitStatus) -> io::Result<Outcome> {
+        self.wait_children(None, PollTimeout::from(KILL_MS))?;
+        Ok(Outcome::Lost(describe(status)))
+    }
+
+    /// Ends the host and, by its reaper, the build.
+    fn kill(&self) -> io::Result<()> {
+        let _gone = kill(self.host, Signal::SIGKILL);
+        self.end()?;
+        self.wait_children(None, PollTimeout::from(KILL_MS))?;
+        Ok(())
+    }
+
+    /// Waits until this child, or all children, have ended; `false` when none ends for this long.
+    fn wait_children(&self, child: Option<Pid>, patience: PollTimeout) -> io::Result<bool> {
+        let mut fds = [PollFd::new(self.taken.coming.as_fd(), PollFlags::POLLIN)];
+        loop {
+            // There is no command any more that a signal could be for. One that comes after this ends
+            // the poll below, so that no end of a child is missed.
+            while self.signal()?.is_some() {}
+            match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => {}
+                Ok(_) if child.is_none() => continue,
+                Ok(_) | Err(Errno::ECHILD) => return Ok(true),
+                Err(errno) => return Err(errno.into()),
+            }
+            if poll(&mut fds, patience)? == 0 {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Whether the host has ended.
+    fn ended(&self) -> io::Result<Option<WaitStatus>> {
+        let status = waitpid(self.host, Some(WaitPidFlag::WNOHANG))?;
+        Ok((status != WaitStatus::StillAlive).then_some(status))
+    }
+
+    /// Waits until the host has ended.
+    fn end(&self) -> io::Result<WaitStatus> {
+        loop {
+            match waitpid(self.host, None) {
+                Ok(status) => return Ok(status),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
@@ -93,21 +222,6 @@ fn describe(how: WaitStatus) -> String {
     }
 }
 
-/// Waits: whether the host has something to say, whether a signal has come. Words first.
-fn next(wire: &End, taken: &Taken) -> io::Result<(bool, bool)> {
-    let mut fds = [
-        PollFd::new(wire.as_fd(), PollFlags::POLLIN),
-        PollFd::new(taken.coming.as_fd(), PollFlags::POLLIN),
-    ];
-    loop {
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => return Ok((fds[0].any().unwrap_or(true), fds[1].any().unwrap_or(true))),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
 /// Passes a signal on, unless the terminal has sent it to the command too. `false` when there is no
 /// command: not yet, or no more.
 fn pass_on(signal: Signal, code: i32, command: Option<Pid>) -> bool {
@@ -121,59 +235,4 @@ fn pass_on(signal: Signal, code: i32, command: Option<Pid>) -> bool {
         kill(command, signal)
     };
     sent != Err(Errno::ESRCH)
-}
-
-/// Waits a moment for the host to end when it has said its last word: as a rule nothing keeps it, and then
-/// no process of ours and no mount outlives us, nor a dead one where nobody reaps orphans.
-fn see_off(host: Pid, taken: &Taken) -> io::Result<()> {
-    const MS: u8 = 50;
-    let mut fds = [PollFd::new(taken.coming.as_fd(), PollFlags::POLLIN)];
-    while ended(host)?.is_none() {
-        // Any other signal is for the command, which has ended.
-        while taken.coming.read_signal()?.is_some() {}
-        if ended(host)?.is_some() || poll(&mut fds, PollTimeout::from(MS))? == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// The host has ended: what it has said before counts.
-fn last_word(wire: &End, status: WaitStatus) -> io::Result<Outcome> {
-    let mut fds = [PollFd::new(wire.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut fds, PollTimeout::ZERO)? > 0 {
-        match wire.hear()? {
-            Some(Word::Started(_)) => {}
-            Some(last) => return Ok(outcome(last)),
-            None => break,
-        }
-    }
-    Ok(Outcome::Lost(describe(status)))
-}
-
-fn outcome(last: Word) -> Outcome {
-    match last {
-        Word::Exited(status) => Outcome::Exited(status),
-        Word::Died(signal) => Outcome::Died(signal),
-        Word::Failed(failure) => Outcome::Failed(failure),
-        Word::Lost(reason) => Outcome::Lost(reason),
-        Word::Started(_) => Outcome::Lost("the host has said it twice".to_owned()),
-    }
-}
-
-/// Whether the host has ended.
-fn ended(host: Pid) -> io::Result<Option<WaitStatus>> {
-    let status = waitpid(host, Some(WaitPidFlag::WNOHANG))?;
-    Ok((status != WaitStatus::StillAlive).then_some(status))
-}
-
-/// Waits until the host has ended.
-fn end(host: Pid) -> io::Result<WaitStatus> {
-    loop {
-        match waitpid(host, None) {
-            Ok(status) => return Ok(status),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
 }
