@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// How much a finding matters.
@@ -88,20 +90,33 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 pub(super) fn fuse() -> Finding {
     const NAME: &str = "/dev/fuse";
-    match OpenOptions::new().read(true).write(true).open(NAME) {
-        Ok(_) => Finding::good(NAME, "can be opened"),
-        Err(error) => Finding::lacking(
-            NAME,
-            Grade::Missing,
-            error.to_string(),
-            "the view cannot be mounted",
-            if error.kind() == std::io::ErrorKind::PermissionDenied {
-                "as root: chmod 666 /dev/fuse"
-            } else {
-                "as root: modprobe fuse; in a container: start it with --device /dev/fuse"
-            },
+    // Linux's list of devices (devices.txt): misc, fuse.
+    let device = nix::sys::stat::makedev(10, 229);
+    let opened = OpenOptions::new().read(true).write(true).open(NAME);
+    let (found, remedy) = match opened.and_then(|file| file.metadata()) {
+        Ok(meta) if meta.file_type().is_char_device() && meta.rdev() == device => {
+            return Finding::good(NAME, "can be opened");
+        }
+        Ok(_) => (
+            "something else has this name".to_owned(),
+            "as root: rm /dev/fuse && mknod -m 666 /dev/fuse c 10 229; in a container: start it \
+             with --device /dev/fuse",
         ),
-    }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            (error.to_string(), "as root: chmod 666 /dev/fuse")
+        }
+        Err(error) => (
+            error.to_string(),
+            "as root: modprobe fuse; in a container: start it with --device /dev/fuse",
+        ),
+    };
+    Finding::lacking(
+        NAME,
+        Grade::Missing,
+        found,
+        "the view cannot be mounted",
+        remedy,
+    )
 }
 
 /// Whether a mount namespace of our own can be had: as root, else inside a user namespace.
