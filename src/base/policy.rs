@@ -32,6 +32,9 @@ pub struct Policy {
     pub times_ignore: Vec<String>,
     /// Programs that compare time stamps with each other.
     pub times_order: Vec<String>,
+    /// Programs that pass on the time stamps of directories. Others look at them only to see whether
+    /// what they remember of the names inside is still right, and then read the names.
+    pub times_dirs: Vec<String>,
     /// Options that make a program of `times-ignore` use time stamps: `program option`.
     pub times_args: Vec<String>,
     /// Environment variables that are passed on but do not decide whether a step is served.
@@ -70,9 +73,11 @@ impl Default for Policy {
                  clang++ ar gcc-ar ranlib nm strip objcopy rustc tcc cat rm mv ln mkdir rmdir chmod echo grep \
                  egrep fgrep sed awk mawk gawk sort tr cut head tail wc cmp diff basename dirname expr true \
                  false env cp install touch mktemp uname m4 perl bison flex yacc lex pkg-config readlink \
-                 realpath pwd which xargs",
+                 realpath pwd which xargs file objdump readelf size strings c++filt addr2line ldd patchelf dwz \
+                 gettext msgfmt xgettext tee id hostname getconf",
             ),
             times_order: words("make gmake ninja samu sh dash bash busybox ksh zsh test ["),
+            times_dirs: words("tar bsdtar cpio zip 7z rsync cp ls stat find du touch install pax"),
             times_args: words(
                 "cp:-p cp:-a cp:-u cp:--preserve cp:--archive cp:--update install:-p install:-C \
                  install:--preserve-timestamps install:--compare touch:-r touch:--reference mv:-u mv:--update \

@@ -32,6 +32,8 @@ pub enum State {
     Link(Vec<u8>),
     /// A fifo, socket or device: whole mode, owner, group, device number.
     Other([u32; 3], u64),
+    /// It cannot be looked at: errno.
+    Hidden(i32),
 }
 
 impl State {
@@ -88,9 +90,16 @@ impl State {
             (Self::Other(mode, dev), Self::Other(mode2, dev2)) => {
                 (mode != mode2 || dev != dev2).then_some(Change::Type)
             }
-            (Self::File { .. } | Self::Dir { .. } | Self::Link(_) | Self::Other(..), _) => {
-                Some(Change::Type)
-            }
+            (Self::Hidden(errno), Self::Hidden(errno2)) if errno == errno2 => None,
+            (_, Self::Hidden(errno)) => Some(Change::Unreadable(*errno)),
+            (
+                Self::File { .. }
+                | Self::Dir { .. }
+                | Self::Link(_)
+                | Self::Other(..)
+                | Self::Hidden(_),
+                _,
+            ) => Some(Change::Type),
         }
     }
 }

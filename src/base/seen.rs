@@ -111,7 +111,7 @@ impl Seen {
             },
             Kind::Link => State::Link(self.text.clone()),
             Kind::Fifo | Kind::Socket | Kind::Device => State::Other(self.mode, self.rdev),
-            Kind::Unknown(errno) => return Err(errno),
+            Kind::Unknown(errno) => State::Hidden(errno),
         })
     }
 }

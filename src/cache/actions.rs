@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Records kept for one key.
 pub const MAX_RECORDS: usize = 8;
+/// Records under one key, as long as they have few deps together.
+const MAX_SMALL_RECORDS: usize = 64;
+/// Deps of the records beyond [`MAX_RECORDS`] and of those before them, together.
+const MAX_DEPS: usize = 16_000;
 
 /// First bytes of a file: what it is, and the version of its format.
 const MAGIC: &[u8; 8] = b"rfs-act\x01";
@@ -69,7 +73,7 @@ impl Cache {
             }
             records.retain(|old| old.deps != record.deps);
             records.insert(0, record);
-            records.truncate(MAX_RECORDS);
+            forget_oldest(records);
             true
         })
     }
@@ -173,6 +177,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Record>, Unreadable> {
         .at("read", path)
         .map_err(Unreadable::Io)?;
     decode(&bytes).map_err(Unreadable::Damaged)
+}
+
+/// A few records of any size, more of small ones: a configure script compiles hundreds of contents by one
+/// command line, and a look-up that decodes its small records is still cheap.
+fn forget_oldest(records: &mut Vec<Record>) {
+    let mut n_deps = 0;
+    let kept = records.iter().enumerate().take_while(|(place, record)| {
+        n_deps += record.deps.len();
+        *place < MAX_RECORDS || (*place < MAX_SMALL_RECORDS && n_deps <= MAX_DEPS)
+    });
+    let kept = kept.count();
+    records.truncate(kept);
 }
 
 fn encode(records: &[Record]) -> Result<Vec<u8>, Error> {

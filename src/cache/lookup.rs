@@ -80,9 +80,6 @@ fn check(dep: &Dep, world: &World) -> Result<Look, Change> {
     let path = dep.name.at(world.root());
     let look = world.look(&path);
     let seen = &look.seen;
-    if let Kind::Unknown(errno) = seen.kind {
-        return Err(Change::Unreadable(errno));
-    }
     // What stat(2) alone tells comes first: reading is dear.
     let cheap = dep.access.without(Access::REG | Access::LIST);
     let blind = matches!(dep.access, Access::OVER | Access::OUST);

@@ -47,7 +47,7 @@ fn dep_is_sound(dep: &Dep, n_deps: usize) -> Result<(), &'static str> {
             require(known, "names without a digest")?;
         }
         State::Link(text) => link_is_sound(text)?,
-        State::Other(..) => {}
+        State::Hidden(_) | State::Other(..) => {}
     }
     let ranked = match dep.rank {
         0 | u32::MAX => true,

@@ -136,7 +136,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 12] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 13] {
     let Policy {
         fold,
         parts,
@@ -145,6 +145,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 12] {
         replaces,
         times_ignore,
         times_order,
+        times_dirs,
         times_args,
         env_ignore,
         jobs_ignore,
@@ -159,6 +160,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 12] {
         ("replaces", replaces),
         ("times-ignore", times_ignore),
         ("times-order", times_order),
+        ("times-dirs", times_dirs),
         ("times-args", times_args),
         ("env-ignore", env_ignore),
         ("jobs-ignore", jobs_ignore),

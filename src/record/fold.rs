@@ -23,6 +23,8 @@ pub struct Folded {
     pub deps: Vec<(Dep, Pending)>,
     /// Outputs in the order in which they must be made. A file's digest is zero until it is stored.
     pub outputs: Vec<(Output, Pending)>,
+    /// Outputs whose extended attributes were touched: a record cannot hold any.
+    pub xattrs: Vec<PathId>,
     /// Inputs that must be the same now as at the first look.
     pub check: Vec<Pending>,
 }
@@ -49,11 +51,16 @@ pub fn fold(
     let mut folded = Folded {
         deps: Vec::new(),
         outputs: Vec::new(),
+        xattrs: Vec::new(),
         check: Vec::new(),
     };
     let ranks = ranks(&entries, step.started.1);
     for &(id, entry) in &entries {
         let after = finals.get(&id);
+        let there = after.is_some_and(|after| !after.is_absent());
+        if there && entry.wrote.any(Wrote::XATTRS) {
+            folded.xattrs.push(id);
+        }
         let Some(access) = input(entry, after.map(AsRef::as_ref)) else {
             continue;
         };
@@ -134,7 +141,7 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
 fn volatility(dep: &Dep) -> u8 {
     match (dep.name.inside(), &dep.state) {
         (true, State::File { .. }) => 0,
-        (true, State::Dir { .. } | State::Link(_) | State::Other(..)) => 1,
+        (true, State::Dir { .. } | State::Link(_) | State::Other(..) | State::Hidden(_)) => 1,
         (true, State::Absent) => 2,
         (false, State::Absent) => 4,
         (false, _) => 3,

@@ -4,6 +4,7 @@ use crate::base::{Access, Chunk, Digest, Miss, PathId, Refusal, Seen, Stdin};
 use rfs_tracer::event::Fd;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::BitOrAssign;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ impl Wrote {
     pub const TIMES: Self = Self(16);
     /// Made with a name that must not exist (`O_EXCL`), as temporary files are.
     pub const FRESH: Self = Self(32);
+    /// Extended attributes set.
+    pub const XATTRS: Self = Self(64);
 
     /// Whether any of `other` is in the set.
     #[must_use]
@@ -86,6 +89,8 @@ pub struct Step {
     pub started: (Instant, i64),
     /// Descriptors it was started with.
     pub fds: Vec<Fd>,
+    /// Its working directory.
+    pub cwd: PathBuf,
     /// Its umask.
     pub umask: u32,
     /// Effective user and group.
@@ -122,6 +127,7 @@ impl Step {
             miss: Miss::Unknown,
             started: (Instant::now(), now),
             fds: Vec::new(),
+            cwd: PathBuf::new(),
             umask: 0o022,
             owner: (0, 0),
             paths: HashMap::new(),

@@ -96,6 +96,14 @@ impl Watch {
                 return self.saver.refused(&step, wall);
             }
         };
+        for id in &folded.xattrs {
+            let path = world.path(*id);
+            if has_xattrs(&path) {
+                let name = Name::of(&path, world.root());
+                step.refuse(format!("sets extended attributes of {name}"));
+                return self.saver.refused(&step, wall);
+            }
+        }
         for input in &folded.check {
             let path = world.path(input.id);
             if settled(&path, world.root()) || world.unchanged(&path, &input.seen) {
@@ -163,6 +171,18 @@ fn take(model: &mut Model, at: usize) -> Step {
 /// Inputs that nobody changes during a build but the build itself need no second look.
 fn settled(path: &std::path::Path, root: &std::path::Path) -> bool {
     !path.starts_with(root) && (path.starts_with("/usr") || path.starts_with("/etc"))
+}
+
+/// Whether a file has extended attributes (xattr(7)), other than the label that SELinux gives every file.
+fn has_xattrs(path: &std::path::Path) -> bool {
+    let mut names = vec![0; 64 << 10];
+    match rustix::fs::llistxattr(path, &mut names[..]) {
+        Ok(len) => names[..len]
+            .split(|byte| *byte == 0)
+            .any(|name| !name.is_empty() && name != b"security.selinux"),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOENT) => false,
+        Err(_) => true,
+    }
 }
 
 /// Whether a process still runs: neither gone nor a zombie.

@@ -94,6 +94,11 @@ impl Watch {
         in_view.iter().filter(|path| !known(path)).min().cloned()
     }
 
+    /// The command's first process is gone. If it did not ask for it, nobody may have told yet.
+    pub fn ended(&self, pid: Pid) {
+        self.end(pid, None, &[]);
+    }
+
     /// Waits until everything that ended so far is stored, and reports the steps.
     pub fn settle(&self) {
         self.saver.drain();

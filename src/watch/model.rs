@@ -47,6 +47,7 @@ impl Model {
                     name: String::new(),
                     times: Times::Exact,
                     dirs: true,
+                    stores: true,
                     replaces: false,
                     shell: false,
                 };

@@ -54,8 +54,7 @@ impl Watch {
                 self.change(pid, &walk, Wrote::PART, access, true);
             }
             Event::Xattr(walk) => {
-                let why = format!("sets extended attributes of {}", walk.path.display());
-                self.taint(pid, Scope::All, &why);
+                self.change(pid, &walk, Wrote::XATTRS, Access::KIND, false);
             }
             Event::Write(_)
             | Event::WriteDirect(_)
@@ -137,7 +136,8 @@ impl Watch {
             return;
         };
         let (at, times, dirs) = (proc.step, proc.tool.times, proc.tool.dirs);
-        let replaces = proc.tool.replaces;
+        let (replaces, shell) = (proc.tool.replaces, proc.tool.shell);
+        let stores = proc.tool.stores;
         if !self.crossed(&mut model, at, walk) {
             return;
         }
@@ -149,13 +149,15 @@ impl Watch {
         // The time stamp of a directory that everybody writes to (/tmp) tells nothing about the build.
         let shared = dir && look.seen.mode[0] & 0o1000 != 0;
         let time = match times {
-            Times::Exact if shared => Access::NONE,
+            Times::Exact if shared || (dir && !stores) => Access::NONE,
             Times::Exact => Access::MTIME,
             Times::Order if !dir => Access::ORDER,
             Times::Order | Times::Ignore => Access::NONE,
         };
         self.note(&mut model, at, &walk.path, &look, Access::STAT | time);
-        if dir && !shared && dirs && times == Times::Order {
+        // A shell stats the directories above it to know where it is.
+        let above = shell && model.steps[at].cwd.starts_with(&walk.path);
+        if dir && !shared && !above && dirs && times == Times::Order {
             self.count(&mut model, at, look.id, 1);
         }
     }
@@ -171,6 +173,11 @@ impl Watch {
     }
 
     fn open(&self, pid: Pid, walk: &Walk, flags: i32, mode: u32) {
+        // Bash tries at every start whether there is a terminal, and leaves it alone.
+        let only_tried = libc::O_RDWR | libc::O_NONBLOCK;
+        if flags & !libc::O_CLOEXEC == only_tried && walk.path == Path::new("/dev/tty") {
+            return;
+        }
         match device(&walk.path) {
             Device::None => (),
             Device::Chance(how) => self.chance(pid, how),
@@ -457,9 +464,16 @@ impl Watch {
                 return self.taint(pid, Scope::All, &why);
             }
         };
-        let look = self.world.last(dir);
         let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
+        if let Some(at) = model.step_of(pid) {
+            self.list_at(&mut model, at, dir, &names);
+        }
+    }
+
+    /// Notes that the names in a directory were read. Each step gets those that were there before it
+    /// changed any itself.
+    pub(super) fn list_at(&self, model: &mut Model, at: usize, dir: &Path, names: &listing::Names) {
+        let look = self.world.last(dir);
         let parents = self.parents(dir);
         model.up(at, |step| {
             if step.made.contains(&look.id) || parents.iter().any(|above| step.made.contains(above))

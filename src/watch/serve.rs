@@ -9,6 +9,7 @@ use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Step as Told, Verdict};
+use crate::world::listing;
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -90,6 +91,7 @@ impl Watch {
         step.miss = miss;
         step.umask = exec.umask;
         step.owner = (exec.ids[1], exec.ids[3]);
+        step.cwd.clone_from(&exec.cwd);
         step.fds.clone_from(&exec.fds);
         match key {
             Ok(key) => step.key = Some(key),
@@ -143,7 +145,18 @@ impl Watch {
         if let Some(at) = parent {
             for (dep, look) in record.deps.iter().zip(&looks) {
                 let path = dep.name.at(root);
-                self.note(&mut model, at, &path, look, dep.access);
+                self.note(
+                    &mut model,
+                    at,
+                    &path,
+                    look,
+                    dep.access.without(Access::LIST),
+                );
+                if dep.access.has(Access::LIST) {
+                    // It was read a moment ago to check the record.
+                    let names = listing::read(&path, root).unwrap_or_default();
+                    self.list_at(&mut model, at, &path, &names);
+                }
             }
         }
         drop(model);

@@ -153,6 +153,7 @@ impl Session {
     /// When it could not be executed or its processes were lost.
     pub fn wait(&mut self) -> Result<Ended, Error> {
         let ended = self.running.wait();
+        self.watch.ended(self.running.pid());
         self.watch.settle();
         Ok(ended?)
     }

@@ -13,6 +13,8 @@ pub(super) struct Tool {
     pub times: Times,
     /// Whether it compares the time stamps of directories as well.
     pub dirs: bool,
+    /// Whether it may pass on the time stamps of directories, as an archiver does.
+    pub stores: bool,
     /// Whether it looks at old outputs only to replace them.
     pub replaces: bool,
     /// Whether it is a shell.
@@ -40,9 +42,10 @@ impl Tool {
         };
         let replaces = policy.replaces.iter().any(|known| known == plain(&name));
         Self {
-            name,
             times,
             dirs,
+            stores: policy.times_dirs.contains(&name),
+            name,
             replaces,
             shell,
         }
@@ -63,7 +66,7 @@ impl Tool {
 /// Whether a shell's text holds an operator that compares time stamps.
 fn compares(exec: &Exec, script: bool) -> bool {
     let has = |text: &[u8]| {
-        [&b"-nt"[..], b"-ot", b"-N "]
+        [&b" -nt "[..], b" -ot ", b" -N "]
             .iter()
             .any(|op| text.windows(op.len()).any(|at| at == *op))
     };
