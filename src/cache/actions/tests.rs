@@ -31,13 +31,31 @@ fn records_come_back_newest_first_and_few() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path());
     assert!(cache.load(&key()).records.is_empty());
-    for n in 0..12 {
+    for n in 0..70 {
         cache.add(&key(), nth(n)).unwrap();
     }
     let loaded = cache.load(&key());
     assert!(loaded.damaged.is_none());
-    assert_eq!(loaded.records, (4..12).rev().map(nth).collect::<Vec<_>>());
+    assert_eq!(loaded.records, (6..70).rev().map(nth).collect::<Vec<_>>());
     assert!(cache.load(&Digest::of(b"other")).records.is_empty());
+}
+
+#[test]
+fn few_of_many_inputs_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path());
+    let large = |n: u8| {
+        let more = (0..MAX_DEPS / 4).map(|i| dep(&format!("{i}.h"), &[n]));
+        Record {
+            deps: nth(n).deps.into_iter().chain(more).collect(),
+            ..nth(n)
+        }
+    };
+    for n in 0..12 {
+        cache.add(&key(), large(n)).unwrap();
+    }
+    let n_kept = cache.load(&key()).records.len();
+    assert_eq!(n_kept, MAX_RECORDS);
 }
 
 #[test]
