@@ -18,5 +18,9 @@ mod run;
 mod space;
 mod tree;
 
+mod face;
 mod probes;
 mod projects;
+mod signal;
+mod stream;
+mod terminal;

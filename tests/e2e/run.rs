@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -236,7 +237,7 @@ pub fn start(mut command: Command, merged: bool) -> (Started, Option<OwnedFd>) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut reader = None;
     if merged {
-        let (read_end, write_end) = nix::unistd::pipe().unwrap();
+        let (read_end, write_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         command
             .stdout(write_end.try_clone().unwrap())
             .stderr(write_end);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -123,6 +123,14 @@ impl TestSpace {
     pub fn script(&self, path: impl AsRef<Path>, content: &str) {
         self.write(&path, content);
         self.chmod(path, 0o755);
+    }
+
+    /// A program that says `ready` and then waits for a signal. A shell would not do: between its
+    /// words and its waiting it can lose one.
+    pub fn sleeper(&self, handlers: &str) {
+        let text =
+            format!("#!/usr/bin/perl\n$| = 1;\n{handlers}\nprint \"ready\\n\";\nsleep 1000;\n");
+        self.script("sleeper", &text);
     }
 
     pub fn append(&self, path: impl AsRef<Path>, content: &str) {
@@ -277,15 +285,12 @@ impl TestSpace {
 
     /// The environment of every command: nothing of the tests' own but what is named here.
     pub fn command(&self, cmd: &Cmd, front: Vec<OsString>) -> Command {
-        let argv: Vec<_> = [&cmd.outer, &front, &cmd.argv]
-            .into_iter()
-            .flatten()
-            .collect();
-        let mut command = Command::new(argv[0]);
+        // Whoever runs the tests may ignore some signals (nohup, a shell's background); we do not.
+        let mut command = Command::new("/usr/bin/env");
         command
-            .args(&argv[1..])
-            .current_dir(self.ws.join(&cmd.cwd))
-            .env_clear();
+            .arg("--default-signal")
+            .args([&cmd.outer, &front, &cmd.argv].into_iter().flatten());
+        command.current_dir(self.ws.join(&cmd.cwd)).env_clear();
         command.env(
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -333,7 +338,7 @@ impl TestSpace {
     }
 }
 
-/// Everybody may write what a test run as nobody wrote before it was root's.
+/// A failed test leaves its files.
 impl Drop for TestSpace {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -358,9 +363,4 @@ fn split_explain(stderr: Vec<u8>) -> (Vec<u8>, Vec<String>) {
 fn is_explanation(line: &[u8]) -> bool {
     let verdicts: [&[u8]; 4] = [b"rfs: hit ", b"rfs: ran ", b"rfs: refused ", b"rfs: note"];
     verdicts.iter().any(|verdict| line.starts_with(verdict)) || line.starts_with(b"note: ")
-}
-
-/// Gives a file that a test made as root to the user of the space.
-pub fn give(path: &Path) {
-    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
 }
