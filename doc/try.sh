@@ -1,9 +1,9 @@
 #!/bin/sh
 # Try rfs on a real project: sh doc/try.sh [DIR]
 #
-# Builds rfs, gets the source of Lua from Debian, and builds it twice from a clean tree under
-# `rfs build`; shows the two times side by side. Installs what is missing and says so. All else
-# that it leaves is in one directory (default: target/try): delete it and it is gone.
+# Builds rfs, gets the source of Lua from Debian, and builds it from a clean tree: plainly, then
+# twice under `rfs build`; shows the times side by side. Installs what is missing and says so. All
+# else that it leaves is in one directory (default: target/try): delete it and it is gone.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 dir=${1:-$here/target/try}
@@ -11,7 +11,7 @@ dir=${1:-$here/target/try}
 
 need gcc libc6-dev make dpkg-dev ca-certificates
 need_rust
-need_fuse
+need_fuse ours
 
 say "building rfs (release)"
 target=${CARGO_TARGET_DIR:-$here/target}
@@ -23,31 +23,38 @@ dir=$(cd "$dir" && pwd)
 export RFS_CACHE_DIR="$dir/cache"
 rm -rf "$RFS_CACHE_DIR"
 
-# build N: a fresh copy of the sources at the same path, built under rfs; its seconds in $seconds.
+# build NAME [FRONT...]: a fresh copy of the source at the same path, built; its time in $seconds.
 build() {
+    name=$1
+    shift
     rm -rf "$dir/lua"
     cp -a "$dir/source/lua" "$dir/lua"
     cd "$dir/lua"
     "$rfs" init >/dev/null
-    printf '\n$ cd %s\n$ rfs build -- %s\n' "$dir/lua" "make -j2 -C src all MYCFLAGS=-DLUA_USE_LINUX ..."
+    printf '\n$ %smake -j2 -C src all ...\n' "${1:+rfs build -- }"
     start=$(date +%s%N)
-    "$rfs" build -- make -j2 -C src all MYCFLAGS=-DLUA_USE_LINUX MYLIBS='-Wl,-E -ldl' \
-        </dev/null >"$dir/build-$1.log" 2>"$dir/build-$1.err" || {
-        cat "$dir/build-$1.err" >&2
-        die "the build failed: see $dir/build-$1.log"
+    "$@" make -j2 -C src all MYCFLAGS=-DLUA_USE_LINUX MYLIBS='-Wl,-E -ldl' \
+        </dev/null >"$dir/$name.log" 2>"$dir/$name.err" || {
+        cat "$dir/$name.err" >&2
+        die "the build failed: see $dir/$name.log; '$rfs doctor' says what this machine allows"
     }
     seconds=$(awk "BEGIN { printf \"%.2f\", ($(date +%s%N) - $start) / 1e9 }")
-    grep '^rfs: ' "$dir/build-$1.err" || true
+    grep '^rfs: ' "$dir/$name.err" || true
 }
 
-build 1
+build plain
+plain=$seconds
+build first "$rfs" build --strict --
 first=$seconds
-build 2
+build second "$rfs" build --strict --
 second=$seconds
 answer=$("$dir/lua/src/lua" -e 'print(6 * 7)')
 [ "$answer" = 42 ] || die "the lua that was served does not work: '$answer'"
-cmp "$dir/build-1.log" "$dir/build-2.log" || die "the two builds printed different things"
+cmp "$dir/first.log" "$dir/second.log" || die "the two builds printed different things"
 
-printf '\n%-34s %s s\n%-34s %s s\n' "first build (records)" "$first" \
+echo
+printf '%-36s %6s s\n' \
+    "without rfs" "$plain" \
+    "first build under rfs (records)" "$first" \
     "second build, clean tree (served)" "$second"
-printf 'The served src/lua runs: 6 * 7 = %s. Everything is in %s\n' "$answer" "$dir"
+printf '\nThe served src/lua runs: 6 * 7 = %s. Everything is in %s\n' "$answer" "$dir"

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 need gcc libc6-dev make python3 strace busybox-static dpkg-dev ca-certificates \
     binutils diffutils procps util-linux mount
 need_rust
-need_fuse force
+need_fuse everyones
 
 # The names of the test programs of package rfs but the end-to-end one, as options for cargo.
 others() {

@@ -65,7 +65,7 @@ rust_is_new_enough() {
     [ "$(printf '%s\n' "$RUST_MIN" "${found:-0}" | sort -V | head -n 1)" = "$RUST_MIN" ]
 }
 
-# /dev/fuse for everyone, as distributions have it. $1 = force: also for users other than us.
+# need_fuse ours|everyones: a /dev/fuse that we may open, or all users, as distributions have it.
 need_fuse() {
     if [ ! -e /dev/fuse ] && [ "$(id -u)" -eq 0 ]; then
         say "loading the kernel module fuse"
@@ -74,7 +74,7 @@ need_fuse() {
     [ -e /dev/fuse ] || { say "there is no /dev/fuse: rfs can only run commands plainly"; return; }
     [ "$(stat -c %a /dev/fuse)" = 666 ] && return
     if [ "$(id -u)" -eq 0 ]; then
-        [ "${1-}" = force ] || return 0
+        [ "$1" = everyones ] || return 0
         say "opening /dev/fuse to all users (chmod 666), as distributions do"
         chmod 666 /dev/fuse
     elif [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
