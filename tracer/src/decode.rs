@@ -197,12 +197,12 @@ impl<'a> Caller<'a> {
             return Err(Stopped::Unsaid);
         }
         let base: &Path = &base;
-        let names: &dyn crate::event::Names = self.observer();
+        let look = |path: &Path| self.observer().look(path);
         let Outcome {
             walk,
             own_fd,
             foreign,
-        } = self.prefixes().walk(names, self, base, text, last);
+        } = self.prefixes().walk(&look, self, base, text, last);
         if foreign {
             self.taint(
                 Scope::All,

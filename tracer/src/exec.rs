@@ -92,7 +92,9 @@ impl Caller<'_> {
                 .map_err(|e| unreadable(&e))
         };
         let (argv, env) = (strings(argv)?, strings(argv + 1)?);
-        let status = Status::read(self.call.tid).map_err(|e| unreadable(&e))?;
+        let status = self.processes().get(self.pid).and_then(|p| p.status.take());
+        let status = status.map_or_else(|| Status::read(self.call.tid), Ok);
+        let status = status.map_err(|e| unreadable(&e))?;
         let cwd = self
             .processes()
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
@@ -102,7 +104,6 @@ impl Caller<'_> {
         let children = self.shared.children(&mut processes, self.pid);
         let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
         drop(processes);
-        self.expect(Some(exe));
         self.recheck()?;
         let exec = Exec {
             pid: self.pid,
@@ -118,16 +119,18 @@ impl Caller<'_> {
         };
         let answer = self.observer().exec(exec, &StoppedFds { pidfd, stop });
         match answer {
-            ExecAnswer::Run => Ok(Verdict::Go),
-            ExecAnswer::Exit(_) | ExecAnswer::Signal(_) if !stop.ready_to_exit() => Ok(Verdict::Go),
-            ExecAnswer::Exit(status) => {
+            ExecAnswer::Exit(status) if stop.ready_to_exit() => {
                 // What took the program's place may have made directories and links.
                 self.shared.prefixes.forget();
                 self.shared.end(self.pid, self.call.tid, status & 0xff);
                 Ok(Verdict::Exit(status & 0xff))
             }
             // Its death is told when it is seen.
-            ExecAnswer::Signal(signal) => Ok(Verdict::Signal(signal)),
+            ExecAnswer::Signal(signal) if stop.ready_to_exit() => Ok(Verdict::Signal(signal)),
+            ExecAnswer::Run | ExecAnswer::Exit(_) | ExecAnswer::Signal(_) => {
+                self.expect(Some(exe));
+                Ok(Verdict::Go)
+            }
         }
     }
 

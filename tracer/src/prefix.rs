@@ -10,9 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::{End, Look, Names, Walk};
+use crate::event::{End, Look, Walk};
 use crate::table::Last;
 use crate::walk::{Asker, Outcome, walk, walk_on};
+
+/// Looks at a name.
+type Looking<'a> = &'a dyn Fn(&Path) -> Look;
 
 /// The directories walked to.
 #[derive(Debug, Default)]
@@ -52,35 +55,30 @@ impl Prefixes {
     /// Resolves a path as [`walk`] does.
     pub(crate) fn walk(
         &self,
-        names: &dyn Names,
+        look: Looking<'_>,
         asker: &dyn Asker,
         base: &Path,
         text: &[u8],
         last: Last,
     ) -> Outcome {
         let Some((dirname, name)) = split(text) else {
-            return walk(&mut |p| names.look(p), asker, base, text, last);
+            return walk(&mut |p| look(p), asker, base, text, last);
         };
         if dirname.is_empty() {
-            return walk_on(&mut |p| names.look(p), asker, base, Vec::new(), name, last);
+            return walk_on(&mut |p| look(p), asker, base, Vec::new(), name, last);
         }
         let (known, epoch) = self.get(base, dirname);
         let entry = match known {
             Some(entry) => entry,
-            None => match self.enter(names, asker, base, dirname, epoch) {
+            None => match self.enter(look, asker, base, dirname, epoch) {
                 Some(entry) => entry,
-                None => return walk(&mut |p| names.look(p), asker, base, text, last),
+                None => return walk(&mut |p| look(p), asker, base, text, last),
             },
         };
         match &*entry {
-            Entry::Dir(dir, links) => walk_on(
-                &mut |p| names.look(p),
-                asker,
-                dir,
-                links.clone(),
-                name,
-                last,
-            ),
+            Entry::Dir(dir, links) => {
+                walk_on(&mut |p| look(p), asker, dir, links.clone(), name, last)
+            }
             Entry::Stop(walk) => Outcome {
                 walk: walk.clone(),
                 own_fd: None,
@@ -141,22 +139,22 @@ impl Prefixes {
     /// Walks to a directory and keeps the result; none if it depends on who asks.
     fn enter(
         &self,
-        names: &dyn Names,
+        look: Looking<'_>,
         asker: &dyn Asker,
         base: &Path,
         dirname: &[u8],
         epoch: u64,
     ) -> Option<Arc<Entry>> {
         let mut looked = Vec::new();
-        let mut look = |path: &Path| -> Look {
+        let mut noted = |path: &Path| -> Look {
             looked.push(path.to_path_buf());
-            names.look(path)
+            look(path)
         };
         let Outcome {
             mut walk,
             own_fd,
             foreign,
-        } = walk(&mut look, asker, base, dirname, Last::Follow);
+        } = walk(&mut noted, asker, base, dirname, Last::Follow);
         if own_fd.is_some() || foreign || walk.path.starts_with("/proc") {
             return None;
         }

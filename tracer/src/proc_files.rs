@@ -2,10 +2,40 @@
 //! need. It keeps nothing.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::event::Pid;
+
+/// A small file, read by one call: its size is not asked for, since `/proc` never knows.
+struct Text {
+    bytes: [u8; 4096],
+    len: usize,
+}
+
+impl Text {
+    fn read(path: &str) -> io::Result<Self> {
+        let mut file = fs::File::open(path)?;
+        let mut text = Self {
+            bytes: [0; 4096],
+            len: 0,
+        };
+        text.len = file.read(&mut text.bytes)?;
+        Ok(text)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Its lines, but those that are no text: a process may call itself anything.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.as_bytes()
+            .split(|b| *b == b'\n')
+            .filter_map(|l| std::str::from_utf8(l).ok())
+    }
+}
 
 /// What `/proc/<tid>/status` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +49,13 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn read(tid: i32) -> io::Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{tid}/status"))?;
-        Self::parse(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+        let text = Text::read(&format!("/proc/{tid}/status"))?;
+        Self::parse(text.lines()).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let (mut tgid, mut ppid, mut umask, mut uid, mut gid) = (None, None, 0, [0; 2], [0; 2]);
-        for line in text.lines() {
+        for line in lines {
             let Some((key, value)) = line.split_once(":\t") else {
                 continue;
             };
@@ -56,7 +86,13 @@ impl Status {
 
 /// Thread ids of a process; empty when it is gone.
 pub(crate) fn tasks(pid: Pid) -> Vec<i32> {
-    numbers(&format!("/proc/{pid}/task"))
+    let dir = format!("/proc/{pid}/task");
+    match fs::metadata(&dir) {
+        // Two links of any directory and one a thread.
+        Ok(meta) if meta.nlink() == 3 => vec![pid],
+        Ok(_) => numbers(&dir),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Open descriptors of a process, ascending.
@@ -79,7 +115,12 @@ fn numbers(dir: &str) -> Vec<i32> {
 pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     let mut children = Vec::new();
     for task in tasks(pid) {
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{task}/children")) else {
+        // There is no bound on its length.
+        let Ok(mut file) = fs::File::open(format!("/proc/{pid}/task/{task}/children")) else {
+            continue;
+        };
+        let mut text = String::with_capacity(256);
+        let Ok(_) = (&mut file).take(u64::MAX).read_to_string(&mut text) else {
             continue;
         };
         children.extend(
@@ -98,7 +139,8 @@ pub(crate) fn exe(pid: Pid) -> io::Result<PathBuf> {
 
 /// Where the stack of a process begins: another place after each exec, unless addresses are not random.
 pub(crate) fn stack_start(pid: Pid) -> Option<u64> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = Text::read(&format!("/proc/{pid}/stat")).ok()?;
+    let text = text.as_bytes();
     let after_name = text.iter().rposition(|b| *b == b')')? + 2;
     // startstack is field 28; the first after the name is field 3.
     let field = text[after_name..].split(|b| *b == b' ').nth(28 - 3)?;
@@ -117,7 +159,7 @@ pub(crate) struct FdInfo {
 
 impl FdInfo {
     pub(crate) fn read(tid: i32, fd: i32) -> io::Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}"))?;
+        let text = Text::read(&format!("/proc/{tid}/fdinfo/{fd}"))?;
         let mut info = Self {
             pos: 0,
             flags: 0,
@@ -158,10 +200,39 @@ mod tests {
     }
 
     #[test]
+    fn a_process_may_call_itself_anything() {
+        let wait = std::process::Command::new("perl")
+            .args([
+                "-e",
+                "$0 = qq{\\xff\\xfeTgid:\\t7\\n}; print qq{x}; close STDOUT; <STDIN>",
+            ])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let mut child = wait.unwrap();
+        let mut said = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert_eq!(
+            Status::read(child.id() as i32).unwrap().tgid,
+            child.id() as i32
+        );
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn hostile_status_is_refused() {
-        assert_eq!(Status::parse(""), None);
-        assert_eq!(Status::parse("Tgid:\t1\n"), None);
-        assert_eq!(Status::parse("Umask:\t9\nTgid:\t1\nPPid:\t1\n"), None);
+        assert_eq!(Status::parse("".lines()), None);
+        assert_eq!(Status::parse("Tgid:\t1\n".lines()), None);
+        assert_eq!(
+            Status::parse("Umask:\t9\nTgid:\t1\nPPid:\t1\n".lines()),
+            None
+        );
     }
 
     #[test]

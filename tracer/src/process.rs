@@ -48,6 +48,8 @@ pub(crate) struct Process {
     cwd_apart: bool,
     /// An exec that has been let go and may have failed.
     exec: Option<PendingExec>,
+    /// What was read when it was first seen, as long as it is in the same call.
+    pub(crate) status: Option<proc_files::Status>,
     /// A worker is busy with a call of the process.
     pub(crate) busy: bool,
     /// Its end has been told.
@@ -78,6 +80,8 @@ pub(crate) enum ExecResult {
     Done,
     /// The old program goes on.
     Failed,
+    /// The old program goes on, and no other one was told.
+    NoProgram,
     /// A program runs that was not told as one.
     Unexpected,
 }
@@ -90,7 +94,8 @@ impl PendingExec {
         let changed = now != self.before
             || (self.stack.is_some() && self.stack != proc_files::stack_start(pid));
         match (changed, &self.expected) {
-            (false, _) => ExecResult::Failed,
+            (false, Some(_)) => ExecResult::Failed,
+            (false, None) => ExecResult::NoProgram,
             (true, Some(_)) => ExecResult::Done,
             (true, None) => ExecResult::Unexpected,
         }
@@ -140,13 +145,15 @@ impl Processes {
             self.outside.get_or_insert(status.ppid);
             self.add(status.tgid, status.ppid, &mut births);
         }
-        if tid != status.tgid {
-            self.by_tid.insert(tid, status.tgid);
-            if let Some(process) = self.by_pid.get_mut(&status.tgid) {
+        let tgid = status.tgid;
+        if let Some(process) = self.by_pid.get_mut(&tgid) {
+            process.status = Some(status);
+            if tid != tgid {
                 process.threads.push(tid);
+                self.by_tid.insert(tid, tgid);
             }
         }
-        Ok((status.tgid, births))
+        Ok((tgid, births))
     }
 
     /// Learns of the children of a process that have not made a call yet, so that they are known as its
@@ -285,12 +292,14 @@ impl Processes {
         }
         let exec = process.exec.take()?;
         let result = exec.result(pid);
-        if result == ExecResult::Failed && tid != caller {
-            process.exec = Some(exec);
-            return None;
-        }
-        if result != ExecResult::Failed {
-            self.executed(pid);
+        match result {
+            ExecResult::Done | ExecResult::Unexpected => self.executed(pid),
+            // It may still be under way.
+            ExecResult::Failed | ExecResult::NoProgram if tid != caller => {
+                process.exec = Some(exec);
+                return None;
+            }
+            ExecResult::Failed | ExecResult::NoProgram => {}
         }
         Some(result)
     }

@@ -142,7 +142,12 @@ impl Shared {
         self.prefixes.settle(tid);
         let mut processes = self.processes();
         let pid = match processes.known(tid) {
-            Some(pid) => pid,
+            Some(pid) => {
+                if let Some(process) = processes.get(pid) {
+                    process.status = None;
+                }
+                pid
+            }
             None => {
                 self.sweep(&mut processes);
                 let Ok((pid, births)) = processes.sight(tid, still_there) else {
@@ -165,7 +170,7 @@ impl Shared {
         let result = processes.exec_result(pid, tid);
         drop(processes);
         match result {
-            None | Some(ExecResult::Done) => {}
+            None | Some(ExecResult::Done | ExecResult::NoProgram) => {}
             Some(ExecResult::Failed) => self.observer.exec_failed(pid),
             Some(ExecResult::Unexpected) => {
                 let why = "runs a program of an unknown format".to_owned();
@@ -309,3 +314,6 @@ fn unknown(call: &Call) -> String {
         Abi::Unknown(arch) => format!("program for architecture {arch:#x}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,4 +280,4 @@ enum OwnStep {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
