@@ -18,38 +18,57 @@ pub struct Match {
 /// input is there again.
 ///
 /// # Errors
-/// The first difference from the first record.
+/// The first difference from the record that came closest to holding.
 pub fn lookup(
     records: Vec<Record>,
     world: &World,
     stdin: impl Fn(&Stdin) -> bool,
 ) -> Result<Match, Miss> {
-    let mut miss = Miss::Unknown;
+    let mut closest: Option<Difference> = None;
     for record in records {
         let held = if stdin(&record.stdin) {
             holds(&record, world)
         } else {
-            Err((
-                Name::of(Path::new("/dev/stdin"), world.root()),
-                Change::Content,
-            ))
+            let name = Name::of(Path::new("/dev/stdin"), world.root());
+            Err(Difference {
+                n_held: 0,
+                name,
+                change: Change::Content,
+            })
         };
         match held {
             Ok(looks) => return Ok(Match { record, looks }),
-            Err((name, change)) if miss == Miss::Unknown => miss = Miss::Changed(name, change),
+            Err(new) if closest.as_ref().is_none_or(|old| old.n_held < new.n_held) => {
+                closest = Some(new);
+            }
             Err(_) => (),
         }
     }
-    Err(miss)
+    Err(closest.map_or(Miss::Unknown, |found| {
+        Miss::Changed(found.name, found.change)
+    }))
+}
+
+/// Where a record ceases to hold.
+struct Difference {
+    /// Deps that hold.
+    n_held: usize,
+    name: Name,
+    change: Change,
 }
 
 /// Checks every dep of a record.
-fn holds(record: &Record, world: &World) -> Result<Vec<Look>, (Name, Change)> {
+fn holds(record: &Record, world: &World) -> Result<Vec<Look>, Difference> {
+    let difference = |index: usize, n_held: usize, change: Change| Difference {
+        n_held,
+        name: record.deps[index].name.clone(),
+        change,
+    };
     let now = now();
     let mut looks = Vec::with_capacity(record.deps.len());
     let mut order: Vec<(u32, i64, usize)> = Vec::new();
     for (index, dep) in record.deps.iter().enumerate() {
-        let look = check(dep, world).map_err(|change| (dep.name.clone(), change))?;
+        let look = check(dep, world).map_err(|change| difference(index, index, change))?;
         if dep.rank != 0 {
             order.push((dep.rank, look.seen.id.mtime, index));
         }
@@ -64,14 +83,14 @@ fn holds(record: &Record, world: &World) -> Result<Vec<Look>, (Name, Change)> {
             time < time2
         };
         if !same {
-            return Err((record.deps[index].name.clone(), Change::TimeOrder));
+            return Err(difference(index, record.deps.len(), Change::TimeOrder));
         }
     }
     match order
         .iter()
         .find(|(rank, time, _)| (*rank == u32::MAX) != (*time > now))
     {
-        Some((_, _, index)) => Err((record.deps[*index].name.clone(), Change::TimeOrder)),
+        Some((_, _, index)) => Err(difference(*index, record.deps.len(), Change::TimeOrder)),
         None => Ok(looks),
     }
 }

@@ -18,8 +18,9 @@ impl Watch {
     pub(super) fn path_event(&self, pid: Pid, event: Event<'_>) {
         match event {
             Event::Stat(walk) => self.stat(pid, &walk),
-            Event::Access(walk, mode) => self.access(pid, &walk, mode),
-            Event::Readlink(walk) => self.read(pid, &walk, Access::LNK),
+            Event::Access(walk, libc::F_OK) => self.glance(pid, &walk, Access::KIND),
+            Event::Access(walk, _) => self.glance(pid, &walk, Access::KIND | Access::MODE),
+            Event::Readlink(walk) => self.glance(pid, &walk, Access::LNK),
             Event::Chdir(walk) => self.read(pid, &walk, Access::KIND),
             Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
             Event::List(dir) => self.list(pid, &dir),
@@ -109,25 +110,25 @@ impl Watch {
         }
     }
 
-    fn access(&self, pid: Pid, walk: &Walk, mode: i32) {
-        let access = if mode == libc::F_OK {
-            Access::KIND
-        } else {
-            Access::KIND | Access::MODE
-        };
+    /// A look at a path that is not by stat(2). By a program that replaces its outputs it may be a look
+    /// at an old one.
+    fn glance(&self, pid: Pid, walk: &Walk, access: Access) {
         let mut model = self.model();
         let Some(proc) = model.procs.get(&pid) else {
             return;
         };
-        let (at, replaces) = (proc.step, proc.tool.replaces);
-        if replaces && matches!(walk.end, End::Absent | End::Found(Look::File)) {
-            if self.crossed(&mut model, at, walk) {
-                let look = self.world.last(&walk.path);
-                self.note(&mut model, at, &walk.path, &look, Access::PEEK);
-            }
-            return;
+        let at = proc.step;
+        let replaces = proc.tool.replaces
+            && matches!(
+                walk.end,
+                End::Absent | End::Found(Look::File | Look::Link(_))
+            );
+        if !replaces {
+            self.read_at(&mut model, at, walk, access);
+        } else if self.crossed(&mut model, at, walk) {
+            let look = self.world.last(&walk.path);
+            self.note(&mut model, at, &walk.path, &look, Access::PEEK);
         }
-        self.read_at(&mut model, at, walk, access);
     }
 
     fn stat(&self, pid: Pid, walk: &Walk) {
