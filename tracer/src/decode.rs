@@ -13,12 +13,13 @@ use std::sync::Arc;
 use crate::call::Call;
 use crate::descriptors;
 use crate::event::{Answer, End, Event, FdTarget, Observer, Pid, Scope, Walk};
+use crate::links;
 use crate::memory;
 use crate::prefix::{Change, Prefixes};
 use crate::process::Processes;
 use crate::supervisor::Shared;
 use crate::table::{Last, Op, Target};
-use crate::walk::{Asker, Outcome, as_path};
+use crate::walk::{Asker, Outcome};
 
 const PATH_MAX: usize = 4096;
 const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
@@ -187,7 +188,7 @@ impl<'a> Caller<'a> {
         } else if dir == libc::AT_FDCWD {
             self.cwd()?
         } else {
-            match descriptors::file_name(self.call.tid, dir) {
+            match self.file_name(dir) {
                 Ok(Some(path)) => Arc::from(path),
                 Ok(None) | Err(_) => return Err(Stopped::Unsaid),
             }
@@ -218,7 +219,7 @@ impl<'a> Caller<'a> {
             self.cwd()?.to_path_buf()
         } else {
             self.checked.set(false);
-            match descriptors::file_name(self.call.tid, fd) {
+            match self.file_name(fd) {
                 Ok(Some(path)) => path,
                 Ok(None) | Err(_) => return Err(Stopped::Unsaid),
             }
@@ -244,13 +245,22 @@ impl<'a> Caller<'a> {
         })
     }
 
+    /// The name of the file that a descriptor refers to, if it has one.
+    fn file_name(&self, fd: i32) -> io::Result<Option<PathBuf>> {
+        let link = self
+            .shared
+            .links
+            .read(self.call.tid, format_args!("fd/{fd}"));
+        link.map(links::named)
+    }
+
     /// The working directory.
     fn cwd(&self) -> Decoded<Arc<Path>> {
         let cwd = self
             .processes()
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
             .map_err(|e| unreadable(&e))?;
-        if !descriptors::is_named(&cwd) {
+        if !links::is_named(&cwd) {
             self.taint(Scope::All, "works in a removed directory")?;
             return Err(Stopped::Unsaid);
         }
@@ -260,7 +270,8 @@ impl<'a> Caller<'a> {
     /// What one of the caller's descriptors refers to.
     pub(crate) fn fd_target(&self, fd: i32) -> Decoded<FdTarget> {
         self.checked.set(false);
-        descriptors::target(self.call.tid, fd).map_err(|_closed| Stopped::Unsaid)
+        descriptors::target(&self.shared.links, self.call.tid, fd)
+            .map_err(|_closed| Stopped::Unsaid)
     }
 
     /// The call is about to make, remove or replace a name.
@@ -282,8 +293,8 @@ impl Asker for Caller<'_> {
             return Some(PathBuf::from("/"));
         }
         self.checked.set(false);
-        let link = [format!("/proc/{}/", self.call.tid).as_bytes(), name].concat();
-        descriptors::named(std::fs::read_link(as_path(&link)).ok()?)
+        let name = std::str::from_utf8(name).ok()?;
+        links::named(self.shared.links.read(self.call.tid, name).ok()?)
     }
 }
 

@@ -17,7 +17,12 @@ impl Caller<'_> {
                 }
                 // The filter lets through what goes to a high descriptor, unless it is from the input.
                 if (0..=9).contains(&self.int(out)) {
-                    let writing = Writing::new(self.call, self.int(out), Data::Unseen(len));
+                    let writing = Writing::new(
+                        &self.shared.links,
+                        self.call,
+                        self.int(out),
+                        Data::Unseen(len),
+                    );
                     self.tell(Event::WriteDirect(&writing))?;
                 }
                 Ok(())
@@ -31,7 +36,12 @@ impl Caller<'_> {
     }
 
     pub(crate) fn write(&self, fd: i32, data: Data) -> Decoded {
-        self.tell(Event::Write(&Writing::new(self.call, fd, data)))
+        self.tell(Event::Write(&Writing::new(
+            &self.shared.links,
+            self.call,
+            fd,
+            data,
+        )))
     }
 
     fn read_stdin(&self) -> Decoded {

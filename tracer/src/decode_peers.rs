@@ -74,10 +74,7 @@ impl Caller<'_> {
                 if self.arg(0) & CLONE_FS != 0 {
                     self.work_apart(false);
                 }
-                if self.arg(0) & NAMESPACES != 0 {
-                    self.taint(Scope::All, "makes a namespace")?;
-                }
-                Ok(())
+                self.namespaces(self.arg(0))
             }
             PeerOp::Chroot => {
                 self.shared.someone_changes_root();
@@ -100,10 +97,16 @@ impl Caller<'_> {
         if flags & CLONE_PARENT != 0 {
             self.taint(Scope::All, "makes a child of its parent")?;
         }
-        if flags & NAMESPACES != 0 {
-            self.taint(Scope::All, "makes a namespace")?;
+        self.namespaces(flags)
+    }
+
+    /// In a copy of the mounts a root that is no mount is told otherwise, so it is looked at from now on.
+    fn namespaces(&self, flags: u64) -> Decoded {
+        if flags & NAMESPACES == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.shared.someone_changes_root();
+        self.taint(Scope::All, "makes a namespace")
     }
 
     /// Working directories are no longer one a process.

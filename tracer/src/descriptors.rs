@@ -4,7 +4,6 @@
 //! No request ever reaches a filesystem from here but through a descriptor that was taken over.
 
 use std::cell::OnceCell;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +16,7 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::call::{Abi, Call, Stop};
 use crate::event::{Fd, FdTarget, OwnFds, Pid, WriteCall};
+use crate::links::Links;
 use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, FdInfo};
 use crate::table::Data;
@@ -25,9 +25,8 @@ use crate::table::Data;
 ///
 /// # Errors
 /// It is not open, or the process is gone.
-pub(crate) fn target(tid: i32, fd: i32) -> io::Result<FdTarget> {
-    let link = format!("/proc/{tid}/fd/{fd}");
-    let text = fs::read_link(&link)?;
+pub(crate) fn target(links: &Links, tid: i32, fd: i32) -> io::Result<FdTarget> {
+    let text = links.read(tid, format_args!("fd/{fd}"))?;
     let bytes = text.as_os_str().as_bytes();
     if bytes == b"/dev/null" {
         return Ok(FdTarget::Null);
@@ -44,7 +43,7 @@ pub(crate) fn target(tid: i32, fd: i32) -> io::Result<FdTarget> {
     // What does not change with the file is asked for, so no filesystem needs to be woken for it.
     let Ok(stat) = statx(
         CWD,
-        &link,
+        format!("/proc/{tid}/fd/{fd}"),
         AtFlags::STATX_DONT_SYNC,
         StatxFlags::BASIC_STATS,
     ) else {
@@ -81,24 +80,8 @@ fn inode(text: &[u8], kind: &[u8]) -> Option<u64> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// The name of the file that a descriptor refers to, if it has one.
-pub(crate) fn file_name(tid: i32, fd: i32) -> io::Result<Option<PathBuf>> {
-    fs::read_link(format!("/proc/{tid}/fd/{fd}")).map(named)
-}
-
-/// Leaves out what has no name: pipes, sockets, removed files. Who really calls a file `x (deleted)` is
-/// not told apart.
-pub(crate) fn named(link: PathBuf) -> Option<PathBuf> {
-    is_named(&link).then_some(link)
-}
-
-pub(crate) fn is_named(link: &Path) -> bool {
-    let bytes = link.as_os_str().as_bytes();
-    bytes.first() == Some(&b'/') && !bytes.ends_with(b" (deleted)")
-}
-
 /// The descriptors that survive an exec.
-pub(crate) fn inherited(pid: Pid) -> Vec<Fd> {
+pub(crate) fn inherited(links: &Links, pid: Pid) -> Vec<Fd> {
     let mut fds = Vec::new();
     for fd in proc_files::descriptors(pid) {
         let Ok(FdInfo { pos, flags, .. }) = FdInfo::read(pid, fd) else {
@@ -107,7 +90,7 @@ pub(crate) fn inherited(pid: Pid) -> Vec<Fd> {
         if flags & libc::O_CLOEXEC != 0 {
             continue;
         }
-        let Ok(target) = target(pid, fd) else {
+        let Ok(target) = target(links, pid, fd) else {
             continue;
         };
         let flags = flags & (libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK);
@@ -124,6 +107,7 @@ pub(crate) fn inherited(pid: Pid) -> Vec<Fd> {
 /// A write that is about to be made.
 #[derive(Debug)]
 pub(crate) struct Writing<'a> {
+    links: &'a Links,
     call: &'a Call,
     fd: i32,
     data: Data,
@@ -131,8 +115,9 @@ pub(crate) struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    pub(crate) fn new(call: &'a Call, fd: i32, data: Data) -> Self {
+    pub(crate) fn new(links: &'a Links, call: &'a Call, fd: i32, data: Data) -> Self {
         Self {
+            links,
             call,
             fd,
             data,
@@ -167,7 +152,8 @@ impl WriteCall for Writing<'_> {
     }
 
     fn target(&self) -> FdTarget {
-        target(self.call.tid, self.fd).unwrap_or_else(|_| FdTarget::Other(PathBuf::new()))
+        target(self.links, self.call.tid, self.fd)
+            .unwrap_or_else(|_| FdTarget::Other(PathBuf::new()))
     }
 
     fn len(&self) -> usize {
@@ -268,10 +254,11 @@ pub(crate) fn own_name(fd: i32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::fd::AsRawFd;
 
     fn of(fd: &impl AsRawFd) -> FdTarget {
-        target(std::process::id() as i32, fd.as_raw_fd()).unwrap()
+        target(&Links::default(), std::process::id() as i32, fd.as_raw_fd()).unwrap()
     }
 
     #[test]
@@ -315,6 +302,7 @@ mod tests {
 
     #[test]
     fn a_write_is_copied_out() {
+        let links = Links::default();
         let (one, two) = (b"hello ".to_vec(), b"world".to_vec());
         let iovecs = [one.as_ptr() as u64, 6, two.as_ptr() as u64, 5];
         let me = std::process::id() as i32;
@@ -325,15 +313,19 @@ mod tests {
             args: [1, a1, a2, 0, 0, 0],
         };
         let plain = call(two.as_ptr() as u64, 5);
-        let write = Writing::new(&plain, 1, Data::Buf(1, 2));
+        let write = Writing::new(&links, &plain, 1, Data::Buf(1, 2));
         assert_eq!((write.len(), write.data().unwrap()), (5, two.clone()));
         let vector = call(iovecs.as_ptr() as u64, 2);
-        let write = Writing::new(&vector, 1, Data::Iov(1, 2));
+        let write = Writing::new(&links, &vector, 1, Data::Iov(1, 2));
         assert_eq!(
             (write.len(), write.data().unwrap()),
             (11, b"hello world".to_vec())
         );
         let wild = call(8, u64::MAX);
-        assert!(Writing::new(&wild, 1, Data::Iov(1, 2)).data().is_err());
+        assert!(
+            Writing::new(&links, &wild, 1, Data::Iov(1, 2))
+                .data()
+                .is_err()
+        );
     }
 }

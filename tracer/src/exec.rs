@@ -99,7 +99,7 @@ impl Caller<'_> {
             .processes()
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
             .map_err(|e| unreadable(&e))?;
-        let fds = descriptors::inherited(self.call.tid);
+        let fds = descriptors::inherited(&self.shared.links, self.call.tid);
         let mut processes = self.processes();
         let children = self.shared.children(&mut processes, self.pid);
         let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
@@ -195,7 +195,7 @@ impl Caller<'_> {
     /// Notes what the process is now, to see later whether the exec succeeded.
     fn expect(&self, expected: Option<PathBuf>) {
         let (pid, tid) = (self.pid, self.call.tid);
-        let Ok(before) = proc_files::exe(pid) else {
+        let Ok(before) = self.shared.links.read(pid, "exe") else {
             return;
         };
         let same = expected.as_ref() == Some(&before);

@@ -14,6 +14,7 @@ pub mod event;
 mod exec;
 pub mod filter;
 mod line;
+mod links;
 pub mod memory;
 mod notify;
 mod pool;

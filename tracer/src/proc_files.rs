@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use crate::event::Pid;
 
@@ -130,11 +129,6 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     }
     children.sort_unstable();
     children
-}
-
-/// The program of a process.
-pub(crate) fn exe(pid: Pid) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/exe"))
 }
 
 /// Where the stack of a process begins: another place after each exec, unless addresses are not random.

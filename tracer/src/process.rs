@@ -5,7 +5,6 @@
 //! not know what calls mean.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,11 +14,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::event::Pid;
+use crate::links::Links;
 use crate::proc_files;
 
 /// The traced processes.
 #[derive(Debug)]
 pub(crate) struct Processes {
+    links: Arc<Links>,
     by_pid: HashMap<Pid, Process>,
     by_tid: HashMap<i32, Pid>,
     /// Holds the pidfds: ready means gone.
@@ -87,8 +88,8 @@ pub(crate) enum ExecResult {
 }
 
 impl PendingExec {
-    fn result(&self, pid: Pid) -> ExecResult {
-        let Ok(now) = proc_files::exe(pid) else {
+    fn result(&self, links: &Links, pid: Pid) -> ExecResult {
+        let Ok(now) = links.read(pid, "exe") else {
             return ExecResult::Done;
         };
         let changed = now != self.before
@@ -106,8 +107,9 @@ impl PendingExec {
 pub(crate) type Birth = (Pid, Option<Pid>);
 
 impl Processes {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(links: Arc<Links>) -> io::Result<Self> {
         Ok(Self {
+            links,
             by_pid: HashMap::new(),
             by_tid: HashMap::new(),
             gone: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
@@ -143,6 +145,7 @@ impl Processes {
         let mut births = Vec::new();
         if !self.by_pid.contains_key(&status.tgid) {
             self.outside.get_or_insert(status.ppid);
+            self.links.start(status.tgid);
             self.add(status.tgid, status.ppid, &mut births);
         }
         let tgid = status.tgid;
@@ -291,7 +294,7 @@ impl Processes {
             return None;
         }
         let exec = process.exec.take()?;
-        let result = exec.result(pid);
+        let result = exec.result(&self.links, pid);
         match result {
             ExecResult::Done | ExecResult::Unexpected => self.executed(pid),
             // It may still be under way.
@@ -327,7 +330,7 @@ impl Processes {
     /// none while one is under way.
     pub(crate) fn cwd(&mut self, pid: Pid, tid: i32, moves: Option<u64>) -> io::Result<Arc<Path>> {
         let Some(process) = self.by_pid.get_mut(&pid) else {
-            return read_cwd(tid);
+            return Ok(self.links.read(tid, "cwd")?.into());
         };
         if process.cwd_changing == Some(tid) {
             process.cwd_changing = None;
@@ -338,7 +341,7 @@ impl Processes {
             (Some((at, cwd)), Some(now)) if *at == now && settled => return Ok(Arc::clone(cwd)),
             _ => {}
         }
-        let cwd = read_cwd(tid)?;
+        let cwd: Arc<Path> = self.links.read(tid, "cwd")?.into();
         process.cwd = moves.filter(|_| settled).map(|now| (now, Arc::clone(&cwd)));
         Ok(cwd)
     }
@@ -365,8 +368,4 @@ impl Process {
     pub(crate) fn pidfd(&self) -> Option<Arc<OwnedFd>> {
         self.pidfd.clone()
     }
-}
-
-fn read_cwd(tid: i32) -> io::Result<Arc<Path>> {
-    Ok(fs::read_link(format!("/proc/{tid}/cwd"))?.into())
 }

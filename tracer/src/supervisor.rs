@@ -5,7 +5,6 @@
 //! wait. How calls are stopped is not known here.
 
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use crate::call::{Abi, Call, Decide, Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped};
 use crate::event::{Event, Observer, Pid, Scope};
+use crate::links::Links;
 use crate::prefix::Prefixes;
 use crate::process::{Birth, ExecResult, Processes};
 use crate::table::{Index, Op, Row};
@@ -27,10 +27,12 @@ impl Supervisor {
     /// # Errors
     /// epoll_create1(2) fails.
     pub fn new(observer: Arc<dyn Observer>) -> io::Result<Self> {
+        let links = Arc::new(Links::default());
         Ok(Self(Arc::new(Shared {
             observer,
+            links: Arc::clone(&links),
             prefixes: Prefixes::default(),
-            processes: Mutex::new(Processes::new()?),
+            processes: Mutex::new(Processes::new(links)?),
             idle: Condvar::new(),
             index: Index::new(),
             roots_changed: AtomicBool::new(false),
@@ -57,6 +59,7 @@ impl Decide for Supervisor {
 /// What all calls share.
 pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) links: Arc<Links>,
     pub(crate) prefixes: Prefixes,
     processes: Mutex<Processes>,
     /// A worker has finished with a process.
@@ -96,8 +99,7 @@ impl Shared {
     }
 
     pub(crate) fn is_rooted_elsewhere(&self, tid: i32) -> bool {
-        self.roots_changed.load(Ordering::Relaxed)
-            && std::fs::read_link(format!("/proc/{tid}/root")).is_ok_and(|r| r != Path::new("/"))
+        self.roots_changed.load(Ordering::Relaxed) && self.links.is_rooted_elsewhere(tid)
     }
 
     fn decide(self: &Arc<Self>, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
