@@ -124,11 +124,20 @@ impl Line {
 
     /// Receives a message. `None`: the other end is closed.
     pub(crate) fn receive(&self) -> Result<Option<Message>, Errno> {
+        self.receive_with(MsgFlags::empty())
+    }
+
+    /// Receives a message if there is one, else fails with `EAGAIN`.
+    pub(crate) fn receive_now(&self) -> Result<Option<Message>, Errno> {
+        self.receive_with(MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, flags: MsgFlags) -> Result<Option<Message>, Errno> {
+        let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
         let mut bytes = [0; LONGEST];
         let mut control = nix::cmsg_space!(libc::c_int);
         let mut iov = [IoSliceMut::new(&mut bytes)];
         let (len, fd) = loop {
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut control), flags) {
                 Ok(received) => break (received.bytes, received_fd(received.cmsgs()?)),
                 Err(Errno::EINTR) => {}

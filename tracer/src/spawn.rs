@@ -28,7 +28,7 @@ use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Which way of stopping calls to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +51,8 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory, entered after the preparation.
     pub cwd: PathBuf,
+    /// The signals that it finds blocked. Dispositions it inherits from the host.
+    pub mask: SigSet,
     /// How to stop its calls.
     pub backend: Backend,
     /// Which calls stop.
@@ -156,8 +158,8 @@ enum Threads {
 ///
 /// Returns without waiting for that, so that the host can serve a mount made by `prepare`; whatever goes
 /// wrong is told by [`Launched::attach`]. To be called while the host has one thread and its signal
-/// dispositions are as it got them: the command inherits these, but for handlers and for SIGPIPE, which
-/// Rust ignores. The host's soft limit of open files is raised, the command's is not.
+/// dispositions are as it got them, for the command inherits them. The host's soft limit of open files is
+/// raised, the command's is not.
 ///
 /// # Errors
 /// When the arguments cannot be passed or no process can be made.
@@ -170,18 +172,18 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
     let (host_line, commands_end) = Line::pair().map_err(sys("socketpair"))?;
     let (reaper_line, reapers_end) = Line::pair().map_err(sys("socketpair"))?;
 
-    // No signal may end the reaper, and the command gets our mask.
-    let mut mask = SigSet::empty();
+    // No signal may end the reaper.
+    let mut ours = SigSet::empty();
     sigprocmask(
         SigmaskHow::SIG_SETMASK,
         Some(&SigSet::all()),
-        Some(&mut mask),
+        Some(&mut ours),
     )
     .map_err(sys("sigprocmask"))?;
     let child = Child {
         plan,
         line: commands_end,
-        mask,
+        mask: launch.mask,
         files: raise_files(),
     };
     let forked = fork(|| {
@@ -194,7 +196,7 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         });
         reaper::main(&reapers_end, command)
     });
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(sys("sigprocmask"))?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&ours), None).map_err(sys("sigprocmask"))?;
     let reaper = reaper::Handle::new(forked.map_err(sys("fork"))?, reaper_line)?;
     Ok(Launched {
         launch,
@@ -226,12 +228,11 @@ impl Launched {
                 })?)
             }
             Some(Message::Ready) => {
-                let backend = trace::Backend::start(self.pid(), self.cookie, decide);
-                let threads = Threads::Ptrace(backend.map_err(Error::Trace)?);
-                self.command
-                    .send(&Message::Go, self.cookie)
-                    .map_err(sys("sendmsg"))?;
-                threads
+                let go = || Ok(self.command.send(&Message::Go, self.cookie)?);
+                match trace::Backend::start(self.pid(), self.cookie, decide, go) {
+                    Ok(backend) => Threads::Ptrace(backend),
+                    Err(error) => return Err(self.untraced(error)),
+                }
             }
             Some(Message::Failed(stage, errno, text)) => {
                 return Err(self.failed(stage, errno, text));
@@ -253,6 +254,14 @@ impl Launched {
             reaper: self.reaper,
             threads,
         })
+    }
+
+    fn untraced(&self, error: io::Error) -> Error {
+        match self.command.receive_now() {
+            Ok(Some(Message::Failed(stage, errno, text))) => self.failed(stage, errno, text),
+            Ok(_) | Err(_) if error.raw_os_error() == Some(libc::EBUSY) => Error::Refused(error),
+            Ok(_) | Err(_) => Error::Trace(error),
+        }
     }
 
     fn failed(&self, stage: line::Stage, errno: i32, text: String) -> Error {
@@ -279,7 +288,7 @@ impl Running {
     pub fn wait(&mut self) -> Result<Ended, Error> {
         let ended = self.reaper.wait()?;
         // A failed execve is told before the process ends, a good one closes the line without a word.
-        match self.command.receive() {
+        match self.command.receive_now() {
             Ok(Some(Message::Failed(line::Stage::Exec, errno, _))) => {
                 let source = io::Error::from_raw_os_error(errno);
                 Err(Error::Exec {
@@ -312,11 +321,14 @@ fn cookie() -> io::Result<u64> {
     }
 }
 
-/// Raises the soft limit of open files to the hard one and returns what it was.
+/// Raises the soft limit of open files to the hard one and returns what both were at first.
 fn raise_files() -> Option<(rlim_t, rlim_t)> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
-    Some((soft, hard))
+    static BEFORE: OnceLock<Option<(rlim_t, rlim_t)>> = OnceLock::new();
+    *BEFORE.get_or_init(|| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+        Some((soft, hard))
+    })
 }
 
 /// Runs `body` in a new process, which exits with what it returns.
@@ -435,7 +447,7 @@ impl Child {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).ok();
         }
         let exec = Exec::new(&self.plan);
-        default_signals(&self.mask);
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None).ok();
         self.filter().map_err(|e| fail(line::Stage::Filter, &e))?;
         // From here to the execve no call may be made that could stop, and the first is the execve.
         let error = exec.run();
@@ -466,24 +478,6 @@ impl Child {
         }
         Err(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
     }
-}
-
-/// Makes the signals what the command would have got without us: handlers (which execve would reset)
-/// must not run in this process, and SIGPIPE is ignored by every Rust program.
-fn default_signals(mask: &SigSet) {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: zero is a value of every field.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: writes one sigaction through the pointer.
-        let got = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
-        let default = action.sa_sigaction == libc::SIG_DFL;
-        let ignored = action.sa_sigaction == libc::SIG_IGN && signal != libc::SIGPIPE;
-        if got == 0 && !default && !ignored {
-            // SAFETY: sets the default disposition, which runs no code of ours.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).ok();
 }
 
 /// Errors at which execvp(3) tries the next directory.

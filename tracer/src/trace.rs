@@ -36,9 +36,19 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Attaches to process `pid` and starts to answer for it and all that it starts. Ends by itself with
-    /// the last of them.
-    pub(crate) fn start(pid: i32, cookie: u64, decide: Arc<dyn Decide>) -> io::Result<Self> {
+    /// Attaches to process `pid`, which then is told to `go` on, and starts to answer for it and all that
+    /// it starts. Ends by itself with the last of them.
+    ///
+    /// Returns when the process has made its first trapped call, which must be before its first execve
+    /// is over. If that has not been seen, an outer supervisor hides calls from us, for of the answers of
+    /// several filters that of a listener comes first: then the process is killed, and this fails with
+    /// `EBUSY`, as where we had asked for a listener of our own.
+    pub(crate) fn start(
+        pid: i32,
+        cookie: u64,
+        decide: Arc<dyn Decide>,
+        go: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Self> {
         let bell = ptrace::Bell::install()?;
         let pool = Pool::default();
         let (tell, told) = mpsc::channel();
@@ -53,17 +63,22 @@ impl Backend {
                 let seized = ptrace::seize(pid, OPTIONS);
                 let ours = seized.is_ok();
                 if tell.send(seized).is_ok() && ours {
+                    let held = HashMap::new();
                     Owner {
                         cookie,
                         decide,
                         pool: workers,
                         line,
-                        held: HashMap::new(),
+                        held,
+                        first: Some(tell),
                     }
                     .run();
                 }
             })?;
-        told.recv().map_err(io::Error::other)??;
+        let gone = |_| io::Error::from_raw_os_error(libc::ESRCH);
+        told.recv().map_err(gone)??;
+        go()?;
+        told.recv().map_err(gone)??;
         Ok(Self { owner, pool })
     }
 
@@ -103,6 +118,8 @@ struct Owner {
     pool: Pool,
     line: Line,
     held: HashMap<i32, Held>,
+    /// Is told once how the first execve went.
+    first: Option<Sender<io::Result<()>>>,
 }
 
 impl Owner {
@@ -141,6 +158,12 @@ impl Owner {
                 if let Ok(former) = stopped.former_tid() {
                     self.forget(former);
                 }
+                if let Some(first) = self.first.take() {
+                    ptrace::tkill(tid, libc::SIGKILL).ok();
+                    first
+                        .send(Err(io::Error::from_raw_os_error(libc::EBUSY)))
+                        .ok();
+                }
                 stopped.resume(0).ok();
             }
             0 => {
@@ -163,6 +186,9 @@ impl Owner {
             stopped.resume(0).ok();
             return;
         };
+        if let Some(first) = self.first.take() {
+            first.send(Ok(())).ok();
+        }
         let (abi, nr) = abi_of(entry.arch, entry.nr);
         let call = Call {
             tid: stopped.tid(),

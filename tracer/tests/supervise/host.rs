@@ -1,8 +1,9 @@
 //! A supervising process with a decider that does what the end of a program's path says: `/exit/7`, `/kill/15`,
 //! `/fail/13`, `/late/7` (worked out on a worker), `/back/7` (attached to, then let go), `/panic/0`.
 
+use nix::sys::signal::SigSet;
 use rfs_tracer::Ended;
-use rfs_tracer::call::{Call, Decide, Decision, Verdict};
+use rfs_tracer::call::{Abi, Call, Decide, Decision, Verdict};
 use rfs_tracer::filter::{Table, Treatment};
 use rfs_tracer::memory;
 use rfs_tracer::spawn::{Backend, Error, Launch, launch};
@@ -11,11 +12,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub const BACKENDS: [&str; 2] = ["notify", "ptrace"];
-
 /// What traps: `few` calls as in a real table, or `all` of them.
 fn tables(which: &str) -> Vec<Table> {
-    use rfs_tracer::call::Abi;
     let traps = [
         libc::SYS_execve,
         libc::SYS_execveat,
@@ -61,7 +59,11 @@ impl Verbs {
 
 impl Decide for Verbs {
     fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
-        if i64::from(call.nr) != libc::SYS_execve {
+        let execve = match call.abi {
+            Abi::I386 => 11,
+            _ => libc::SYS_execve,
+        };
+        if i64::from(call.nr) != execve {
             self.note(&format!("{} call {}", call.tid, call.nr));
             return Decision::Now(Verdict::Go);
         }
@@ -71,6 +73,9 @@ impl Decide for Verbs {
         }
         let path = String::from_utf8(path.unwrap()).unwrap();
         self.note(&format!("{} execve {path}", call.tid));
+        if path.ends_with("/cat") {
+            return Decision::Later(Box::new(|_| Verdict::Go));
+        }
         let (dir, value) = path.rsplit_once('/').unwrap_or_default();
         let (_, verb) = dir.rsplit_once('/').unwrap_or_default();
         let Ok(value) = value.parse::<i32>() else {
@@ -83,6 +88,21 @@ impl Decide for Verbs {
             "panic" => panic!("on purpose"),
             "late" => Decision::Later(Box::new(move |stop| {
                 assert!(stop.ready_to_exit() && stop.still_there());
+                Verdict::Exit(value)
+            })),
+            "flood" => {
+                let stdout = format!("/proc/{}/fd/1", call.tid);
+                Decision::Later(Box::new(move |stop| {
+                    assert!(stop.ready_to_exit());
+                    let mut stdout = OpenOptions::new().write(true).open(stdout).unwrap();
+                    stdout.write_all(&[b'x'; 300_000]).unwrap();
+                    Verdict::Exit(value)
+                }))
+            }
+            "hold" => Decision::Later(Box::new(move |stop| {
+                while stop.still_there() {
+                    std::thread::yield_now();
+                }
                 Verdict::Exit(value)
             })),
             "back" => Decision::Later(Box::new(|stop| {
@@ -108,11 +128,15 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "ptrace" => Backend::Ptrace,
         _ => Backend::Auto,
     };
+    let mask = SigSet::thread_get_mask().unwrap();
+    // As a real host does: the terminal's signals are the command's business.
+    SigSet::all().thread_block().unwrap();
     let launched = launch(
         Launch {
             argv: command.iter().map(Into::into).collect(),
             env: std::env::vars_os().collect(),
             cwd: std::env::current_dir().unwrap(),
+            mask,
             backend,
             tables: tables(which),
         },
@@ -134,6 +158,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
         .and_then(|l| l.attach(decide))
         .and_then(|mut running| {
             let ended = running.wait();
+            if std::env::var_os("TELL").is_some() {
+                println!("ended");
+            }
             running.drain();
             ended
         });

@@ -1,5 +1,5 @@
-//! Commands under supervision, by both backends: what they show to the world is what they would show
-//! without, and what is asked of the supervisor happens.
+//! Commands under supervision, by both backends, as root and as nobody: what they show to the world is
+//! what they would show without, and what is asked of the supervisor happens.
 //!
 //! `supervise [FILTER]` runs the cases whose names contain FILTER. A case starts this program again as
 //! the host of a supervised command (`host.rs`) and looks at it from outside.
@@ -10,7 +10,9 @@
 
 mod cases;
 mod host;
+mod outside;
 
+use outside::Host;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
@@ -21,14 +23,15 @@ fn main() -> ExitCode {
     }
     let wanted: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
     let (mut ran, mut failed) = (0, Vec::new());
+    let hosts = Host::all();
     for (name, case) in cases::ALL {
-        for backend in host::BACKENDS {
-            let name = format!("{name}::{backend}");
+        for host in &hosts {
+            let name = format!("{name}::{host}");
             if !wanted.iter().all(|w| name.contains(*w)) {
                 continue;
             }
             ran += 1;
-            let passed = catch_unwind(|| case(backend)).is_ok();
+            let passed = catch_unwind(|| case(host)).is_ok();
             println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
             if !passed {
                 failed.push(name);
