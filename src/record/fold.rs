@@ -117,15 +117,19 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
     }
     if access.has(Access::PEEK) {
         let rest = access.without(Access::PEEK | Access::OVER | Access::OUST);
-        let replaced = after.is_some() && entry.wrote.any(Wrote::WHOLE) && rest == Access::NONE;
+        let replaced = after.is_some_and(|after| !after.is_absent())
+            && entry.wrote.any(Wrote::WHOLE)
+            && rest == Access::NONE;
         access = if replaced {
             Access::OUST
         } else {
             rest | Access::STAT
         };
     }
+    // What is gone afterwards would stay if it had been there; what is seen otherwise decides as well.
+    let left = after.is_some_and(|after| !after.is_absent());
     for blind in [Access::OVER, Access::OUST] {
-        if access.has(blind) && access != blind {
+        if access.has(blind) && (access != blind || !left) {
             access = access.without(blind) | Access::KIND | Access::MODE;
         }
     }
@@ -174,15 +178,15 @@ fn outputs(
     name: &impl Fn(PathId) -> Name,
 ) -> Result<Vec<(Output, Pending)>, Refusal> {
     let mut found = Vec::new();
-    let mut by_inode: HashMap<(u64, u64), Name> = HashMap::new();
     let mut changed: Vec<_> = entries
         .iter()
         .filter_map(|(id, entry)| Some((*id, *entry, finals.get(id)?)))
         .collect();
     changed.sort_by_cached_key(|(id, _, _)| name(*id));
+    let objects = Objects::of(entries, &changed, name);
     for (id, entry, after) in changed {
         let path = name(id);
-        let Some(what) = what(step, id, entry, after, &path, &mut by_inode, name)? else {
+        let Some(what) = what(entry, after, &path, &objects)? else {
             continue;
         };
         let stamp = stamp(entry, after, &what, step.started.1);
@@ -207,21 +211,61 @@ fn outputs(
     Ok(found)
 }
 
+/// Files with several names: the name that the others are made from, and how many names are known.
+struct Objects(HashMap<(u64, u64), (Name, u64)>);
+
+impl Objects {
+    /// A name that stays as it was; else one whose file stays; else the first.
+    fn of(
+        entries: &[(PathId, &Entry)],
+        changed: &[(PathId, &Entry, &Arc<Seen>)],
+        name: &impl Fn(PathId) -> Name,
+    ) -> Self {
+        let mut objects: HashMap<(u64, u64), (Name, u64)> = HashMap::new();
+        let linked = |seen: &Seen| seen.kind == Kind::File && seen.nlink > 1;
+        let (staying, new): (Vec<_>, Vec<_>) = changed
+            .iter()
+            .filter(|(_, _, after)| linked(after))
+            .partition(|(_, entry, after)| stays(entry, after));
+        for (id, _, after) in staying.into_iter().chain(new) {
+            objects
+                .entry(object(after))
+                .or_insert_with(|| (name(id), 0))
+                .1 += 1;
+        }
+        for (id, entry) in entries
+            .iter()
+            .filter(|(_, entry)| entry.wrote == Wrote::NOTHING)
+        {
+            if let Some((owner, n_known)) = objects.get_mut(&object(&entry.first)) {
+                *owner = name(*id);
+                *n_known += 1;
+            }
+        }
+        Self(objects)
+    }
+}
+
+fn object(seen: &Seen) -> (u64, u64) {
+    (seen.id.dev, seen.id.ino)
+}
+
+/// Whether the name still names the file it named at first. The number of a file that is gone is used
+/// again for a new one.
+fn stays(entry: &Entry, after: &Seen) -> bool {
+    !entry.first.is_absent()
+        && object(&entry.first) == object(after)
+        && !entry.wrote.any(Wrote::REMOVED)
+}
+
 fn what(
-    step: &Step,
-    id: PathId,
     entry: &Entry,
     after: &Arc<Seen>,
     path: &Name,
-    by_inode: &mut HashMap<(u64, u64), Name>,
-    name: &impl Fn(PathId) -> Name,
+    objects: &Objects,
 ) -> Result<Option<What>, Refusal> {
     let first = &entry.first;
-    let object = (after.id.dev, after.id.ino);
-    // A number is used again for a new file when the old one is gone.
-    let same_object = !first.is_absent()
-        && (first.id.dev, first.id.ino) == object
-        && !entry.wrote.any(Wrote::REMOVED);
+    let same_object = stays(entry, after);
     Ok(match after.kind {
         Kind::Absent => (!first.is_absent()).then_some(What::Absent),
         Kind::Unknown(errno) => {
@@ -244,14 +288,17 @@ fn what(
         }
         Kind::File => {
             if after.nlink > 1 && !same_object {
-                if let Some(other) = by_inode.get(&object) {
-                    return Ok(Some(What::HardLink(other.clone())));
+                match objects.0.get(&object(after)) {
+                    Some((_, n_known)) if *n_known < after.nlink => {
+                        return Err(Refusal(format!(
+                            "{path} has other names that are not known"
+                        )));
+                    }
+                    Some((owner, _)) if owner != path => {
+                        return Ok(Some(What::HardLink(owner.clone())));
+                    }
+                    Some(_) | None => (),
                 }
-                let kept = |old: &&PathId| !step.wrote(**old).content();
-                if let Some(old) = step.links.get(&id).filter(kept) {
-                    return Ok(Some(What::HardLink(name(*old))));
-                }
-                by_inode.insert(object, path.clone());
             }
             Some(What::File {
                 digest: Digest([0; 32]),

@@ -99,11 +99,11 @@ pub struct Step {
     pub paths: HashMap<PathId, Entry>,
     /// Directories that it made: nothing below them was there before.
     pub made: HashSet<PathId>,
-    /// New names of existing files: new to old.
-    pub links: HashMap<PathId, PathId>,
     /// What it printed.
     pub chunks: Vec<Chunk>,
     printed: usize,
+    /// Bytes printed by descriptor.
+    pub printed_to: HashMap<i32, u64>,
     /// What it read from its standard input.
     pub stdin: Stdin,
     /// Why it may not be cached.
@@ -132,9 +132,9 @@ impl Step {
             owner: (0, 0),
             paths: HashMap::new(),
             made: HashSet::new(),
-            links: HashMap::new(),
             chunks: Vec::new(),
             printed: 0,
+            printed_to: HashMap::new(),
             stdin: Stdin::Unread,
             refusal: None,
             notes: BTreeSet::new(),
@@ -206,6 +206,7 @@ impl Step {
     /// Keeps printed bytes for descriptor `fd`.
     pub fn print(&mut self, fd: i32, bytes: &[u8]) {
         self.printed += bytes.len();
+        *self.printed_to.entry(fd).or_default() += bytes.len() as u64;
         if self.printed > MAX_PRINTED {
             self.refuse("prints more than 64 MiB");
             self.chunks.clear();

@@ -6,8 +6,12 @@ use super::save::Job;
 use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Step, Wrote, fold};
 use crate::world::open;
-use rfs_tracer::event::Pid;
+use rfs_tracer::event::{FdTarget, Pid};
+use std::path::Path;
 use std::time::Duration;
+
+/// A disk with less free space than this, in bytes, may have made a command fail.
+const MIN_FREE: u64 = 4 << 20;
 
 impl Watch {
     /// A process ends; without a status it was killed. Its parent cannot know yet.
@@ -58,6 +62,19 @@ impl Watch {
             model.procs.remove(&pid);
             model.steps[at].refuse("a process of it was killed");
         }
+    }
+
+    /// A command that failed with the disk full might not fail the next time.
+    fn full_disk(&self, status: i32) -> Option<String> {
+        let tight = |dir: &Path| {
+            nix::sys::statvfs::statvfs(dir)
+                .is_ok_and(|fs| fs.blocks_available() * fs.fragment_size() < MIN_FREE)
+        };
+        let dir = [self.world.root(), Path::new("/tmp")]
+            .into_iter()
+            .find(|dir| tight(dir));
+        let dir = dir.filter(|_| status != 0)?;
+        Some(format!("fails while the disk of {} is full", dir.display()))
     }
 
     /// Whatever changed in the workspace must have been seen by the tracer too.
@@ -137,7 +154,11 @@ impl Watch {
                 }
             }
         }
-        let left = offset(&step);
+        if let Some(why) = failed_writes(&step).or_else(|| self.full_disk(status)) {
+            step.refuse(why);
+            return self.saver.refused(&step, wall);
+        }
+        let left = offset(step.pid, 0);
         match (&mut step.stdin, left) {
             (Stdin::File { left, .. }, Some(offset)) => *left = offset,
             (Stdin::Unread | Stdin::Null | Stdin::File { .. }, _) => (),
@@ -169,12 +190,12 @@ fn take(model: &mut Model, at: usize) -> Step {
 }
 
 /// Inputs that nobody changes during a build but the build itself need no second look.
-fn settled(path: &std::path::Path, root: &std::path::Path) -> bool {
+fn settled(path: &Path, root: &Path) -> bool {
     !path.starts_with(root) && (path.starts_with("/usr") || path.starts_with("/etc"))
 }
 
 /// Whether a file has extended attributes (xattr(7)), other than the label that SELinux gives every file.
-fn has_xattrs(path: &std::path::Path) -> bool {
+fn has_xattrs(path: &Path) -> bool {
     let mut names = vec![0; 64 << 10];
     match rustix::fs::llistxattr(path, &mut names[..]) {
         Ok(len) => names[..len]
@@ -194,11 +215,23 @@ fn alive(pid: Pid) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
-/// Where the step left the offset of its standard input.
-fn offset(step: &Step) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{}/fdinfo/0", step.pid)).ok()?;
+/// Where a process left the offset of a descriptor.
+fn offset(pid: Pid, fd: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix("pos:")?.trim().parse().ok())
+}
+
+/// Whether less arrived in a file than was printed to it: the disk was full, or the program moved the
+/// offset by itself, which replaying would not.
+fn failed_writes(step: &Step) -> Option<String> {
+    step.fds.iter().find_map(|entry| {
+        let printed = *step.printed_to.get(&entry.fd)?;
+        let file = matches!(entry.target, FdTarget::File { .. });
+        let now = offset(step.pid, entry.fd).filter(|_| file)?;
+        (now < entry.pos.saturating_add(printed))
+            .then(|| format!("could not write all its output to descriptor {}", entry.fd))
+    })
 }
 
 /// Microseconds, as far as they fit.

@@ -43,6 +43,12 @@ impl Watch {
         }
         let mut model = self.model();
         let Some(at) = model.step_of(pid) else { return };
+        if let FdTarget::Other(what) = &target {
+            let why = format!("writes to {}", what.display());
+            return print(&mut model, at, call.fd(), &target, |step, _| {
+                step.refuse(why.as_str())
+            });
+        }
         let mut bytes = None;
         print(&mut model, at, call.fd(), &target, |step, fd| {
             match bytes.get_or_insert_with(|| call.data()) {

@@ -3,6 +3,7 @@
 use super::Watch;
 use crate::base::{Digest, Kind, Name, digest::Framed};
 use rfs_tracer::event::{Exec, Fd, FdTarget};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 impl Watch {
@@ -24,7 +25,8 @@ impl Watch {
         }
         self.arguments(&mut key, exec, name);
         self.environment(&mut key, exec);
-        key.part(Name::of(&exec.cwd, self.world.root()).bytes());
+        // Every program can ask where it is, and many write it down.
+        key.part(exec.cwd.as_os_str().as_bytes());
         key.number(u64::from(exec.umask));
         exec.ids.iter().for_each(|id| {
             key.number(u64::from(*id));
@@ -84,14 +86,15 @@ impl Watch {
                 name,
                 b"MAKEFLAGS" | b"MFLAGS" | b"CARGO_MAKEFLAGS" | b"GNUMAKEFLAGS"
             );
-            env.push((
-                name,
-                if flags {
-                    without_jobs(value)
-                } else {
-                    value.to_vec()
-                },
-            ));
+            let value = if flags {
+                without_jobs(value)
+            } else {
+                value.to_vec()
+            };
+            // A make that was told nothing but the number of jobs is like none.
+            if !(flags && value.is_empty()) {
+                env.push((name, value));
+            }
         }
         env.sort();
         key.number(env.len() as u64);
@@ -126,6 +129,9 @@ impl Watch {
                 FdTarget::Other(_) => "other",
             };
             key.part(kind.as_bytes());
+            if entry.fd > 0 {
+                key.number(alias(&exec.fds, entry).unsigned_abs().into());
+            }
             match &entry.target {
                 FdTarget::File { path, .. } if readable && entry.fd > 2 => {
                     key.part(Name::of(path, self.world.root()).bytes())
@@ -152,6 +158,12 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// The first output descriptor that refers to the same thing: `2>&1` can be seen.
+fn alias(fds: &[Fd], entry: &Fd) -> i32 {
+    let same = |other: &&Fd| other.fd > 0 && other.target == entry.target;
+    fds.iter().find(same).map_or(entry.fd, |other| other.fd)
 }
 
 /// Whether a descriptor is a second number of one of the standard ones.

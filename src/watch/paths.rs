@@ -362,19 +362,9 @@ impl Watch {
             self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
             return;
         }
-        if !matches!(from.end, End::Found(_)) {
-            return;
+        if matches!(from.end, End::Found(_)) {
+            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
         }
-        let Some(new) = self.change(pid, to, Wrote::WHOLE, Access::KIND, false) else {
-            return;
-        };
-        let old = self.world.last(&from.path);
-        let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
-        model.up(at, |step| {
-            step.links.insert(new.id, old.id);
-            true
-        });
     }
 
     fn rename(&self, pid: Pid, from: &Walk, to: &Walk, flags: u32) {

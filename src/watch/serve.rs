@@ -179,17 +179,10 @@ impl Watch {
             };
             let Some(at) = parent else { continue };
             let parents = self.parents(&path);
-            let old = match &output.what {
-                What::HardLink(name) => Some(self.world.last(&name.at(root)).id),
-                _ => None,
-            };
             let mut model = self.model();
             let seen = (&before.seen, before.changes);
             model.write(at, before.id, how, Access::NONE, seen, &parents);
             model.up(at, |step| {
-                if let Some(old) = old {
-                    step.links.insert(before.id, old);
-                }
                 if matches!(output.what, What::Dir(_))
                     && step
                         .paths
