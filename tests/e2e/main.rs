@@ -19,6 +19,7 @@ mod space;
 mod tree;
 
 mod face;
+mod make;
 mod probes;
 mod projects;
 mod signal;

@@ -31,6 +31,8 @@ pub struct Cmd {
     pub outer: Vec<OsString>,
     /// Standard error goes where standard output goes.
     pub merged: bool,
+    /// Under rfs nothing is added to what the command says.
+    pub plain: bool,
 }
 
 /// What a command reads as its standard input.
@@ -53,6 +55,7 @@ impl Cmd {
             stdin: Input::Null,
             outer: Vec::new(),
             merged: false,
+            plain: false,
         }
     }
 
@@ -92,6 +95,11 @@ impl Cmd {
 
     pub fn merged(mut self) -> Self {
         self.merged = true;
+        self.plain()
+    }
+
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
         self
     }
 }

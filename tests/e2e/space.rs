@@ -244,7 +244,7 @@ impl TestSpace {
         let n = self.n_runs.fetch_add(1, Ordering::Relaxed);
         let summary = self.root().join(format!("summary-{n}.json"));
         let mut front = vec!["-q".into(), "--summary".into(), summary.clone().into()];
-        if !cmd.merged {
+        if !cmd.plain {
             front.push("--explain".into());
         }
         front.extend(options.iter().map(|option| option.as_ref().into()));
@@ -298,6 +298,7 @@ impl TestSpace {
         command.env("HOME", self.root().join("home"));
         command.env("LC_ALL", "C.UTF-8");
         command.env("RFS_CACHE_DIR", self.cache());
+        command.env("PWD", self.ws.join(&cmd.cwd));
         for (key, value) in &cmd.env {
             match value {
                 Some(value) => command.env(key, value),
@@ -320,7 +321,7 @@ impl TestSpace {
             run::feed(&mut started.child, bytes.clone());
         }
         let (status, stdout, stderr) = started.finish(merged);
-        let explains = summary.is_some() && !cmd.merged;
+        let explains = summary.is_some() && !cmd.plain;
         let (stderr, explain) = if explains {
             split_explain(stderr)
         } else {

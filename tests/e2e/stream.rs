@@ -102,7 +102,7 @@ fn reader_goes_away() {
         "bash",
     ];
     for script in ["yes", "seq 1000000", "sh -c 'seq 1000000'; echo $?"] {
-        same_three_times(&s, &Cmd::sh(script).outer(head));
+        same_three_times(&s, &Cmd::sh(script).outer(head).plain());
     }
 }
 
@@ -119,7 +119,7 @@ fn reader_of_a_served_output_goes_away() {
         "\"$@\" | head -n 1; echo ${PIPESTATUS[0]}",
         "bash",
     ];
-    same_three_times(&s, &cmd.outer(head));
+    same_three_times(&s, &cmd.outer(head).plain());
 }
 
 /// The next command of the shell goes on where ours stopped reading.

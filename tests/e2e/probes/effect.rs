@@ -100,9 +100,8 @@ pub fn standard_input_is_a_file() -> Probe {
 }
 
 pub fn no_newline_at_the_end() -> Probe {
-    Probe::script("printf 'no newline'\nprintf 'nor here' >&2\n", |_| {})
-        .first(1)
-        .again(Hit)
+    let cmd = Cmd::sh("printf 'no newline'; printf 'nor here' >&2");
+    Probe::new(|_| {}, cmd.plain()).first(1).again(Hit)
 }
 
 pub fn binary_output() -> Probe {

@@ -20,13 +20,14 @@ fn three_files(s: &TestSpace) {
     }
 }
 
+/// `ls` has a use for the time stamp of the directory, which is another one after the removal.
 pub fn list_of_a_directory() -> Probe {
     Probe::script("ls src > out\n", three_files)
         .first(2)
         .again(Hit)
         .without("out", Hit)
         .with("src/d.txt", "d\n", Ran(2))
-        .without("src/d.txt", Hit)
+        .without("src/d.txt", AtMost(2))
         .with("src/a.txt", "A\n", Hit)
         .without("src/a.txt", Ran(2))
         .after("renamed", |s| s.rename("src/b.txt", "src/a.txt"), Ran(2))
@@ -53,7 +54,7 @@ pub fn find() -> Probe {
     .without("out", Hit)
     .with("src/deep/er/e.txt", "e\n", Ran(3))
     .again(Hit)
-    .without("src/deep/er/e.txt", Hit)
+    .without("src/deep/er/e.txt", AtMost(3))
     .without("src/deep", Ran(3))
 }
 

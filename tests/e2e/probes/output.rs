@@ -448,7 +448,7 @@ pub fn input_consumed() -> Probe {
                 s.remove("out");
                 put(s);
             },
-            Hit,
+            AtMost(2),
         )
 }
 

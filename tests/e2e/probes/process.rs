@@ -22,6 +22,7 @@ pub fn socket_pair() -> Probe {
         "/usr/bin/python3 -S -E pair.py",
     )
     .first(1)
+    .again(AtMost(1))
     .again(Hit)
     .without("out", Hit)
     .with("in", "two\n", Ran(1))

@@ -35,6 +35,7 @@ pub fn umask() -> Probe {
         .again(AtMost(2))
         .again(Hit)
         .command("077", |_| {}, cmd("077"), Ran(2))
+        .command("077", |_| {}, cmd("077"), AtMost(2))
         .command("077", |_| {}, cmd("077"), Hit)
         .command("022", |_| {}, cmd("022"), AtMost(2))
 }
