@@ -208,7 +208,9 @@ fn the_same_tree_at_another_path() {
     setup("here");
     setup("there");
     for dir in ["here", "there", "here", "there"] {
-        let _ran = s.rfs(Cmd::from("sh build.sh").cwd(dir)).expect_code(0);
+        let mut cmd = Cmd::from("sh build.sh").cwd(dir);
+        cmd.env.push(("PWD".into(), None));
+        let _ran = s.rfs(cmd).expect_code(0);
         let expected = format!("{}\none\n", s.path(dir).display());
         assert_eq!(s.read(format!("{dir}/out")), expected);
     }
