@@ -62,7 +62,7 @@ impl fmt::Display for Step {
 
 /// The view could not be entered.
 #[derive(Debug, thiserror::Error)]
-#[error("{step} for {}: {source}", root.display())]
+#[error("{step}{}: {source}", of(root))]
 pub struct MountError {
     /// The system call that failed.
     pub step: Step,
@@ -70,6 +70,14 @@ pub struct MountError {
     pub root: PathBuf,
     /// What the kernel said. `UnexpectedEof` when the child died first.
     pub source: io::Error,
+}
+
+fn of(root: &Path) -> String {
+    if root.as_os_str().is_empty() {
+        String::new()
+    } else {
+        format!(" for {}", root.display())
+    }
 }
 
 /// How to enter the view.

@@ -113,6 +113,11 @@ pub fn everywhere(inside: impl Fn(&Inside<'_>)) {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Keeps other tests of this binary from forking.
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs `inside` in a view of a new directory and `host` at the same time in the process that serves it.
 /// `prepare` fills the directory first, and may change the configuration.
 pub fn with_host(
@@ -123,7 +128,7 @@ pub fn with_host(
 ) {
     // Held while anything is forked and while a failure is printed, for which locks are taken that a child
     // would inherit locked.
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("work");
     std::fs::create_dir(&root).unwrap();
