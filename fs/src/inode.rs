@@ -59,12 +59,14 @@ pub(crate) enum Place {
 }
 
 /// State of an object that the kernel has open, shared by its open files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Opened<B> {
     /// What the kernel reads and writes in our stead; alive while a file of this object is open through it.
     pub(crate) backing: Weak<B>,
     /// Open files whose bytes pass through us and the kernel's page cache.
     pub(crate) n_cached: usize,
+    /// Descriptors of open files, by which the object is found should it be moved behind our back.
+    pub(crate) fds: Vec<Weak<OwnedFd>>,
     /// Size and time of the content that the kernel's page cache holds.
     pub(crate) pages: Option<Stamp>,
 }
@@ -252,6 +254,7 @@ impl<B> Table<B> {
             Arc::new(Mutex::new(Opened {
                 backing: Weak::new(),
                 n_cached: 0,
+                fds: Vec::new(),
                 pages: None,
             }))
         });
@@ -271,6 +274,11 @@ impl<B> Table<B> {
     /// The state that open files of the node share, if it was ever opened.
     pub(crate) fn opened(&self, ino: Ino) -> Option<Arc<Mutex<Opened<B>>>> {
         self.nodes.lock().by_ino.get(&ino)?.opened.clone()
+    }
+
+    /// A descriptor of any open file of the node.
+    pub(crate) fn open_fd(&self, ino: Ino) -> Option<Arc<OwnedFd>> {
+        self.opened(ino)?.lock().fds.iter().find_map(Weak::upgrade)
     }
 
     /// Whether somebody has the node open for writing.

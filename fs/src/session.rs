@@ -194,7 +194,10 @@ impl Mounted {
         if known.is_none() || known != present {
             self.notifier.inval_entry(INodeNo(parent), name).ok();
         }
-        if let Some(ino) = known {
+        for ino in [known, present.filter(|_| present != known)]
+            .into_iter()
+            .flatten()
+        {
             self.drop_inode(ino);
         }
         self.drop_inode(parent);

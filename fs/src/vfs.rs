@@ -3,7 +3,8 @@
 //!
 //! An object is reached as (descriptor of its directory, name) and checked to be the object meant. When it
 //! is not, a rename may be under way: the attempt is repeated while none is. When it still is not, somebody
-//! changed the tree behind our back, and the answer is `ESTALE`, upon which the kernel looks the path up anew.
+//! changed the tree behind our back: an open file serves in its stead, else the answer is `ESTALE`, upon which
+//! the kernel looks the path up anew.
 //!
 //! It decides nothing about what a name should mean; it knows no FUSE message.
 
@@ -246,7 +247,8 @@ impl Vfs {
                         Err(e) => return Err(e),
                     }
                 }
-                Err(Errno::STALE)
+                let fd = self.table.open_fd(ino).ok_or(Errno::STALE)?;
+                act(&At::itself(fd))
             }
         }
     }

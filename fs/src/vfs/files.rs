@@ -124,33 +124,40 @@ impl Vfs {
     ) -> Result<OpenReply> {
         let writes = writes(flags);
         let shared = self.table.open(ino, writes).ok_or(Errno::STALE)?;
+        let fd = Arc::new(fd);
         let drops_setuid = writes && would_drop(who, stat);
         let (way, keep_pages) = {
             let mut opened = shared.lock();
+            opened.fds.retain(|fd| fd.strong_count() > 0);
+            opened.fds.push(Arc::downgrade(&fd));
             match self.passthrough(&mut opened, &fd, drops_setuid, register) {
                 Some(id) => (Way::Passthrough(id), false),
-                None => (
-                    Way::Cached,
-                    cache(&mut opened, stat, self.table.is_written(ino)),
-                ),
+                None => {
+                    let is_written = self.table.is_written(ino);
+                    (Way::Cached, cache(&mut opened, stat, is_written))
+                }
             }
         };
         let backing = match &way {
             Way::Passthrough(id) => Some(id.clone()),
             Way::Cached => None,
         };
-        if drops_setuid && backing.is_some() {
-            self.drop_setuid(ino, &fd, stat)?;
-        }
         let file = File {
-            fd: Arc::new(fd),
+            fd: fd.clone(),
             ino,
             writes,
             way,
             opened: shared,
         };
+        let fh = self.files.insert(file);
+        if drops_setuid && backing.is_some() {
+            if let Err(e) = self.drop_setuid(ino, &fd, stat) {
+                self.release(fh);
+                return Err(e);
+            }
+        }
         Ok(OpenReply {
-            fh: self.files.insert(file),
+            fh,
             backing,
             keep_pages,
         })

@@ -180,13 +180,21 @@ fn serve(
     let connection = gate.receive().unwrap();
     let log = Arc::new(Log::default());
     let mounted = rfs_fs::serve(connection, config, log.clone()).unwrap();
-    host(&Host {
-        mounted: &mounted,
-        log: &log,
-        root,
-        talk: &ours,
-    });
+    let host = || {
+        host(&Host {
+            mounted: &mounted,
+            log: &log,
+            root,
+            talk: &ours,
+        });
+    };
+    // What went wrong inside is to be told first: the host may only have waited in vain.
+    let result = catch_unwind(AssertUnwindSafe(host));
+    drop(ours);
     child.join(mode);
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
     mounted.finish().unwrap();
 }
 
