@@ -8,7 +8,7 @@ use crate::disk::RealDisk;
 use crate::report::{Event as Report, Sink};
 use crate::store::Memo;
 use crate::world::{Stale, World};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::SigSet;
 use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
 use rfs_tracer::{Backend, Ended, Launch};
 use std::ffi::{OsStr, OsString};
@@ -73,18 +73,14 @@ impl Session {
             argv: plan.argv.clone(),
             env: plan.env.clone(),
             cwd: plan.cwd.clone(),
+            mask: plan.mask,
             backend: plan.backend,
         };
         let root = plan.workspace.clone();
-        // The command gets the mask of the process that launches it.
-        let mut own = SigSet::empty();
-        let _set = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&plan.mask), Some(&mut own)).is_ok();
         let launched = rfs_tracer::launch(launch, || {
             gate.enter(&root, &EnterOptions::default())
                 .map_err(io::Error::other)
-        });
-        let _reset = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&own), None).is_ok();
-        let launched = launched?;
+        })?;
         let connection = gate
             .receive()
             .map_err(|error| Error::Mount(error.to_string()))?;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::SigSet;
 use rfs_tracer::event::{Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid};
 use rfs_tracer::{Backend, Ended, Launch, launch};
 
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         argv: arguments.collect(),
         env: std::env::vars_os().collect(),
         cwd: std::env::current_dir().unwrap_or_default(),
+        mask: SigSet::thread_get_mask().unwrap_or(SigSet::empty()),
         backend,
     };
     let ended = launch(command, || Ok(()))

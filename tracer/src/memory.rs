@@ -154,6 +154,7 @@ pub fn str_vec(tid: i32, addr: u64, size: PtrSize, max: usize) -> io::Result<Vec
         left = left.checked_sub(bytes).ok_or(Errno::E2BIG)?;
         Ok::<usize, Errno>(left)
     };
+    let mut window = Window::new(tid);
     let (mut at, mut block) = (addr, [0; 512]);
     loop {
         let got = read(tid, at, &mut block)?;
@@ -167,14 +168,56 @@ pub fn str_vec(tid: i32, addr: u64, size: PtrSize, max: usize) -> io::Result<Vec
                 return Ok(out);
             }
             let room = take(size.bytes())?;
-            let string = c_str(tid, pointer, room).map_err(|e| match e.raw_os_error() {
-                Some(libc::ENAMETOOLONG) => Errno::E2BIG.into(),
-                _ => e,
-            })?;
+            let string = window.c_str(pointer, room)?;
             take(string.len() + 1)?;
             out.push(string);
         }
         at = at.checked_add(whole as u64).ok_or(Errno::EFAULT)?;
+    }
+}
+
+/// A piece of memory read in one go: the strings of a vector lie side by side.
+struct Window {
+    tid: i32,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// Enough for most environments, and soon read.
+    const LEN: usize = 4 * PAGE;
+
+    fn new(tid: i32) -> Self {
+        Self {
+            tid,
+            start: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// The string at `addr`, of at most `max` bytes with its NUL.
+    fn c_str(&mut self, addr: u64, max: usize) -> io::Result<Vec<u8>> {
+        if self.find(addr).is_none() {
+            self.start = addr - addr % PAGE as u64;
+            self.bytes.resize(Self::LEN, 0);
+            let got = read(self.tid, self.start, &mut self.bytes)?;
+            self.bytes.truncate(got);
+        }
+        match self.find(addr) {
+            Some(found) if found.len() < max => Ok(found.to_vec()),
+            Some(_) => Err(Errno::E2BIG.into()),
+            // Longer than the window.
+            None => c_str(self.tid, addr, max).map_err(|e| match e.raw_os_error() {
+                Some(libc::ENAMETOOLONG) => Errno::E2BIG.into(),
+                _ => e,
+            }),
+        }
+    }
+
+    fn find(&self, addr: u64) -> Option<&[u8]> {
+        let offset = usize::try_from(addr.checked_sub(self.start)?).ok()?;
+        let tail = self.bytes.get(offset..)?;
+        tail.iter().position(|b| *b == 0).map(|len| &tail[..len])
     }
 }
 
@@ -196,4 +239,46 @@ pub fn iovecs(tid: i32, addr: u64, count: u64, size: PtrSize) -> io::Result<Vec<
             Some((size.decode(base)?, size.decode(len)?))
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    fn vector(strings: &[CString]) -> io::Result<Vec<Vec<u8>>> {
+        let pointers = strings.iter().map(|s| s.as_ptr() as u64);
+        let pointers: Vec<u64> = pointers.chain([0]).collect();
+        let me = std::process::id() as i32;
+        str_vec(me, pointers.as_ptr() as u64, PtrSize::Eight, 1 << 20)
+    }
+
+    #[test]
+    fn vectors_of_strings_come_back() {
+        let mut strings: Vec<CString> = (0..500)
+            .map(|n| CString::new(format!("{n}={}", "x".repeat(n % 97))).unwrap())
+            .collect();
+        strings.push(CString::new("").unwrap());
+        strings.push(CString::new(vec![b'y'; 100_000]).unwrap());
+        strings.reverse();
+        let read = vector(&strings).unwrap();
+        assert!(read.iter().eq(strings.iter().map(|s| s.as_bytes())));
+    }
+
+    #[test]
+    fn vectors_that_are_too_long_are_refused() {
+        let long = vec![CString::new(vec![b'y'; 600_000]).unwrap(); 2];
+        let error = vector(&long).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+    }
+
+    #[test]
+    fn bad_pointers_are_told() {
+        let me = std::process::id() as i32;
+        let pointers = [8_u64, 0];
+        for addr in [1, u64::MAX - 3, pointers.as_ptr() as u64] {
+            let error = str_vec(me, addr, PtrSize::Eight, 1 << 20).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EFAULT), "{addr:#x}");
+        }
+    }
 }

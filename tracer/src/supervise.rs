@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nix::sys::signal::SigSet;
+
 use crate::event::Observer;
 use crate::reaper::Ended;
 use crate::spawn::{self, Backend, Error};
@@ -20,6 +22,8 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory, entered after the preparation.
     pub cwd: PathBuf,
+    /// The signals that it finds blocked. Dispositions it inherits from the host.
+    pub mask: SigSet,
     /// How to stop its calls.
     pub backend: Backend,
 }
@@ -45,12 +49,14 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         argv,
         env,
         cwd,
+        mask,
         backend,
     } = launch;
     let launch = spawn::Launch {
         argv,
         env,
         cwd,
+        mask,
         backend,
         tables: table::tables(),
     };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::SigSet;
 use rfs_tracer::event::{Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid};
 use rfs_tracer::{Backend, Ended, Launch, launch};
 
@@ -19,6 +20,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         argv: command.iter().map(Into::into).collect(),
         env: std::env::vars_os().collect(),
         cwd: std::env::current_dir().unwrap(),
+        mask: SigSet::thread_get_mask().unwrap(),
         backend: if backend == "ptrace" {
             Backend::Ptrace
         } else {
