@@ -1,3 +1,5 @@
+//! Runs the programs as the kernel would and compares them with the rules that they were made from.
+
 use super::*;
 
 /// What the kernel gives the program: `struct seccomp_data`.

@@ -61,7 +61,7 @@ impl Decide for Verbs {
     fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
         let execve = match call.abi {
             Abi::I386 => 11,
-            _ => libc::SYS_execve,
+            Abi::X86_64 | Abi::X32 | Abi::Aarch64 | Abi::Arm | Abi::Unknown(_) => libc::SYS_execve,
         };
         if i64::from(call.nr) != execve {
             self.note(&format!("{} call {}", call.tid, call.nr));

@@ -4,9 +4,14 @@
 //! `supervise [FILTER]` runs the cases whose names contain FILTER. A case starts this program again as
 //! the host of a supervised command (`host.rs`) and looks at it from outside.
 
-// A test, and a program of its own.
-#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)]
-#![allow(clippy::unwrap_used, unreachable_pub)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test, and a program of its own"
+)]
 
 mod cases;
 mod host;
