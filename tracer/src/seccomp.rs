@@ -195,12 +195,9 @@ impl Listener {
             error,
             flags,
         };
+        let place = (&raw mut room).cast::<libc::seccomp_notif_resp>();
         // SAFETY: the room is aligned and larger than a `seccomp_notif_resp`.
-        unsafe {
-            (&raw mut room)
-                .cast::<libc::seccomp_notif_resp>()
-                .write(response)
-        };
+        unsafe { place.write(response) };
         // SAFETY: the kernel reads one `seccomp_notif_resp` of its size, which fits the room.
         let ret = unsafe {
             libc::ioctl(
