@@ -18,6 +18,7 @@ mod run;
 mod space;
 mod tree;
 
+mod bad;
 mod face;
 mod make;
 mod probes;
@@ -25,3 +26,4 @@ mod projects;
 mod signal;
 mod stream;
 mod terminal;
+mod user;
