@@ -28,7 +28,7 @@ class Bench:
         self.caches = directory / "caches" / project.name
         self.logs = directory / "logs"
         self.samples, self.notes, self.failures = {}, [], []
-        self.bare_tree = None
+        self.bare_tree = self.edited_tree = None
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("CARGO_TARGET", "RFS_"))}
         self.env |= {"RFS_CACHE_DIR": str(self.caches / "rfs"), **project.env}
 
@@ -71,6 +71,7 @@ class Bench:
         self._time("bare no-op", self.project.build)
         self._edit()
         self._time("bare one file", self.project.build)
+        self.edited_tree = tree.read(self.work)
 
     def _rfs(self):
         self._empty("rfs")
@@ -87,9 +88,11 @@ class Bench:
         self._same("rfs no-op")
         self._edit()
         self._time_rfs("rfs one file", self.project.build)
+        self._same("rfs one file", self.edited_tree)
         self._copy(self.pristine)
         self._edit()
         self._time_rfs("rfs clean, one file", self.project.build)
+        self._same("rfs clean, one file", self.edited_tree)
 
     def _ccache(self):
         self._empty("ccache")
