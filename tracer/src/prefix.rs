@@ -213,3 +213,157 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
     Some((&text[..start], &text[start..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
+
+    struct Nobody;
+
+    impl Asker for Nobody {
+        fn is_own(&self, _: &[u8]) -> bool {
+            false
+        }
+        fn own_link(&self, _: &[u8]) -> Option<PathBuf> {
+            None
+        }
+    }
+
+    /// A tree in memory that counts how often it is looked at.
+    struct Tree {
+        names: RefCell<BTreeMap<&'static str, Look>>,
+        looks: Cell<usize>,
+        prefixes: Prefixes,
+    }
+
+    impl Tree {
+        fn new(names: &[(&'static str, Look)]) -> Self {
+            Self {
+                names: RefCell::new(names.iter().cloned().collect()),
+                looks: Cell::new(0),
+                prefixes: Prefixes::default(),
+            }
+        }
+
+        fn walk(&self, base: &str, text: &str) -> (String, End, usize) {
+            self.looks.set(0);
+            let look = |path: &Path| {
+                self.looks.set(self.looks.get() + 1);
+                let names = self.names.borrow();
+                names
+                    .get(path.to_str().unwrap())
+                    .cloned()
+                    .unwrap_or(Look::Absent)
+            };
+            let base = Path::new(base);
+            let out = self
+                .prefixes
+                .walk(&look, &Nobody, base, text.as_bytes(), Last::Follow);
+            (
+                out.walk.path.display().to_string(),
+                out.walk.end,
+                self.looks.get(),
+            )
+        }
+
+        /// The call that does it has been told and is over.
+        fn set(&self, name: &'static str, is: Option<Look>) {
+            self.change(name, false);
+            self.put(name, is);
+            self.prefixes.settle(1);
+        }
+
+        fn change(&self, name: &str, moves_dir: bool) {
+            self.prefixes.change(
+                1,
+                vec![Change {
+                    path: name.into(),
+                    moves_dir,
+                }],
+            );
+        }
+
+        fn put(&self, name: &'static str, is: Option<Look>) {
+            match is {
+                Some(is) => drop(self.names.borrow_mut().insert(name, is)),
+                None => drop(self.names.borrow_mut().remove(name)),
+            }
+        }
+    }
+
+    fn tree() -> Tree {
+        Tree::new(&[
+            ("/a", Look::Dir),
+            ("/a/b", Look::Dir),
+            ("/a/b/f", Look::File),
+            ("/c", Look::Dir),
+            ("/l", Look::Link("a/b".into())),
+        ])
+    }
+
+    fn found(path: &str, looks: usize) -> (String, End, usize) {
+        (path.to_owned(), End::Found(Look::File), looks)
+    }
+
+    fn missing(path: &str, looks: usize) -> (String, End, usize) {
+        (path.to_owned(), End::MissingDir, looks)
+    }
+
+    #[test]
+    fn a_known_directory_costs_one_look() {
+        let tree = tree();
+        assert_eq!(tree.walk("/", "/l/f"), found("/a/b/f", 4));
+        assert_eq!(tree.walk("/c", "/l/f"), found("/a/b/f", 1));
+        assert_eq!(tree.walk("/a", "b/f"), found("/a/b/f", 2));
+        assert_eq!(tree.walk("/a", "b/f"), found("/a/b/f", 1));
+        assert_eq!(tree.walk("/", "/none/x/y"), missing("/none", 1));
+        assert_eq!(tree.walk("/", "/none/x/y"), missing("/none", 0));
+    }
+
+    #[test]
+    fn files_that_come_and_go_drop_nothing() {
+        let tree = tree();
+        tree.walk("/", "/l/f");
+        tree.set("/a/b/g", Some(Look::File));
+        tree.set("/a/b/f", None);
+        assert_eq!(tree.walk("/", "/l/g"), found("/a/b/g", 1));
+    }
+
+    #[test]
+    fn what_a_walk_crossed_drops_it_when_changed() {
+        let tree = tree();
+        tree.walk("/", "/l/f");
+        tree.walk("/", "/none/x/y");
+        tree.set("/l", Some(Look::Link("c".into())));
+        assert_eq!(tree.walk("/", "/l/f"), ("/c/f".to_owned(), End::Absent, 3));
+        tree.set("/none", Some(Look::Dir));
+        assert_eq!(tree.walk("/", "/none/x/y"), missing("/none/x", 2));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_name_that_is_just_changing() {
+        let tree = tree();
+        tree.change("/l", false);
+        assert_eq!(tree.walk("/", "/l/f"), found("/a/b/f", 4));
+        tree.put("/l", Some(Look::Link("c".into())));
+        assert_eq!(tree.walk("/", "/l/f").0, "/c/f");
+        tree.prefixes.settle(1);
+        assert_eq!(tree.walk("/", "/l/f").2, 3);
+        assert_eq!(tree.walk("/", "/l/f").2, 1);
+    }
+
+    #[test]
+    fn a_directory_that_moves_takes_all_with_it() {
+        let tree = tree();
+        tree.walk("/a", "b/f");
+        let moves = tree.prefixes.moves();
+        tree.change("/a", true);
+        assert_eq!(tree.prefixes.moves(), None);
+        tree.put("/a/b", None);
+        tree.prefixes.settle(1);
+        assert_ne!(tree.prefixes.moves(), moves);
+        assert_eq!(tree.walk("/a", "b/f"), missing("/a/b", 1));
+    }
+}

@@ -143,6 +143,8 @@ impl Shared {
     fn enter(&self, tid: i32, is_end: bool, still_there: &dyn Fn() -> bool) -> Entry {
         self.prefixes.settle(tid);
         let mut processes = self.processes();
+        // Before the thread is taken for one that is known: its number may be a dead one's.
+        self.sweep(&mut processes);
         let pid = match processes.known(tid) {
             Some(pid) => {
                 if let Some(process) = processes.get(pid) {
@@ -151,7 +153,6 @@ impl Shared {
                 pid
             }
             None => {
-                self.sweep(&mut processes);
                 let Ok((pid, births)) = processes.sight(tid, still_there) else {
                     return Entry::Gone;
                 };

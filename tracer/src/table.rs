@@ -4,9 +4,9 @@
 //! It is data, the same on every machine: the filter's rules are made from it, and the decoder follows it.
 //! It knows neither how a filter is built nor how arguments are read.
 //!
-//! One hole is left open on purpose: fstatat and statx with `AT_EMPTY_PATH` on a descriptor are let
-//! through, since this is how the C library says fstat, as often as all other calls together; a filter
-//! cannot see that the path is empty. With `AT_FDCWD` they are looked at.
+//! One hole is left open on purpose: fstatat and statx with no flag but `AT_EMPTY_PATH` on a descriptor
+//! are let through, since this is how the C library says fstat, as often as all other calls together; a
+//! filter cannot see that the path is empty. With `AT_FDCWD` or other flags they are looked at.
 
 mod allowed;
 mod trapped;

@@ -131,7 +131,7 @@ fn killed(backend: &str) {
         &["sh", "-c", "sh -c 'kill -9 $$'; kill -15 $$"],
     );
     assert_eq!(seen.status, 128 + 15);
-    seen.expect(&["kill", "kill", "died", "died"]);
+    seen.expect(&["kill", "died", "kill", "died"]);
     assert_eq!((seen.count("died"), seen.count("exit ")), (2, 0));
 }
 
