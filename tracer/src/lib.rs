@@ -5,6 +5,7 @@
 //! nothing of steps or caches.
 
 pub mod call;
+mod crew;
 mod decode;
 mod decode_fds;
 mod decode_names;

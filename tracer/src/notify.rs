@@ -1,54 +1,34 @@
 //! The default backend: trapped calls come as seccomp notifications, and nobody is ptraced.
 //!
-//! One thread leads: it receives and asks the decider. It also does the work of a decision that may take
-//! time, because waking another thread for it would take longer than most such work; if it has not come
-//! back soon, a deputy takes the lead. Only a process that is to end in place of its call is attached to,
-//! for that moment: debuggers keep working inside the build. Knows nothing of what calls mean.
+//! One thread at a time receives and asks the decider; work that may take time it does itself, and another
+//! takes over. Only a process that is
+//! to end in place of its call is attached to, for that moment: debuggers keep working inside the build.
+//! Knows nothing of what calls mean.
 
 use crate::call::{Call, Decide, Decision, Stop, Verdict};
+use crate::crew::{Crew, Turn};
 use crate::filter::abi_of;
-use crate::pool::Pool;
 use crate::ptrace::{self, Change, Stopped, Whom};
 use crate::regs::{self, Next};
 use crate::seccomp::{Listener, Notice, Reply};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// For how long calls may wait for a leader that is at work, before a deputy takes over.
-const PATIENCE: Duration = Duration::from_micros(200);
 
 /// The threads that answer one listener.
 #[derive(Debug)]
-pub(crate) struct Backend {
-    pool: Pool,
-}
+pub(crate) struct Backend(Crew);
 
 struct Shared {
     listener: Listener,
-    decide: Arc<dyn Decide>,
-    pool: Pool,
     cookie: u64,
-    /// One of the three below.
-    lead: AtomicU8,
-    /// Wakes the deputy.
-    patience: TimerFd,
+    decide: Arc<dyn Decide>,
     /// Decided calls that are made once more because their thread had been attached to.
     again: Mutex<Vec<Call>>,
 }
-
-/// Some thread receives.
-const LED: u8 = 0;
-/// The leader is at work: whoever is free first takes the lead.
-const FREE: u8 = 1;
-/// Nothing will come any more.
-const OVER: u8 = 2;
 
 impl Backend {
     /// Starts to answer. Ends by itself when no process has the filter any more.
@@ -59,83 +39,33 @@ impl Backend {
     ) -> io::Result<Self> {
         // Linux before 6.6 cannot; it only costs time.
         listener.sync_wake_up().ok();
-        let pool = Pool::default();
+        let again = Mutex::default();
         let shared = Arc::new(Shared {
             listener,
-            decide,
-            pool: pool.clone(),
             cookie,
-            lead: AtomicU8::new(LED),
-            patience: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
-            again: Mutex::default(),
+            decide,
+            again,
         });
-        let deputy = shared.clone();
-        pool.run(move || shared.lead());
-        pool.run(move || deputy.deputize());
-        Ok(Self { pool })
+        Crew::start("rfs-notify", move || shared.turn()).map(Self)
     }
 
     /// Waits until every decision has been taken. To be called when the traced processes are gone.
     pub(crate) fn finish(self) {
-        self.pool.finish();
+        self.0.finish();
     }
 }
 
 impl Shared {
-    /// Receives and answers until nothing more can come, or another thread has taken over.
-    fn lead(self: Arc<Self>) {
-        while self.wait() {
-            match self.listener.receive() {
-                Ok(Some(notice)) => {
-                    if !self.take(notice) {
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(_) => break,
-            }
+    /// Takes the next call and decides about it, if that can be done at once.
+    fn turn(self: &Arc<Self>) -> Turn {
+        if !self.wait() {
+            return Turn::Over;
         }
-        self.lead.store(OVER, Ordering::SeqCst);
-        self.wake_deputy(Duration::from_nanos(1));
-    }
-
-    /// Takes the lead when the leader has been at work for too long.
-    fn deputize(self: Arc<Self>) {
-        loop {
-            // No error is to be expected; if there is one, calls are answered as soon as work ends.
-            if self.patience.wait().is_err() || self.lead.load(Ordering::SeqCst) == OVER {
-                return;
-            }
-            if self.take_lead() {
-                let next = self.clone();
-                self.pool.run(move || next.deputize());
-                return self.lead();
-            }
+        match self.listener.receive() {
+            Ok(Some(notice)) => self.take(notice),
+            Ok(None) => Turn::Again,
+            Err(_) => Turn::Over,
         }
-    }
-
-    fn take_lead(&self) -> bool {
-        let free = self
-            .lead
-            .compare_exchange(FREE, LED, Ordering::SeqCst, Ordering::SeqCst);
-        free.is_ok()
-    }
-
-    /// Leaves the lead to others for as long as `work` takes. False if another thread has it then.
-    fn work(&self, work: impl FnOnce()) -> bool {
-        self.lead.store(FREE, Ordering::SeqCst);
-        self.wake_deputy(PATIENCE);
-        work();
-        let leads = self.take_lead();
-        if leads {
-            self.patience.unset().ok();
-        }
-        leads
-    }
-
-    fn wake_deputy(&self, after: Duration) {
-        let after = Expiration::OneShot(after.into());
-        self.patience.set(after, TimerSetTimeFlags::empty()).ok();
     }
 
     /// Waits for a notification. False when no process is left that could send one.
@@ -153,8 +83,7 @@ impl Shared {
         }
     }
 
-    /// Answers one notification. False if another thread has taken the lead meanwhile.
-    fn take(self: &Arc<Self>, notice: Notice) -> bool {
+    fn take(self: &Arc<Self>, notice: Notice) -> Turn {
         let (abi, nr) = abi_of(notice.arch, notice.nr);
         let call = Call {
             tid: notice.tid,
@@ -170,22 +99,22 @@ impl Shared {
         };
         if self.goes_again(&call) {
             held.finish(Verdict::Go);
-            return true;
+            return Turn::Again;
         }
         let still_there = || self.listener.is_valid(notice.id);
         let decision = catch_unwind(AssertUnwindSafe(|| self.decide.call(&call, &still_there)));
         match decision.unwrap_or(Decision::Now(Verdict::Fail(libc::EIO))) {
             Decision::Now(verdict @ (Verdict::Go | Verdict::Fail(_))) => {
                 held.finish(verdict);
-                true
+                Turn::Again
             }
             Decision::Now(verdict @ (Verdict::Exit(_) | Verdict::Signal(_))) => {
-                self.work(|| held.finish(verdict))
+                Turn::Aside(Box::new(move || held.finish(verdict)))
             }
-            Decision::Later(work) => self.work(|| {
+            Decision::Later(work) => Turn::Aside(Box::new(move || {
                 let verdict = catch_unwind(AssertUnwindSafe(|| work(&held)));
                 held.finish(verdict.unwrap_or(Verdict::Fail(libc::EIO)));
-            }),
+            })),
         }
     }
 

@@ -43,6 +43,7 @@ impl Pool {
         let job: Job = Box::new(job);
         if state.queue.len() < state.idle {
             state.queue.push_back(job);
+            drop(state);
             self.0.ready.notify_one();
             return;
         }
