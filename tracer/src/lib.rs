@@ -20,6 +20,7 @@ pub mod memory;
 mod notify;
 mod pool;
 mod prefix;
+pub mod probe;
 mod proc_files;
 mod process;
 mod program;

@@ -116,9 +116,17 @@ impl Bell {
         }
     }
 
-    /// Rings it.
-    pub(crate) fn ring(self) {
-        tkill(self.tid, libc::SIGURG).ok();
+    /// Rings until `heard`, for its thread may just be about to wait. Does nothing on that thread itself.
+    pub(crate) fn ring_until(self, mut heard: impl FnMut() -> bool) {
+        if self.tid == nix::unistd::gettid().as_raw() {
+            return;
+        }
+        loop {
+            tkill(self.tid, libc::SIGURG).ok();
+            if heard() {
+                return;
+            }
+        }
     }
 }
 

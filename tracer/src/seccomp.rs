@@ -7,29 +7,20 @@ use crate::filter::Insn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Installs `program` for the calling thread and everything that it becomes or starts.
-///
-/// With `listener`, returns the descriptor (close-on-exec) that traps are told on. Sets no_new_privs only
-/// where the kernel insists on it, so that root's builds may still run set-user-ID programs.
-pub(crate) fn install(program: &[Insn], listener: bool) -> io::Result<Option<OwnedFd>> {
-    let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    let flags = if listener {
-        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | killable
-    } else {
-        0
-    };
-    let ret = match install_with(program, flags) {
-        // Linux before 5.19.
-        Err(e) if listener && e.raw_os_error() == Some(libc::EINVAL) => {
-            install_with(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?
-        }
-        other => other?,
-    };
-    if !listener {
-        return Ok(None);
-    }
+/// Flag of [`install_listener`]: only a fatal signal disturbs a trapped call (Linux 5.19).
+pub(crate) const WAIT_KILLABLE: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+
+/// Installs `program` for the calling thread and everything that it becomes or starts. Sets no_new_privs
+/// only where the kernel insists on it, so that root's builds may still run set-user-ID programs.
+pub(crate) fn install(program: &[Insn]) -> io::Result<()> {
+    install_with(program, 0).map(drop)
+}
+
+/// The same, and returns the descriptor (close-on-exec) that traps are told on.
+pub(crate) fn install_listener(program: &[Insn], flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let fd = install_with(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | flags)?;
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(ret) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn install_with(program: &[Insn], flags: libc::c_ulong) -> io::Result<RawFd> {

@@ -332,7 +332,7 @@ fn raise_files() -> Option<(rlim_t, rlim_t)> {
 }
 
 /// Runs `body` in a new process, which exits with what it returns.
-fn fork(body: impl FnOnce() -> i32) -> Result<i32, Errno> {
+pub(crate) fn fork(body: impl FnOnce() -> i32) -> Result<i32, Errno> {
     // SAFETY: the child shares no memory with us. It may allocate although the parent may have had other
     // threads, because fork(3) of glibc and musl leaves malloc usable; it takes no other lock.
     let ret = unsafe { libc::fork() };
@@ -459,9 +459,15 @@ impl Child {
     fn filter(&self) -> io::Result<()> {
         let mut refused = None;
         if let Some(program) = &self.plan.notify {
-            match seccomp::install(program, true) {
+            let listener = match seccomp::install_listener(program, seccomp::WAIT_KILLABLE) {
+                // Linux before 5.19.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                    seccomp::install_listener(program, 0)
+                }
+                installed => installed,
+            };
+            match listener {
                 Ok(listener) => {
-                    let listener = listener.ok_or(io::ErrorKind::InvalidData)?;
                     // Not to be closed by a call of its own: the execve does it.
                     let message = ManuallyDrop::new(Message::Listener(listener));
                     return Ok(self.line.send(&message, self.plan.cookie)?);
@@ -472,7 +478,7 @@ impl Child {
         if let Some(program) = &self.plan.trace {
             self.line.send(&Message::Ready, self.plan.cookie)?;
             return match self.line.receive()? {
-                Some(Message::Go) => seccomp::install(program, false).map(drop),
+                Some(Message::Go) => seccomp::install(program),
                 Some(_) | None => Err(io::ErrorKind::InvalidData.into()),
             };
         }

@@ -14,6 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError::Timeout;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -218,21 +219,14 @@ impl Owner {
                     let verdict = catch_unwind(AssertUnwindSafe(|| work(&stop)))
                         .unwrap_or(Verdict::Fail(libc::EIO));
                     let (taken, wait) = mpsc::channel();
-                    if verdicts
-                        .send(Given {
-                            tid: call.tid,
-                            gone,
-                            verdict,
-                            taken,
-                        })
-                        .is_ok()
-                    {
-                        // The owner may be about to wait when it rings: ring until it has heard.
-                        bell.ring();
-                        while wait.recv_timeout(RING_AGAIN) == Err(mpsc::RecvTimeoutError::Timeout)
-                        {
-                            bell.ring();
-                        }
+                    let given = Given {
+                        tid: call.tid,
+                        gone,
+                        verdict,
+                        taken,
+                    };
+                    if verdicts.send(given).is_ok() {
+                        bell.ring_until(|| wait.recv_timeout(RING_AGAIN) != Err(Timeout));
                     }
                 });
             }

@@ -17,6 +17,7 @@ macro_rules! cases {
 cases! {
     uses_the_backend_asked_for
     says_when_it_is_inside_another
+    finds_out_what_is_allowed
     runs_and_returns_the_status
     asks_about_the_execve_first
     says_why_it_could_not_execute
@@ -65,6 +66,28 @@ fn says_when_it_is_inside_another(host: &Host) {
     assert_eq!(inner("auto"), is(auto, ""));
     assert_eq!(inner("ptrace"), is(ptrace, ""));
     assert_eq!(inner("notify"), is(auto, ""));
+}
+
+fn finds_out_what_is_allowed(host: &Host) {
+    let probe = |runner: &dyn Fn(&[&str]) -> (i32, String)| {
+        let (status, output) = runner(&[path(host.program()), "host", "probe"]);
+        assert_eq!(status, 0);
+        output
+    };
+    let bare = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        host.become_user(command.args(&words[1..]));
+        said(command.output().unwrap())
+    };
+    assert_eq!(
+        probe(&bare),
+        "[Some(0), Some(0), Some(0), Some(0)] Some(0)\n"
+    );
+    let inside = match host.backend {
+        "notify" => "[Some(16), Some(16), Some(16), Some(0)] Some(0)\n",
+        _ => "[Some(0), Some(0), Some(0), Some(1)] Some(0)\n",
+    };
+    assert_eq!(probe(&|words| host.run(words)), inside);
 }
 
 fn runs_and_returns_the_status(host: &Host) {

@@ -118,8 +118,21 @@ impl Decide for Verbs {
     }
 }
 
-/// `BACKEND TABLES LOG COMMAND...`
+/// `BACKEND TABLES LOG COMMAND...`, or `probe`
 pub fn main(arguments: &[String]) -> ExitCode {
+    if arguments == ["probe"] {
+        let found = rfs_tracer::probe::probe();
+        let errno =
+            |ability: io::Result<()>| ability.map_or_else(|e| e.raw_os_error(), |()| Some(0));
+        let all = [
+            found.notify,
+            found.sync_wake_up,
+            found.wait_killable,
+            found.ptrace,
+        ];
+        println!("{:?} {:?}", all.map(errno), errno(found.pidfd_getfd));
+        return ExitCode::SUCCESS;
+    }
     let [backend, which, log, command @ ..] = arguments else {
         panic!("{arguments:?}")
     };
