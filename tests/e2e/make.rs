@@ -469,11 +469,17 @@ ln -sf in1 linked
 echo "done" >&6
 "#;
     let every: Expect = AtMost(200);
+    // `ls -t` looks at the time stamps.
+    let in1 = |s: &TestSpace| {
+        s.write("in1.in", "awk is @AWK@\n");
+        s.set_mtime("in1.in", 1_600_000_001);
+    };
     Probe::new(
         move |s| {
             s.script("configure", script);
-            s.write("in1.in", "awk is @AWK@\n");
             s.write("in2.in", "link is @LN_S@\n");
+            in1(s);
+            s.set_mtime("configure", 1_600_000_000);
         },
         "./configure",
     )
@@ -484,8 +490,8 @@ echo "done" >&6
     .with("in1.in", "AWK=@AWK@\n", Ran(200))
     .after(
         "a fresh tree",
-        |s| {
-            s.write("in1.in", "awk is @AWK@\n");
+        move |s| {
+            in1(s);
             for name in [
                 "config.log",
                 "config.cache",

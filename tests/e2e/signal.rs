@@ -167,8 +167,9 @@ fn rfs_is_killed() {
     s.write("in", "one\n");
     s.write(
         "build.sh",
-        "cat in > out1; sh -c 'cat in > out2'; echo ready; sleep 1000\n",
+        "cat in > out1; sh -c 'cat in > out2'; exec ./sleeper\n",
     );
+    s.sleeper("");
     for _ in 0..2 {
         let mut started = s.start("sh build.sh", true);
         let guard = started.guard();

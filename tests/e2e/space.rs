@@ -290,7 +290,7 @@ impl TestSpace {
         command
             .arg("--default-signal")
             .args([&cmd.outer, &front, &cmd.argv].into_iter().flatten());
-        command.current_dir(self.ws.join(&cmd.cwd)).env_clear();
+        command.env_clear();
         command.env(
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -298,7 +298,11 @@ impl TestSpace {
         command.env("HOME", self.root().join("home"));
         command.env("LC_ALL", "C.UTF-8");
         command.env("RFS_CACHE_DIR", self.cache());
-        command.env("PWD", self.ws.join(&cmd.cwd));
+        let cwd = match cmd.cwd.as_os_str().is_empty() {
+            true => self.ws.clone(),
+            false => self.ws.join(&cmd.cwd),
+        };
+        command.env("PWD", &cwd).current_dir(cwd);
         for (key, value) in &cmd.env {
             match value {
                 Some(value) => command.env(key, value),
