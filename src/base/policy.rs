@@ -74,14 +74,17 @@ impl Default for Policy {
                  egrep fgrep sed awk mawk gawk sort tr cut head tail wc cmp diff basename dirname expr true \
                  false env cp install touch mktemp uname m4 perl bison flex yacc lex pkg-config readlink \
                  realpath pwd which xargs file objdump readelf size strings c++filt addr2line ldd patchelf dwz \
-                 gettext msgfmt xgettext tee id hostname getconf",
+                 gettext msgfmt xgettext tee id hostname getconf ls find",
             ),
             times_order: words("make gmake ninja samu sh dash bash busybox ksh zsh test ["),
             times_dirs: words("tar bsdtar cpio zip 7z rsync cp ls stat find du touch install pax"),
             times_args: words(
                 "cp:-p cp:-a cp:-u cp:--preserve cp:--archive cp:--update install:-p install:-C \
                  install:--preserve-timestamps install:--compare touch:-r touch:--reference mv:-u mv:--update \
-                 ar:U",
+                 ar:U ls:-l ls:-t ls:-g ls:-o ls:-n ls:-c ls:-u ls:--full-time ls:--time ls:--sort ls:--format \
+                 find:-newer find:-anewer find:-cnewer find:-newermt find:-newerct find:-newerat \
+                 find:-mtime find:-mmin find:-ctime find:-cmin find:-atime find:-amin find:-used \
+                 find:-daystart find:-printf find:-fprintf find:-ls find:-fls",
             ),
             env_ignore: words(
                 "COLUMNS LINES WINDOWID SHLVL _ OLDPWD SSH_* XDG_SESSION_* \

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpgid, getpgrp};
+use nix::unistd::{Pid, getpgid, getpgrp, getpid, getsid};
 use std::io;
 use std::os::fd::AsFd;
 
@@ -228,7 +228,10 @@ fn pass_on(signal: Signal, code: i32, command: Option<Pid>) -> bool {
     let Some(command) = command else {
         return false;
     };
-    let from_terminal = code == libc::SI_KERNEL && getpgid(Some(command)) == Ok(getpgrp());
+    // A terminal that is closed tells the leader of its session alone.
+    let alone = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
+    let from_terminal =
+        code == libc::SI_KERNEL && !alone && getpgid(Some(command)) == Ok(getpgrp());
     let sent = if from_terminal {
         kill(command, None)
     } else {

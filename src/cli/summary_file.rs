@@ -8,12 +8,22 @@ use std::io::Write;
 use std::path::Path;
 
 /// Writes the counts: a regular file by rename, anything else (a fifo, `/dev/stderr`) as it is.
+///
+/// # Errors
+/// A system call fails; the path told is the one that the user gave.
 pub(super) fn write(path: &Path, summary: &Summary, disk: &dyn Disk) -> disk::Result<()> {
     let json = summary.json();
     if is_special(path) {
         let mut file = OpenOptions::new().write(true).open(path).at("open", path)?;
         return file.write_all(json.as_bytes()).at("write", path);
     }
+    replace(path, &json, disk).map_err(|error| disk::Error {
+        path: path.to_owned(),
+        ..error
+    })
+}
+
+fn replace(path: &Path, json: &str, disk: &dyn Disk) -> disk::Result<()> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".rfs-{}", std::process::id()));

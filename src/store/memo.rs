@@ -68,6 +68,20 @@ impl Memo {
         (Self { inner }, warnings)
     }
 
+    /// One without a file, which is forgotten at the end.
+    #[must_use]
+    pub fn volatile() -> Self {
+        let inner = Inner {
+            known: HashMap::new(),
+            fresh: Vec::new(),
+            n_stored: 0,
+            log: None,
+        };
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+
     /// The digest of the content that a file of this identity had.
     #[must_use]
     pub fn get(&self, identity: &Identity) -> Option<Digest> {

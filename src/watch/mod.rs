@@ -102,8 +102,10 @@ impl Watch {
     /// Waits until everything that ended so far is stored, and reports the steps.
     pub fn settle(&self) {
         self.saver.drain();
-        if let Err(error) = self.world.flush() {
-            self.sink.take(Report::Warning(error.to_string()));
+        match self.world.flush() {
+            // A cache that can only be read serves; where something is to be kept in it, the saver tells.
+            Ok(()) | Err(crate::store::Error::Disk(_)) => {}
+            Err(error) => self.sink.take(Report::Warning(error.to_string())),
         }
     }
 

@@ -86,10 +86,6 @@ impl Session {
             .map_err(|error| Error::Mount(error.to_string()))?;
 
         let host = host();
-        let world = Arc::new(World::new(
-            plan.workspace.clone(),
-            memo(&plan.cache, &*sink),
-        ));
         let cache = match Cache::open(&plan.cache, Arc::new(RealDisk)) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -99,6 +95,12 @@ impl Session {
                 None
             }
         };
+        // What is no cache of ours is not written to.
+        let memo = match &cache {
+            Some(_) => memo(&plan.cache, &*sink),
+            None => Memo::volatile(),
+        };
+        let world = Arc::new(World::new(plan.workspace.clone(), memo));
         let config = Config {
             stage: plan.workspace.join(".rfs/stage"),
             policy: plan.policy,
