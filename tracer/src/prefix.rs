@@ -14,6 +14,9 @@ use crate::event::{End, Look, Walk};
 use crate::table::Last;
 use crate::walk::{Asker, Outcome, walk, walk_on};
 
+/// A few MiB; then everything is walked to again.
+const MAX_ENTRIES: usize = 1 << 16;
+
 /// Looks at a name.
 type Looking<'a> = &'a dyn Fn(&Path) -> Look;
 

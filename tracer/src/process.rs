@@ -23,6 +23,8 @@ pub(crate) struct Processes {
     links: Arc<Links>,
     by_pid: HashMap<Pid, Process>,
     by_tid: HashMap<i32, Pid>,
+    /// Threads that ended without a word; see [`Processes::lost`].
+    lost: Vec<i32>,
     /// Holds the pidfds: ready means gone.
     gone: Epoll,
     /// Processes without a pidfd.
@@ -113,6 +115,7 @@ impl Processes {
             links,
             by_pid: HashMap::new(),
             by_tid: HashMap::new(),
+            lost: Vec::new(),
             gone: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             unwatched: 0,
             sweeps: 0,
@@ -250,14 +253,20 @@ impl Processes {
             return None;
         }
         let process = self.by_pid.remove(&pid)?;
-        for tid in process.threads.iter().chain([&pid]) {
-            self.by_tid.remove(tid);
+        for tid in process.threads.into_iter().chain([pid]) {
+            self.by_tid.remove(&tid);
+            self.lost.push(tid);
         }
         match &process.pidfd {
             Some(pidfd) => drop(self.gone.delete(&**pidfd)),
             None => self.unwatched -= 1,
         }
         (!process.end_told).then_some(pid)
+    }
+
+    /// Takes the threads that have ended since the last time without another call.
+    pub(crate) fn lost(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.lost)
     }
 
     /// A worker has finished with a process. Tells it if it has meanwhile died.
@@ -318,6 +327,7 @@ impl Processes {
         };
         for tid in process.threads.drain(..) {
             self.by_tid.remove(&tid);
+            self.lost.push(tid);
         }
         process.leaving.clear();
         process.cwd_apart = false;
@@ -414,6 +424,7 @@ mod tests {
         assert!(processes.is_alive(pid));
         child.kill().unwrap();
         assert_eq!(wait_until_gone(&mut processes), [pid]);
+        assert_eq!((processes.lost(), processes.lost()), (vec![pid], vec![]));
         assert!(!processes.is_alive(pid) && processes.known(pid).is_none());
         child.wait().unwrap();
         assert!(processes.sight(pid, &|| true).is_err());

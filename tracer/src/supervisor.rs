@@ -171,6 +171,9 @@ impl Shared {
             process.ending = None;
         }
         let result = processes.exec_result(pid, tid);
+        for lost in processes.lost() {
+            self.prefixes.settle(lost);
+        }
         drop(processes);
         match result {
             None | Some(ExecResult::Done | ExecResult::NoProgram) => {}
