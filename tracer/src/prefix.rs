@@ -179,6 +179,9 @@ impl Prefixes {
         {
             let key = [base.as_os_str().as_bytes(), b"\0", dirname];
             let from = if dirname[0] == b'/' { 2 } else { 0 };
+            if state.entries.len() >= MAX_ENTRIES {
+                state.clear();
+            }
             state
                 .entries
                 .insert(key[from..].concat().into(), Arc::clone(&entry));
