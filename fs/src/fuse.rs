@@ -44,8 +44,8 @@ impl Adapter {
         ino: INodeNo,
         act: impl FnOnce(&Vfs) -> Result<T, Error>,
     ) -> Result<T, Errno> {
-        self.counters.count(op);
         let result = catch_unwind(AssertUnwindSafe(|| act(&self.vfs))).unwrap_or(Err(Error::IO));
+        self.counters.count(op);
         result.map_err(|e| {
             if is_our_fault(e) {
                 let path = self.vfs.table.paths(ino.0).pop().unwrap_or_default();

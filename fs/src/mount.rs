@@ -5,6 +5,7 @@
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -94,8 +95,9 @@ pub struct Connection {
     pub fuse: OwnedFd,
     /// Minor device number of the mount: the connection's name in /sys/fs/fuse/connections.
     pub minor: u32,
-    /// Whether the mount lives in a user namespace of its own.
-    pub own_user_namespace: bool,
+    /// The user and the group that alone exist in the mount's user namespace, if it has one of its own
+    /// and the child had no privilege to map others.
+    pub own_ids: Option<(u32, u32)>,
 }
 
 /// A socket pair between the process that will serve the view and its child that mounts it.
@@ -105,7 +107,8 @@ pub struct Gate {
     child: OwnedFd,
 }
 
-const MESSAGE_LEN: usize = 10;
+/// Mounted or the step that failed; minor or errno; whether ids follow; uid; gid.
+const MESSAGE_LEN: usize = 14;
 const MOUNTED: u8 = 0xff;
 
 impl Gate {
@@ -152,7 +155,11 @@ impl Gate {
         let mut message = [0; MESSAGE_LEN];
         message[0] = MOUNTED;
         message[1..5].copy_from_slice(&connection.minor.to_le_bytes());
-        message[5] = u8::from(connection.own_user_namespace);
+        if let Some((uid, gid)) = connection.own_ids {
+            message[5] = 1;
+            message[6..10].copy_from_slice(&uid.to_le_bytes());
+            message[10..14].copy_from_slice(&gid.to_le_bytes());
+        }
         let fds = [connection.fuse.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -192,7 +199,14 @@ impl Gate {
             0 => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
             _ => return Err(lost(io::ErrorKind::InvalidData.into())),
         }
-        let number: [u8; 4] = [message[1], message[2], message[3], message[4]];
+        let number = |at: usize| {
+            [
+                message[at],
+                message[at + 1],
+                message[at + 2],
+                message[at + 3],
+            ]
+        };
         if message[0] != MOUNTED {
             let step = Step::ALL
                 .get(usize::from(message[0]))
@@ -200,7 +214,7 @@ impl Gate {
                 .unwrap_or(Step::Receive);
             return Err(failed(
                 step,
-                io::Error::from_raw_os_error(i32::from_le_bytes(number)),
+                io::Error::from_raw_os_error(i32::from_le_bytes(number(1))),
             ));
         }
         let mut fuse = None;
@@ -211,20 +225,26 @@ impl Gate {
         }
         Ok(Connection {
             fuse: fuse.ok_or_else(|| lost(io::ErrorKind::InvalidData.into()))?,
-            minor: u32::from_le_bytes(number),
-            own_user_namespace: message[5] != 0,
+            minor: u32::from_le_bytes(number(1)),
+            own_ids: (message[5] != 0).then(|| {
+                (
+                    u32::from_le_bytes(number(6)),
+                    u32::from_le_bytes(number(10)),
+                )
+            }),
         })
     }
 }
 
 fn enter(root: &Path, options: &EnterOptions) -> Result<Connection, (Step, io::Error)> {
     let at = |step: Step| move |e: rustix::io::Errno| (step, io::Error::from(e));
-    let own_user_namespace = private_namespaces(options)?;
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM,
-    )
-    .map_err(at(Step::Propagation))?;
+    let own_ids = private_namespaces(options)?;
+    let downstream = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
+    match rustix::mount::mount_change("/", downstream) {
+        // In a chroot `/` need not be a mount; the server looks whether ours has reached it.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(e) => return Err(at(Step::Propagation)(e)),
+    }
     let fuse = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(at(Step::Device))?;
     let data = CString::new(format!(
@@ -253,22 +273,22 @@ fn enter(root: &Path, options: &EnterOptions) -> Result<Connection, (Step, io::E
     Ok(Connection {
         fuse,
         minor: stat.stx_dev_minor,
-        own_user_namespace,
+        own_ids,
     })
 }
 
 /// `AT_STATX_DONT_SYNC` of statx(2), which rustix does not name.
-const AT_STATX_DONT_SYNC: u32 = 0x4000;
+pub(crate) const AT_STATX_DONT_SYNC: u32 = 0x4000;
 
-/// Whether a user namespace had to be made too.
-fn private_namespaces(options: &EnterOptions) -> Result<bool, (Step, io::Error)> {
+/// Enters a mount namespace, and a user namespace if need be. Tells the only ids in that, if it is so limited.
+fn private_namespaces(options: &EnterOptions) -> Result<Option<(u32, u32)>, (Step, io::Error)> {
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
     if !options.own_user_namespace {
         match unshare(CloneFlags::CLONE_NEWNS) {
-            Ok(()) => return Ok(false),
+            Ok(()) => return Ok(None),
             Err(nix::Error::EPERM) => {}
             Err(e) => return Err((Step::Unshare, e.into())),
         }
@@ -276,19 +296,25 @@ fn private_namespaces(options: &EnterOptions) -> Result<bool, (Step, io::Error)>
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
         .map_err(|e| (Step::Unshare, e.into()))?;
     // Unprivileged, only the own ids may be mapped, and groups only when setgroups(2) is given up.
-    let maps = [
-        ("/proc/self/setgroups", "deny".to_owned()),
-        ("/proc/self/uid_map", format!("{uid} {uid} 1")),
-        ("/proc/self/gid_map", format!("{gid} {gid} 1")),
-    ];
-    for (path, text) in maps {
-        let write = || -> rustix::io::Result<()> {
-            let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-            rustix::io::write(&file, text.as_bytes()).map(drop)
-        };
-        write().map_err(|e| (Step::MapIds, e.into()))?;
-    }
-    Ok(true)
+    let limited = uid != 0;
+    let (users, groups) = if limited {
+        write_map("/proc/self/setgroups", "deny")?;
+        (format!("{uid} {uid} 1"), format!("{gid} {gid} 1"))
+    } else {
+        (ALL_IDS.to_owned(), ALL_IDS.to_owned())
+    };
+    write_map("/proc/self/uid_map", &users)?;
+    write_map("/proc/self/gid_map", &groups)?;
+    Ok(limited.then_some((uid, gid)))
+}
+
+const ALL_IDS: &str = "0 0 4294967295";
+
+fn write_map(path: &str, text: &str) -> Result<(), (Step, io::Error)> {
+    rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|file| rustix::io::write(&file, text.as_bytes()))
+        .map(drop)
+        .map_err(|e| (Step::MapIds, e.into()))
 }
 
 /// What the covered filesystem forbids, the view forbids.

@@ -5,8 +5,8 @@
 use crate::error::{FsError, Op};
 use crate::fuse::Adapter;
 use crate::inode::{Identity, ROOT};
-use crate::mount::Connection;
-use crate::vfs::Vfs;
+use crate::mount::{AT_STATX_DONT_SYNC, Connection};
+use crate::vfs::{OwnIds, Vfs};
 use crate::view::Observer;
 use fuser::{BackgroundSession, INodeNo, Notifier, Session, SessionACL};
 use rustix::fs::{AtFlags, StatxFlags};
@@ -125,12 +125,19 @@ pub fn serve(
         path: config.root.clone(),
         source,
     };
-    let passthrough = config.passthrough == Passthrough::Auto && !connection.own_user_namespace;
+    if is_visible(&connection, &config.root) {
+        // Whatever happens, it must not stay: nobody will answer.
+        rustix::mount::unmount(&config.root, rustix::mount::UnmountFlags::DETACH).ok();
+        return Err(failed(io::Error::other(
+            "the mount covers its own server's files",
+        )));
+    }
     let vfs = Vfs::new(
         &config.root,
         config.hide.clone(),
         config.ttl,
-        passthrough,
+        config.passthrough == Passthrough::Auto,
+        connection.own_ids.map(|(uid, gid)| OwnIds { uid, gid }),
         observer,
     )
     .map_err(|e| failed(e.into()))?;
@@ -163,6 +170,14 @@ pub fn serve(
         root,
         minor: connection.minor,
     })
+}
+
+/// Whether the mount has reached the namespace of its server, by the propagation of a shared mount that
+/// the child could not change. Asked without waiting for the mount's answer, which would be ours.
+fn is_visible(connection: &Connection, root: &Path) -> bool {
+    let flags = AtFlags::from_bits_retain(AT_STATX_DONT_SYNC) | AtFlags::NO_AUTOMOUNT;
+    rustix::fs::statx(rustix::fs::CWD, root, flags, StatxFlags::INO)
+        .is_ok_and(|stat| stat.stx_dev_major == 0 && stat.stx_dev_minor == connection.minor)
 }
 
 /// How deep filesystems may be stacked with the view on top: one more than the backing files' own depth. The

@@ -11,6 +11,7 @@
 mod attributes;
 mod directories;
 mod files;
+mod ids;
 mod names;
 mod setuid;
 mod xattrs;
@@ -18,6 +19,7 @@ mod xattrs;
 pub(crate) use attributes::Change;
 pub(crate) use directories::DirEntry;
 pub(crate) use files::{OpenReply, Writing};
+pub(crate) use ids::OwnIds;
 
 use crate::descriptors::Descriptors;
 use crate::handles::Handles;
@@ -62,6 +64,8 @@ pub(crate) struct Vfs {
     /// Whether passthrough may still be tried.
     pub(crate) passthrough: AtomicBool,
     pub(crate) observer: Arc<dyn Observer>,
+    /// Set where no other owners can be expressed.
+    own_ids: Option<OwnIds>,
     euid: u32,
     /// Tells the kernel that it must not believe what it remembers of a node's attributes.
     pub(crate) stale: OnceLock<Box<dyn Fn(Ino) + Send + Sync>>,
@@ -130,6 +134,7 @@ impl Vfs {
         hide: Vec<OsString>,
         ttl: Duration,
         passthrough: bool,
+        own_ids: Option<OwnIds>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -146,6 +151,7 @@ impl Vfs {
             ttl,
             passthrough: AtomicBool::new(passthrough),
             observer,
+            own_ids,
             euid: rustix::process::geteuid().as_raw(),
             stale: OnceLock::new(),
         })

@@ -14,6 +14,9 @@ pub trait Observer: Send + Sync {
     /// The name at this absolute backing path was created, removed or renamed, or what it names was
     /// opened for writing, closed after having been, truncated, or had its attributes changed. A file that
     /// is known by several names is told by each.
+    ///
+    /// Of writes nothing is told, for they may not pass through the mount's server; they lie between the
+    /// opening and the closing. close(2) does not wait for the closing to be told.
     fn changed(&self, path: &Path);
 
     /// A request failed for a reason that its requester cannot be blamed for.

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Xatt
 use rustix::io::Errno;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use view::{Mode, everywhere, sh, with_host};
+use view::{Mode, everywhere, sh, with_host, with_strangers};
 
 /// Runs a shell command as a user that owns nothing.
 fn sh_nobody(command: &str) -> String {
@@ -265,4 +265,47 @@ fn locks_exclude_other_processes() {
         drop(file);
         sh(&format!("flock -n f true; {python}"));
     });
+}
+
+#[test]
+fn files_of_other_owners_can_be_used_as_without_the_view() {
+    if !view::modes().contains(&Mode::Passthrough) {
+        return;
+    }
+    let strangers = |root: &std::path::Path| {
+        let team = view::TEAM;
+        sh(&format!(
+            "cd {}; umask 0; echo x > own; chown 65534:{team} own; chmod 664 own
+             echo x > shared; chown 0:{team} shared; chmod 664 shared
+             echo x > theirs; chmod 644 theirs; echo x > secret; chmod 640 secret
+             mkdir dir; chown 0:{team} dir; chmod 2775 dir; ln -s own link",
+            root.display()
+        ));
+    };
+    with_strangers(
+        Mode::Unprivileged,
+        strangers,
+        |_| {},
+        |host| {
+            host.talk.hear();
+            let stat = format!(
+                "cd {}; stat -c %U:%g:%a dir/new own shared",
+                host.root.display()
+            );
+            let team = view::TEAM;
+            assert_eq!(
+                sh(&stat),
+                format!("nobody:{team}:600\nnobody:{team}:640\nroot:{team}:664")
+            );
+        },
+        |inside| {
+            sh("echo y >> own; echo y > own; chmod 640 own; touch own");
+            sh("echo y >> shared; truncate -s 1 shared; touch shared; cat link");
+            sh("echo y > dir/new; chmod 600 dir/new; mv dir/new dir/n; mv dir/n dir/new");
+            sh("cat theirs; ! echo y > theirs 2> /dev/null; ! cat secret 2> /dev/null");
+            sh("! chmod 777 theirs 2> /dev/null; ! chown 65534 theirs 2> /dev/null");
+            assert_eq!(sh("stat -c %u:%g own"), "65534:65534");
+            inside.talk.say();
+        },
+    );
 }

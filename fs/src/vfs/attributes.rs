@@ -38,8 +38,8 @@ impl Vfs {
     /// Attributes of a node, through an open file when there is one.
     pub(crate) fn getattr(&self, ino: Ino, fh: Option<u64>) -> Result<Entry> {
         let stat = match fh.and_then(|fh| self.files.get(fh)) {
-            Some(file) => stat_fd(&file.fd)?,
-            None => self.with(ino, |at| at.stat().map(|stat| ((), stat)))?.1,
+            Some(file) => self.seen(file.fd.as_fd(), stat_fd(&file.fd)?),
+            None => self.stat_seen(ino)?,
         };
         Ok(shown(ino, stat))
     }
@@ -66,7 +66,7 @@ impl Vfs {
         let stat = stat_fd(&target)?;
         self.keep_pages(ino, &before, &stat);
         self.tell_all(ino);
-        Ok(shown(ino, stat))
+        Ok(shown(ino, self.seen(target.as_fd(), stat)))
     }
 
     /// We changed size or times ourselves: pages that were right before still are.

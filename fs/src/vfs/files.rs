@@ -107,7 +107,7 @@ impl Vfs {
             }
             Err(e) => return Err(e),
         };
-        let entry = self.entry(parent, name, stat);
+        let entry = self.entry(&dir, parent, name, stat);
         let reply = self.opened(who, entry.ino, fd, &entry.stat, there, register)?;
         self.tell(parent, name);
         Ok((entry, reply))

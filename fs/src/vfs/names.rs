@@ -27,16 +27,18 @@ impl Vfs {
         }
         let dir = self.dir(parent)?;
         match stat_at(&dir, name) {
-            Ok(stat) => Ok(Some(self.entry(parent, name, stat))),
+            Ok(stat) => Ok(Some(self.entry(&dir, parent, name, stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    pub(super) fn entry(&self, parent: Ino, name: &OsStr, stat: Statx) -> Entry {
+    /// What the kernel is told of a name.
+    pub(super) fn entry(&self, dir: &OwnedFd, parent: Ino, name: &OsStr, stat: Statx) -> Entry {
+        let ino = self.table.enter(parent, name, Identity::of(&stat));
         Entry {
-            ino: self.table.enter(parent, name, Identity::of(&stat)),
-            stat,
+            ino,
+            stat: self.seen_at(dir, name, stat),
         }
     }
 
@@ -84,7 +86,7 @@ impl Vfs {
         let dir = self.dir_to_make_in(parent, name)?;
         make(&dir)?;
         let stat = self.give(who, &dir, name, mode)?;
-        let entry = self.entry(parent, name, stat);
+        let entry = self.entry(&dir, parent, name, stat);
         self.tell(parent, name);
         Ok(entry)
     }
@@ -243,7 +245,7 @@ impl Vfs {
         let (object, _) = self.hold(ino)?;
         let from = proc_path(&object);
         rustix::fs::linkat(rustix::fs::CWD, &from, &dir, name, AtFlags::SYMLINK_FOLLOW)?;
-        let entry = self.entry(parent, name, stat_at(&dir, name)?);
+        let entry = self.entry(&dir, parent, name, stat_at(&dir, name)?);
         self.tell(parent, name);
         Ok(entry)
     }

@@ -16,7 +16,7 @@
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
-use rfs_fs::{Config, EnterOptions, Gate, Mounted, Observer, Passthrough};
+use rfs_fs::{Config, EnterOptions, Gate, Mounted, Observer, Op, Passthrough};
 use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -27,6 +27,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A user that owns nothing.
 pub const NOBODY: u32 = 65534;
+
+/// A group of theirs, besides the own one, in mode Unprivileged.
+pub const TEAM: u32 = 4242;
 
 /// How the view is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +97,15 @@ pub struct Host<'a> {
     pub talk: &'a Talk,
 }
 
+impl Host<'_> {
+    /// Files that were opened or made, and not yet released.
+    pub fn n_open_files(&self) -> u64 {
+        let stats = self.mounted.stats();
+        let released = stats.of(Op::Release);
+        (stats.of(Op::Open) + stats.of(Op::Create)).saturating_sub(released)
+    }
+}
+
 /// What the inside has to work with. Its working directory is the root of the view.
 pub struct Inside<'a> {
     /// The root of the view.
@@ -126,6 +138,17 @@ pub fn with_host(
     host: impl FnOnce(&Host<'_>),
     inside: impl FnOnce(&Inside<'_>),
 ) {
+    with_strangers(mode, |_| {}, prepare, host, inside);
+}
+
+/// As [`with_host`], but `strangers` puts files of others there first, with the privileges of the test.
+pub fn with_strangers(
+    mode: Mode,
+    strangers: impl FnOnce(&Path),
+    prepare: impl FnOnce(&mut Config),
+    host: impl FnOnce(&Host<'_>),
+    inside: impl FnOnce(&Inside<'_>),
+) {
     // Held while anything is forked and while a failure is printed, for which locks are taken that a child
     // would inherit locked.
     let _alone = alone();
@@ -139,6 +162,7 @@ pub fn with_host(
             std::os::unix::fs::chown(&root, Some(NOBODY), Some(NOBODY)).unwrap();
         }
     }
+    strangers(&root);
     let server = in_child(|| {
         if mode == Mode::Unprivileged && nix::unistd::geteuid().is_root() {
             become_nobody();
@@ -162,12 +186,13 @@ fn serve(
     }
     prepare(&mut config);
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let (ours, theirs) = (Talk(ours), Talk(theirs));
+    let (mut ours, theirs) = (Some(Talk(ours)), Talk(theirs));
     let gate = Gate::new().unwrap();
     let child = in_child(|| {
         let options = EnterOptions {
             own_user_namespace: mode == Mode::Unprivileged,
         };
+        drop(ours.take());
         gate.enter(root, &options).unwrap();
         std::env::set_current_dir(root).unwrap();
         inside(&Inside {
@@ -177,6 +202,7 @@ fn serve(
         });
     });
     drop(theirs);
+    let ours = ours.expect("BUG: taken in the child only");
     let connection = gate.receive().unwrap();
     let log = Arc::new(Log::default());
     let mounted = rfs_fs::serve(connection, config, log.clone()).unwrap();
@@ -200,7 +226,7 @@ fn serve(
 
 /// Gives up every privilege but that of reading its own /proc/self.
 fn become_nobody() {
-    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setgroups(&[TEAM.into()]).unwrap();
     nix::unistd::setresgid(NOBODY.into(), NOBODY.into(), NOBODY.into()).unwrap();
     nix::unistd::setresuid(NOBODY.into(), NOBODY.into(), NOBODY.into()).unwrap();
     nix::sys::prctl::set_dumpable(true).unwrap();
