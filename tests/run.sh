@@ -24,7 +24,7 @@ others() {
 say "building"
 cargo test --locked --workspace --no-run
 say "unit tests"
-cargo test --locked --workspace --lib --bins "$@"
+cargo test --locked --workspace --lib "$@"
 say "the mount and the tracer against the kernel"
 cargo test --locked -p rfs-fs -p rfs-tracer --test '*' "$@"
 say "rules of the house, command line"
