@@ -2,10 +2,11 @@
 //! command and ends as the command has ended.
 //!
 //! Of the signals that a terminal sends the command gets its own, being in the same process group. One
-//! that a process has sent is passed on: whether it went to the whole group cannot be told, and one too
-//! many is better than none.
+//! that a process has sent is passed on, unless it went to the whole group, which is seen by the host
+//! having it too. The host never takes any, so that this is told once for each signal; of a later one it
+//! cannot be told, and one too many is better than none.
 
-use super::signals::Taken;
+use super::signals::{self, Taken};
 use super::wire::{End, Failure, Word};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,6 +14,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp, getpid, getsid};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -41,7 +43,12 @@ pub(super) fn follow(
 ) -> io::Result<Outcome> {
     // Where the host dies, what it leaves behind becomes ours.
     let _is_kept = set_child_subreaper(true);
-    let front = Front { host, wire, taken };
+    let front = Front {
+        host,
+        wire,
+        taken,
+        of_group: Cell::new(0),
+    };
     let outcome = front.follow(started);
     let _was_kept = set_child_subreaper(false);
     outcome
@@ -56,6 +63,8 @@ struct Front<'a> {
     host: Pid,
     wire: &'a End,
     taken: &'a Taken,
+    /// The signals, as bits, that the host has got with the group.
+    of_group: Cell<u64>,
 }
 
 impl Front<'_> {
@@ -85,7 +94,7 @@ impl Front<'_> {
                         if let Some(status) = self.ended()? {
                             return self.last_word(status);
                         }
-                    } else if !pass_on(signal, code, command) {
+                    } else if !self.pass_on(signal, code, command) {
                         if command.is_none() {
                             self.kill()?;
                         }
@@ -207,6 +216,40 @@ impl Front<'_> {
             }
         }
     }
+
+    /// Passes a signal on, unless the command has got it too. `false` when there is no command: not yet,
+    /// or no more.
+    fn pass_on(&self, signal: Signal, code: i32, command: Option<Pid>) -> bool {
+        let Some(command) = command else {
+            return false;
+        };
+        let sent = if self.has_it(signal, code, command) {
+            kill(command, None)
+        } else {
+            kill(command, signal)
+        };
+        sent != Err(Errno::ESRCH)
+    }
+
+    /// Whether the command has got this signal with us, by a terminal or a process that sent it to our
+    /// group. The kernel serves the youngest of a group first, so that host and command have it by now.
+    fn has_it(&self, signal: Signal, code: i32, command: Pid) -> bool {
+        let group = Ok(getpgrp());
+        if getpgid(Some(command)) != group {
+            return false;
+        }
+        if code == libc::SI_KERNEL {
+            // A terminal that is closed tells the leader of its session alone.
+            return signal != Signal::SIGHUP || getsid(None) != Ok(getpid());
+        }
+        let bit = 1 << (signal as u32 - 1);
+        let known = self.of_group.get();
+        let pending = getpgid(Some(self.host)) == group && signals::pending(self.host) & bit != 0;
+        if pending {
+            self.of_group.set(known | bit);
+        }
+        pending && known & bit == 0
+    }
 }
 
 /// How the host has ended, in words.
@@ -220,22 +263,4 @@ fn describe(how: WaitStatus) -> String {
         | WaitStatus::Continued(_)
         | WaitStatus::StillAlive => "its host still runs".to_owned(),
     }
-}
-
-/// Passes a signal on, unless the terminal has sent it to the command too. `false` when there is no
-/// command: not yet, or no more.
-fn pass_on(signal: Signal, code: i32, command: Option<Pid>) -> bool {
-    let Some(command) = command else {
-        return false;
-    };
-    // A terminal that is closed tells the leader of its session alone.
-    let alone = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-    let from_terminal =
-        code == libc::SI_KERNEL && !alone && getpgid(Some(command)) == Ok(getpgrp());
-    let sent = if from_terminal {
-        kill(command, None)
-    } else {
-        kill(command, signal)
-    };
-    sent != Err(Errno::ESRCH)
 }

@@ -7,6 +7,7 @@ use super::error::CommandError;
 use crate::runner::spawn;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 
 /// Signals that end a process which does not care for them, and that people and programs send.
 const TAKEN: [Signal; 7] = [
@@ -63,14 +64,20 @@ impl Taken {
 
 fn ignores(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    ignored_mask(&status) >> (signal as i32 - 1) & 1 == 1
+    mask(&status, "SigIgn:") >> (signal as i32 - 1) & 1 == 1
 }
 
-/// The line `SigIgn` of proc_pid_status(5).
-fn ignored_mask(status: &str) -> u64 {
+/// The signals, as bits, that wait for a process as a whole.
+pub(super) fn pending(pid: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    mask(&status, "ShdPnd:")
+}
+
+/// A line of proc_pid_status(5).
+fn mask(status: &str, name: &str) -> u64 {
     status
         .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0)
 }
@@ -82,7 +89,7 @@ mod tests {
     #[test]
     fn the_mask_of_ignored_signals_is_read() {
         let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001000\n";
-        assert_eq!(ignored_mask(status), 1 << (Signal::SIGPIPE as i32 - 1));
-        assert_eq!(ignored_mask(""), 0);
+        assert_eq!(mask(status, "SigIgn:"), 1 << (Signal::SIGPIPE as i32 - 1));
+        assert_eq!(mask("", "SigIgn:"), 0);
     }
 }
