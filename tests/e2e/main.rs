@@ -23,6 +23,7 @@ mod face;
 mod make;
 mod probes;
 mod projects;
+mod same;
 mod signal;
 mod stream;
 mod terminal;

@@ -1,0 +1,231 @@
+//! Random scripts in random small trees, run again after random edits: bare and wrapped runs must be
+//! equal in all that can be seen. What each run may serve is not stated here, only that it is right.
+
+use std::fs;
+
+use crate::probe::assert_same_run;
+use crate::run::{Cmd, Run};
+use crate::space::{Setting, TestSpace};
+use crate::tree::{Tree, assert_same};
+
+/// Numbers that are random enough (xorshift64*), the same ones for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        (0..8).for_each(|_| {
+            dice.roll(2);
+        });
+        dice
+    }
+
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
+    }
+}
+
+/// Few names, so that they meet.
+const FILES: [&str; 9] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "l", "d/l"];
+const DIRS: [&str; 5] = ["d", "d/e", "f", "g", "l"];
+
+/// One line of a script.
+fn line(dice: &mut Dice) -> String {
+    let (a, b) = (dice.pick(&FILES), dice.pick(&FILES));
+    let (d, e) = (dice.pick(&DIRS), dice.pick(&DIRS));
+    let n = dice.roll(5);
+    match dice.roll(36) {
+        0..=3 => format!("cat {a} > {b}"),
+        4 => format!("cat {a} >> {b}"),
+        5 => format!("echo word{n} > {b}"),
+        6 => format!("echo word{n} >> {b}"),
+        7 => format!("cp {a} {b}"),
+        8 => format!("cp -p {a} {b}"),
+        9 => format!(
+            "cp -r {} {}",
+            dice.pick(&["d", "f"]),
+            dice.pick(&["g", "g/g", "h"])
+        ),
+        10 => format!("mv {a} {b}"),
+        11 => format!("mv {d} {e}"),
+        12 => format!("rm -f {a}"),
+        13 => format!("rm -rf {d}"),
+        14 => format!("ln {a} {b}"),
+        15 => format!(
+            "ln -s {} {b}",
+            dice.pick(&["a", "../a", "d", "none", "e/a"])
+        ),
+        16 => format!("ln -sf {} {b}", dice.pick(&["b", "../b", "e", "none"])),
+        17 => format!("mkdir {d}"),
+        18 => format!("mkdir -p {d}"),
+        19 => format!("rmdir {d}"),
+        20 => format!("if [ -e {a} ]; then echo {a}; else echo no {a}; fi"),
+        21 => format!("[ -d {d} ] && echo {d} > {b}"),
+        22 => format!("ls {d}"),
+        23 => format!("cat {d}/* > {b}"),
+        24 => format!("find {d} 2> /dev/null | sort"),
+        25 => format!("chmod {} {a}", dice.pick(&["600", "755", "400", "u+w"])),
+        26 => format!("sed -i s/word/WORD/ {a}"),
+        27 => format!("readlink {a}"),
+        28 => format!("stat -c '%s %a %F %h' {a}"),
+        29 => format!("truncate -s {n} {a}"),
+        30 => format!("printf X | dd of={a} bs=1 seek={n} conv=notrunc 2> /dev/null"),
+        31 => format!("sort {a} {b}"),
+        32 => format!(
+            "t=$(mktemp 2> /dev/null -p {d} t.XXXXXX) && if cat {a} > $t; then mv $t {b} 2> /dev/null || rm $t; else rm $t; fi"
+        ),
+        33 => format!("exec 7< {a} && {{ read x <&7; cat <&7; echo $x; exec 7<&-; }}"),
+        34 => format!("(cd {d} && cat a > b)"),
+        _ => format!("test -s {a} || exit {n}"),
+    }
+}
+
+/// A script of lines of which some are steps of their own. No message names a temporary file.
+fn script(dice: &mut Dice) -> String {
+    let mut text = String::new();
+    for _ in 0..2 + dice.roll(7) {
+        let line = line(dice);
+        match dice.roll(4) {
+            0 => text += &format!("sh -c '{}'\n", line.replace('\'', "'\\''")),
+            1 => text += &format!("sh -c '{}' || exit 1\n", line.replace('\'', "'\\''")),
+            2 => text += &format!("({line}) & wait $!\n"),
+            _ => text += &format!("{line}\n"),
+        }
+    }
+    text
+}
+
+/// A change by hand.
+fn edit(s: &TestSpace, dice: &mut Dice) -> String {
+    let (a, d) = (dice.pick(&FILES), dice.pick(&DIRS));
+    let n = dice.roll(4);
+    let line = match dice.roll(13) {
+        0..=3 => "true".to_owned(),
+        4 | 5 => format!("echo edit{n} > {a}"),
+        6 => format!("rm -rf {a}"),
+        7 => format!("rm -rf {d}"),
+        8 => format!("mkdir -p {d}"),
+        9 => format!("mv {a} {}", dice.pick(&FILES)),
+        10 => format!(
+            "rm -rf {a}; ln -s {} {a}",
+            dice.pick(&["a", "../b", "d", "none"])
+        ),
+        11 => format!("chmod {} {a}", dice.pick(&["644", "755"])),
+        _ => format!("touch {a}; ln {a} {}", dice.pick(&FILES)),
+    };
+    let _as_may_be = s.bare(Cmd::sh(&line));
+    line
+}
+
+fn begin(s: &TestSpace, seed: u64) {
+    let mut dice = Dice::new(seed);
+    let text = script(&mut dice);
+    for file in FILES {
+        if dice.roll(2) == 0 && !file.ends_with('l') {
+            s.write(file, format!("word {file}\n"));
+        }
+    }
+    for dir in ["d", "f"] {
+        if !s.exists(dir) {
+            s.mkdir(dir);
+        }
+    }
+    s.write("../outside/build.sh", text);
+}
+
+/// All of one story: what was done before each run, and what came of it.
+fn story(
+    s: &TestSpace,
+    seed: u64,
+    mut run: impl FnMut(&TestSpace) -> Run,
+) -> Vec<(String, Run, Tree)> {
+    let mut dice = Dice::new(seed + 1_000_000);
+    begin(s, seed);
+    (0..7)
+        .map(|round| {
+            let done = match dice.roll(6) {
+                _ if round == 0 => "the beginning".to_owned(),
+                0 => {
+                    s.wipe();
+                    begin(s, seed);
+                    "the beginning again".to_owned()
+                }
+                _ => edit(s, &mut dice),
+            };
+            (done, run(s), s.tree())
+        })
+        .collect()
+}
+
+/// Tells a story twice. Returns how many of the wrapped runs were served as a whole.
+fn tell(seed: u64, setting: Setting) -> usize {
+    let s = TestSpace::with(setting);
+    let cmd = || Cmd::from("sh ../outside/build.sh");
+    let bare = story(&s, seed, |s| s.bare(cmd()));
+    s.wipe();
+    let text = || fs::read_to_string(s.root().join("outside/build.sh")).unwrap();
+    let mut told = String::new();
+    let mut at = 0;
+    let wrapped = story(&s, seed, |s| {
+        let run = s.rfs(cmd());
+        let (done, bare_run, tree) = &bare[at];
+        told += &format!("\n{at}. {done}: {:?}", run.summary);
+        let when = format!("seed {seed} {setting:?}\n{}{told}\n{run:#?}", text());
+        assert_same_run(bare_run, &run, &when);
+        assert_same(tree, &s.tree(), &when);
+        at += 1;
+        run
+    });
+    wrapped
+        .iter()
+        .filter(|(_, run, _)| run.summary().whole_hit)
+        .count()
+}
+
+fn tell_all(seeds: std::ops::Range<u64>, setting: Setting) {
+    let n = seeds.end - seeds.start;
+    let n_served: usize = seeds.map(|seed| tell(seed, setting)).sum();
+    assert!(
+        n_served as u64 > n,
+        "some of the runs are served: {n_served} in {n} stories"
+    );
+}
+
+#[test]
+fn random_stories_1() {
+    tell_all(0..15, Setting::default());
+}
+
+#[test]
+fn random_stories_2() {
+    tell_all(15..30, Setting::default());
+}
+
+#[test]
+fn random_stories_of_nobody() {
+    tell_all(
+        30..40,
+        Setting {
+            nobody: true,
+            tracer: None,
+        },
+    );
+}
+
+#[test]
+fn random_stories_under_ptrace() {
+    tell_all(
+        40..50,
+        Setting {
+            nobody: false,
+            tracer: Some("ptrace"),
+        },
+    );
+}
