@@ -42,6 +42,8 @@ pub struct Policy {
     pub env_ignore: Vec<String>,
     /// Programs whose `-j` and `-l` options do not decide whether a step is served.
     pub jobs_ignore: Vec<String>,
+    /// Programs that open the terminal only to ask whether there is one and how wide it is.
+    pub asks_terminal: Vec<String>,
     /// Programs that exist to tell the time or give random numbers.
     pub chance: Vec<String>,
     /// Programs that are never served nor recorded on their own nor as part of another.
@@ -74,17 +76,16 @@ impl Default for Policy {
                  egrep fgrep sed awk mawk gawk sort tr cut head tail wc cmp diff basename dirname expr true \
                  false env cp install touch mktemp uname m4 perl bison flex yacc lex pkg-config readlink \
                  realpath pwd which xargs file objdump readelf size strings c++filt addr2line ldd patchelf dwz \
-                 gettext msgfmt xgettext tee id hostname getconf ls find",
+                 ls find du gettext msgfmt xgettext tee id hostname getconf",
             ),
             times_order: words("make gmake ninja samu sh dash bash busybox ksh zsh test ["),
             times_dirs: words("tar bsdtar cpio zip 7z rsync cp ls stat find du touch install pax"),
             times_args: words(
                 "cp:-p cp:-a cp:-u cp:--preserve cp:--archive cp:--update install:-p install:-C \
                  install:--preserve-timestamps install:--compare touch:-r touch:--reference mv:-u mv:--update \
-                 ar:U ls:-l ls:-t ls:-g ls:-o ls:-n ls:-c ls:-u ls:--full-time ls:--time ls:--sort ls:--format \
-                 find:-newer find:-anewer find:-cnewer find:-newermt find:-newerct find:-newerat \
-                 find:-mtime find:-mmin find:-ctime find:-cmin find:-atime find:-amin find:-used \
-                 find:-daystart find:-printf find:-fprintf find:-ls find:-fls",
+                 ar:U ls:-l ls:-t ls:-g ls:-o ls:-n ls:-c ls:-u ls:--full-time ls:--time* ls:--sort* ls:--format* \
+                 find:-newer* find:-anewer find:-cnewer find:-mtime find:-mmin find:-ctime find:-cmin \
+                 find:-atime find:-amin find:-ls find:-fls find:-printf find:-fprintf find:-used find:-daystart du:--time*",
             ),
             env_ignore: words(
                 "COLUMNS LINES WINDOWID SHLVL _ OLDPWD SSH_* XDG_SESSION_* \
@@ -93,6 +94,7 @@ impl Default for Policy {
                  TERM_SESSION_ID WT_SESSION VTE_VERSION COLORFGBG LS_COLORS RFS_CACHE_DIR RFS_LOG",
             ),
             jobs_ignore: words("make gmake ninja samu"),
+            asks_terminal: words("bash sh rustc cargo git less clang clang++ ninja meson cmake"),
             chance: words("date uuidgen shuf"),
             never: words("su sudo doas"),
         }
@@ -149,6 +151,7 @@ pub fn plain(name: &str) -> &str {
 /// Whether `arg` gives `option`: long ones with or without a value, short ones also in a bundle.
 fn takes(arg: &[u8], option: &[u8]) -> bool {
     match option {
+        [prefix @ .., b'*'] => arg.starts_with(prefix),
         [b'-', b'-', ..] => arg.starts_with(option),
         [b'-', letter] => arg.len() > 1 && arg[0] == b'-' && arg[1] != b'-' && arg.contains(letter),
         [letter] => !arg.contains(&b'.') && !arg.contains(&b'/') && arg.contains(letter),
@@ -183,6 +186,13 @@ mod tests {
             policy.times("cp", &argv("cp --preserve=timestamps a b")),
             Times::Exact
         );
+        assert_eq!(policy.times("ls", &argv("ls -a")), Times::Ignore);
+        assert_eq!(policy.times("ls", &argv("ls -Lt")), Times::Exact);
+        assert_eq!(
+            policy.times("find", &argv("find . -newermt x")),
+            Times::Exact
+        );
+        assert_eq!(policy.times("find", &argv("find . -name x")), Times::Ignore);
         assert_eq!(policy.times("make", &argv("make")), Times::Order);
         assert_eq!(policy.times("python3", &argv("python3 x")), Times::Exact);
         assert_eq!(

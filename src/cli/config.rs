@@ -136,7 +136,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 13] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 14] {
     let Policy {
         fold,
         parts,
@@ -149,6 +149,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 13] {
         times_args,
         env_ignore,
         jobs_ignore,
+        asks_terminal,
         chance,
         never,
     } = policy;
@@ -164,6 +165,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 13] {
         ("times-args", times_args),
         ("env-ignore", env_ignore),
         ("jobs-ignore", jobs_ignore),
+        ("asks-terminal", asks_terminal),
         ("chance", chance),
         ("never", never),
     ]

@@ -45,6 +45,7 @@ impl Model {
                 self.steps[0].refuse(format!("process {pid} came from nowhere"));
                 let tool = Tool {
                     name: String::new(),
+                    driver: String::new(),
                     times: Times::Exact,
                     dirs: true,
                     stores: true,

@@ -76,7 +76,10 @@ impl Watch {
             self.note(model, at, link, &look, Access::LNK);
         }
         match walk.end {
-            End::Own => false,
+            End::Own => {
+                own_descriptor(model, at, walk);
+                false
+            }
             End::Failed(_) | End::Found(_) | End::Absent | End::MissingDir | End::NotDir => {
                 !nobody_s(&walk.path)
             }
@@ -174,9 +177,7 @@ impl Watch {
     }
 
     fn open(&self, pid: Pid, walk: &Walk, flags: i32, mode: u32) {
-        // Bash tries at every start whether there is a terminal, and leaves it alone.
-        let only_tried = libc::O_RDWR | libc::O_NONBLOCK;
-        if flags & !libc::O_CLOEXEC == only_tried && walk.path == Path::new("/dev/tty") {
+        if walk.path == Path::new("/dev/tty") && self.only_asks_terminal(pid) {
             return;
         }
         match device(&walk.path) {
@@ -196,6 +197,22 @@ impl Watch {
         } else {
             self.open_to_write(pid, walk, flags, mode);
         }
+    }
+
+    /// Whether a process that opens its terminal cannot get or does not want more than its size: it has
+    /// none, or it is one of those that ask at every start.
+    fn only_asks_terminal(&self, pid: Pid) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let tty = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(4));
+        let asks = &self.config.policy.asks_terminal;
+        tty == Some("0")
+            || self
+                .model()
+                .procs
+                .get(&pid)
+                .is_some_and(|proc| asks.iter().any(|name| *name == proc.tool.driver))
     }
 
     fn open_to_read(&self, pid: Pid, walk: &Walk, flags: i32) {
@@ -550,6 +567,34 @@ impl Watch {
             self.note(model, at, path, &look, Access::KIND | Access::REG);
         }
     }
+}
+
+/// A look at `/proc/self/fd/0` and its like tells what a step was started with; the key knows only of
+/// what kind that is.
+fn own_descriptor(model: &mut Model, at: usize, walk: &Walk) {
+    let fd = match walk.path.as_os_str().as_bytes() {
+        b"/dev/stdin" => 0,
+        b"/dev/stdout" => 1,
+        b"/dev/stderr" => 2,
+        path => {
+            let dir = [
+                &b"/proc/self/fd/"[..],
+                b"/proc/thread-self/fd/",
+                b"/dev/fd/",
+            ];
+            let number = dir.iter().find_map(|dir| path.strip_prefix(*dir));
+            match number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok()) {
+                Some(number) => number,
+                None => return,
+            }
+        }
+    };
+    model.up(at, |step| {
+        if step.fds.iter().any(|entry| entry.fd == fd) {
+            step.refuse(format!("looks at what its descriptor {fd} is"));
+        }
+        true
+    });
 }
 
 fn letter(kind: Kind) -> Option<u8> {

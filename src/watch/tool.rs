@@ -9,6 +9,8 @@ use std::path::Path;
 pub(super) struct Tool {
     /// Base name of the program file, or of the script.
     pub name: String,
+    /// Plain name of what runs: the program, or the interpreter of the script.
+    pub driver: String,
     /// What it does with time stamps.
     pub times: Times,
     /// Whether it compares the time stamps of directories as well.
@@ -42,6 +44,7 @@ impl Tool {
         };
         let replaces = policy.replaces.iter().any(|known| known == plain(&name));
         Self {
+            driver,
             times,
             dirs,
             stores: policy.times_dirs.contains(&name),
