@@ -183,10 +183,10 @@ fn outputs(
         .filter_map(|(id, entry)| Some((*id, *entry, finals.get(id)?)))
         .collect();
     changed.sort_by_cached_key(|(id, _, _)| name(*id));
-    let objects = Objects::of(entries, &changed, name);
+    let objects = Objects::of(entries, &changed, step.started.1, name);
     for (id, entry, after) in changed {
         let path = name(id);
-        let Some(what) = what(entry, after, &path, &objects)? else {
+        let Some(what) = what(entry, after, &path, &objects, step.started.1)? else {
             continue;
         };
         let stamp = stamp(entry, after, &what, step.started.1);
@@ -219,6 +219,7 @@ impl Objects {
     fn of(
         entries: &[(PathId, &Entry)],
         changed: &[(PathId, &Entry, &Arc<Seen>)],
+        start: i64,
         name: &impl Fn(PathId) -> Name,
     ) -> Self {
         let mut objects: HashMap<(u64, u64), (Name, u64)> = HashMap::new();
@@ -226,7 +227,7 @@ impl Objects {
         let (staying, new): (Vec<_>, Vec<_>) = changed
             .iter()
             .filter(|(_, _, after)| linked(after))
-            .partition(|(_, entry, after)| stays(entry, after));
+            .partition(|(_, entry, after)| stays(entry, after, start));
         for (id, _, after) in staying.into_iter().chain(new) {
             objects
                 .entry(object(after))
@@ -251,21 +252,27 @@ fn object(seen: &Seen) -> (u64, u64) {
 }
 
 /// Whether the name still names the file it named at first. The number of a file that is gone is used
-/// again for a new one.
-fn stays(entry: &Entry, after: &Seen) -> bool {
+/// again for a new one, but not one that has not changed since before the step: then a removal or a
+/// rename has failed.
+fn stays(entry: &Entry, after: &Seen, start: i64) -> bool {
+    let old = entry.first.id == after.id && after.id.ctime < start.saturating_sub(TICK);
     !entry.first.is_absent()
         && object(&entry.first) == object(after)
-        && !entry.wrote.any(Wrote::REMOVED)
+        && (old || !entry.wrote.any(Wrote::REMOVED))
 }
+
+/// What the kernel's time stamps may be behind the clock, in ns.
+const TICK: i64 = 20_000_000;
 
 fn what(
     entry: &Entry,
     after: &Arc<Seen>,
     path: &Name,
     objects: &Objects,
+    start: i64,
 ) -> Result<Option<What>, Refusal> {
     let first = &entry.first;
-    let same_object = stays(entry, after);
+    let same_object = stays(entry, after, start);
     Ok(match after.kind {
         Kind::Absent => (!first.is_absent()).then_some(What::Absent),
         Kind::Unknown(errno) => {

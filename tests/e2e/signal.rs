@@ -112,20 +112,20 @@ fn interrupt_in_mid_build() {
     }
 }
 
-/// `make` cleans up after an interrupt and says so; it must be given the time.
+/// `make` cleans up after an interrupt and says so; it must be given the time. How it then ends is a
+/// race of its own.
 #[test]
 fn make_is_interrupted() {
     let s = TestSpace::new();
     s.write("Makefile", "out:\n\t@echo half > out; ./sleeper\n");
     s.sleeper("");
-    let mut ends = Vec::new();
     for wrapped in [false, true] {
         let mut started = s.start("make", wrapped);
         let guard = started.guard();
         let lines = until_ready(&mut started);
         let stderr = started.child.stderr.take().unwrap();
         started.signal(Signal::SIGINT);
-        let stdout = rest(lines);
+        assert_eq!(rest(lines), "");
         let stderr = std::io::read_to_string(stderr).unwrap();
         let status = started.child.wait().unwrap();
         guard.dismiss(&started.what);
@@ -133,9 +133,12 @@ fn make_is_interrupted() {
             !s.exists("out"),
             "make removed the half-made target: {stderr}"
         );
-        ends.push((status, stdout, stderr));
+        assert!(stderr.contains("Deleting file 'out'"), "{stderr}");
+        assert!(
+            status.signal() == Some(2) || status.code() == Some(2),
+            "{status:?}: {stderr}"
+        );
     }
-    assert_eq!(ends[0], ends[1]);
 }
 
 /// Only rfs is told to go, by `kill` or a supervisor; it takes the build with it.
