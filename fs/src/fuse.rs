@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
-use values::{NOTHING, file_attr, kind, open_flags, timespec, who};
+use values::{NOTHING, file_attr, kind, open_flags, timespec, who, with_umask};
 
 /// Answers the kernel out of a [`Vfs`].
 pub(crate) struct Adapter {
@@ -85,6 +85,15 @@ impl Adapter {
         }
     }
 
+    /// The kernel may keep lists of names as long as it may keep names.
+    fn opendir_flags(&self) -> FopenFlags {
+        if self.vfs.ttl().is_zero() {
+            FopenFlags::empty()
+        } else {
+            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+        }
+    }
+
     fn reply_entry(&self, reply: ReplyEntry, entry: &Entry) {
         let attr_ttl = self.vfs.attr_ttl(entry.ino);
         reply.entry_with_ttls(&attr_ttl, &self.vfs.ttl(), &file_attr(entry), GENERATION);
@@ -138,6 +147,7 @@ impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Not FUSE_ATOMIC_O_TRUNC: the kernel would not say whose setuid bits the truncation clears.
         let wanted = InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_DONT_MASK
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO;
@@ -221,12 +231,12 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         self.entry(Op::Mknod, parent, reply, |vfs| {
-            vfs.make(who(req), parent.0, name, mode, rdev)
+            vfs.make(with_umask(req, umask), parent.0, name, mode, rdev)
         });
     }
 
@@ -236,12 +246,12 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let mode = mode & 0o7777 | rustix::fs::FileType::Directory.as_raw_mode();
         self.entry(Op::Mkdir, parent, reply, |vfs| {
-            vfs.make(who(req), parent.0, name, mode, 0)
+            vfs.make(with_umask(req, umask), parent.0, name, mode, 0)
         });
     }
 
@@ -320,14 +330,18 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
         let created = self.run(Op::Create, parent, |vfs| {
-            vfs.create(who(req), (parent.0, name), mode, open_flags(flags), &|fd| {
-                reply.open_backing(fd)
-            })
+            vfs.create(
+                with_umask(req, umask),
+                (parent.0, name),
+                mode,
+                open_flags(flags),
+                &|fd| reply.open_backing(fd),
+            )
         });
         let ttl = self.vfs.ttl();
         match created {
@@ -413,10 +427,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         match self.run(Op::Opendir, ino, |vfs| vfs.opendir(ino.0)) {
-            Ok(fh) => reply.opened(
-                FileHandle(fh),
-                FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-            ),
+            Ok(fh) => reply.opened(FileHandle(fh), self.opendir_flags()),
             Err(e) => reply.error(e),
         }
     }

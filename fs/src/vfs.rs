@@ -41,6 +41,8 @@ use std::time::Duration;
 pub(crate) struct Requester {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// What the mode of something new is limited by.
+    pub(crate) umask: u32,
 }
 
 /// A name and what it names.

@@ -62,6 +62,44 @@ fn the_umask_of_the_requester_counts_and_no_other() {
 }
 
 #[test]
+fn a_default_acl_stands_in_for_the_umask() {
+    // u::rwx, u:65534:rwx, g::rwx, m::rwx, o::rx in the form of the system.posix_acl_* attributes.
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, perm, id) in [
+        (1_u16, 7_u16, u32::MAX),
+        (2, 7, 65534),
+        (4, 7, u32::MAX),
+        (16, 7, u32::MAX),
+        (32, 5, u32::MAX),
+    ] {
+        acl.extend([tag as u8, 0, perm as u8, 0]);
+        acl.extend((0..4).map(|i| (id >> (8 * i)) as u8));
+    }
+    for mode in view::modes() {
+        let prepare = |config: &mut rfs_fs::Config| {
+            let dir = config.root.join("d");
+            fs::create_dir(&dir).unwrap();
+            let set =
+                rustix::fs::setxattr(&dir, "system.posix_acl_default", &acl, XattrFlags::empty());
+            if set == Err(Errno::OPNOTSUPP) {
+                fs::remove_dir(&dir).unwrap();
+            }
+        };
+        with_host(
+            mode,
+            prepare,
+            |_| {},
+            |_| {
+                if fs::exists("d").unwrap() {
+                    sh("umask 077; touch d/f; mkdir d/d");
+                    assert_eq!(sh("stat -c %a d/f d/d d/d"), "664\n775\n775");
+                }
+            },
+        );
+    }
+}
+
+#[test]
 fn new_files_belong_to_who_made_them() {
     by_root(|_| {
         sh("chmod 777 .");

@@ -133,6 +133,42 @@ fn what_was_replaced_without_notice_is_found_when_used() {
 }
 
 #[test]
+fn without_a_time_to_live_nothing_need_be_told() {
+    for mode in modes() {
+        let prepare = |config: &mut Config| {
+            prepare(config);
+            config.ttl = std::time::Duration::ZERO;
+        };
+        with_host(
+            mode,
+            prepare,
+            |host| {
+                edit(host, "printf longer > d/f", &[]);
+                edit(
+                    host,
+                    "printf replaced > x; mv x d/f; echo born > d/new",
+                    &[],
+                );
+                edit(host, "rm d/new; mv d z; mkdir d; echo other > d/f", &[]);
+            },
+            |inside| {
+                let wait = || {
+                    inside.talk.say();
+                    inside.talk.hear();
+                };
+                assert_eq!(sh("cat d/f; ls d; test ! -e d/new"), "olde\nf");
+                wait();
+                assert_eq!(sh("stat -c %s d/f; cat d/f"), "6\nlonger");
+                wait();
+                assert_eq!(sh("cat d/f d/new; ls d"), "replacedborn\ne\nf\nnew");
+                wait();
+                assert_eq!(sh("cat d/f; ls d z"), "other\nd:\nf\n\nz:\ne\nf");
+            },
+        );
+    }
+}
+
+#[test]
 fn observers_hear_of_changes() {
     for mode in modes() {
         with_host(

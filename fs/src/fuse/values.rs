@@ -6,9 +6,14 @@ use rustix::fs::{OFlags, Statx, StatxTimestamp, Timespec};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) fn who(req: &Request) -> Requester {
+    with_umask(req, 0)
+}
+
+pub(super) fn with_umask(req: &Request, umask: u32) -> Requester {
     Requester {
         uid: req.uid(),
         gid: req.gid(),
+        umask,
     }
 }
 

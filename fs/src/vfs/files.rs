@@ -91,7 +91,7 @@ impl Vfs {
         flags: OFlags,
         register: Register<'_>,
     ) -> Result<(Entry, OpenReply)> {
-        let dir = self.dir_to_make_in(parent, name)?;
+        let dir = self.dir_to_make_in(who, parent, name)?;
         let there = backing_flags(flags) | OFlags::NOFOLLOW;
         let new = there | OFlags::CREATE | OFlags::EXCL;
         let made = open_for(new, |flags| {

@@ -2,6 +2,7 @@
 
 use super::{At, Entry, Requester, Vfs, hold_at, proc_path, stat_at};
 use crate::inode::{Identity, Ino};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, RenameFlags, Statx, Uid};
 use rustix::io::{Errno, Result};
 use std::ffi::OsStr;
@@ -12,11 +13,16 @@ const S_ISUID_SGID: u32 = 0o6000;
 const S_ISGID: u32 = 0o2000;
 
 thread_local! {
-    /// The kernel has applied the requester's umask, ours must not be applied as well. The umask belongs
-    /// to the whole process unless the thread asks for its own, see `CLONE_FS` in unshare(2).
-    static NO_UMASK: nix::Result<()> = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).map(|()| {
-        rustix::process::umask(Mode::empty());
-    });
+    /// The umask belongs to the whole process unless the thread asks for its own, see `CLONE_FS` in
+    /// unshare(2).
+    static OWN_UMASK: nix::Result<()> = unshare(CloneFlags::CLONE_FS);
+}
+
+/// Has what this thread makes limited by this umask, or by a default ACL instead, as open(2) has it.
+fn set_umask(umask: u32) -> Result<()> {
+    OWN_UMASK.with(|result| result.map_err(|e| Errno::from_raw_os_error(e as i32)))?;
+    rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
+    Ok(())
 }
 
 impl Vfs {
@@ -83,7 +89,7 @@ impl Vfs {
         mode: u32,
         make: impl Fn(&OwnedFd) -> Result<()>,
     ) -> Result<Entry> {
-        let dir = self.dir_to_make_in(parent, name)?;
+        let dir = self.dir_to_make_in(who, parent, name)?;
         make(&dir)?;
         let stat = self.give(who, &dir, name, mode)?;
         let entry = self.entry(&dir, parent, name, stat);
@@ -91,16 +97,17 @@ impl Vfs {
         Ok(entry)
     }
 
-    /// The directory for something that is about to be made with exactly the mode that it is given.
+    /// The directory for something that is about to be made.
     pub(super) fn dir_to_make_in(
         &self,
+        who: Requester,
         parent: Ino,
         name: &OsStr,
     ) -> Result<std::sync::Arc<OwnedFd>> {
         if self.is_hidden(parent, name) {
             return Err(Errno::PERM);
         }
-        NO_UMASK.with(|result| result.map_err(|e| Errno::from_raw_os_error(e as i32)))?;
+        set_umask(who.umask)?;
         self.dir(parent)
     }
 
@@ -227,10 +234,11 @@ impl Vfs {
             return;
         }
         self.table.remove_name(from.0, from.1);
-        let now = stat_at(to_dir, to.1)
+        // What is there now, whatever the table believed to be called so.
+        match stat_at(to_dir, to.1)
             .ok()
-            .and_then(|stat| self.table.find(Identity::of(&stat)));
-        match moved.or(now) {
+            .and_then(|stat| self.table.find(Identity::of(&stat)))
+        {
             Some(ino) => self.table.add_name(to.0, to.1, ino),
             None => self.table.remove_name(to.0, to.1),
         }
