@@ -426,3 +426,6 @@ impl<B> Nodes<B> {
 
 /// More components than `PATH_MAX` bytes can hold.
 const MAX_DEPTH: usize = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -287,3 +287,6 @@ impl Vfs {
 fn is_doubtful(e: Errno) -> bool {
     matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
 }
+
+#[cfg(test)]
+mod tests;
