@@ -37,20 +37,19 @@ impl Handle {
         let mut handle = Self {
             pid,
             command: 0,
-            line: None,
+            line: Some(line),
         };
-        match line.receive() {
-            Ok(Some(Message::Forked(command))) if command > 0 => handle.command = command,
-            Ok(Some(Message::Forked(errno))) => {
+        match handle.line.as_ref().map(Line::receive) {
+            Some(Ok(Some(Message::Forked(command)))) if command > 0 => handle.command = command,
+            Some(Ok(Some(Message::Forked(errno)))) => {
                 let source = std::io::Error::from_raw_os_error(-errno);
                 return Err(Error::Sys {
                     call: "fork",
                     source,
                 });
             }
-            Ok(_) | Err(_) => return Err(Error::Lost),
+            Some(Ok(_) | Err(_)) | None => return Err(Error::Lost),
         }
-        handle.line = Some(line);
         Ok(handle)
     }
 
@@ -97,24 +96,28 @@ pub(crate) fn main(line: &Line, command: Result<i32, Errno>) -> i32 {
     nix::sys::prctl::set_name(c"rfs-reaper").ok();
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
+    let mut alive = Some(command);
     let watched = nix::sys::prctl::set_child_subreaper(true)
         .and_then(|()| SignalFd::new(&children))
         .and_then(|signals| {
             line.send(&Message::Forked(command), 0)?;
-            watch(line, &signals, command)
+            watch(line, &signals, &mut alive)
         });
     if watched.is_err() {
-        kill_all();
+        kill_all(&mut alive);
     }
     0
 }
 
-/// Reaps until nothing is left (`Ok`) or the host is gone (`Err`).
-fn watch(line: &Line, signals: &SignalFd, command: i32) -> Result<(), Errno> {
+/// Reaps until nothing is left (`Ok`) or the host is gone (`Err`). `alive` is the command until reaped.
+fn watch(line: &Line, signals: &SignalFd, alive: &mut Option<i32>) -> Result<(), Errno> {
     loop {
         loop {
             match ptrace::wait(Whom::Child, false) {
-                Ok(Some((pid, change))) if pid == command => tell(line, change)?,
+                Ok(Some((pid, change))) if Some(pid) == *alive => {
+                    *alive = None;
+                    tell(line, change)?;
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // ECHILD: the last descendant has ended.
@@ -143,17 +146,20 @@ fn tell(line: &Line, change: Change) -> Result<(), Errno> {
 }
 
 /// Kills all descendants. Those of a dead child become ours, so this ends with the last of them.
-fn kill_all() {
+fn kill_all(alive: &mut Option<i32>) {
     loop {
+        // Without /proc only the command is known.
         let listed = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        for pid in listed
+        let children = listed
             .split_ascii_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-        {
+            .filter_map(|pid| pid.parse().ok());
+        for pid in children.chain(*alive) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
-        if ptrace::wait(Whom::Child, true).is_err() {
-            return;
+        match ptrace::wait(Whom::Child, true) {
+            Ok(Some((pid, _))) if Some(pid) == *alive => *alive = None,
+            Ok(_) => {}
+            Err(_) => return,
         }
     }
 }

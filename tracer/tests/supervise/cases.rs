@@ -23,6 +23,8 @@ cases! {
     says_why_it_could_not_execute
     searches_the_path
     tells_a_failed_preparation
+    works_in_namespaces
+    treats_each_call_by_its_rule
     leaves_the_process_as_it_found_it
     keeps_set_user_id_for_root
     ends_the_command_itself
@@ -110,7 +112,8 @@ fn asks_about_the_execve_first(host: &Host) {
             log.lines().next().unwrap().ends_with(" execve /bin/true"),
             "{log}"
         );
-        assert!(log.lines().last().unwrap().ends_with(" call 231"), "{log}");
+        let end = format!(" call {}", libc::SYS_exit_group);
+        assert!(log.lines().last().unwrap().ends_with(&end), "{log}");
     }
 }
 
@@ -152,7 +155,7 @@ fn searches_the_path(host: &Host) {
 fn tells_a_failed_preparation(host: &Host) {
     let output = host
         .command(&["/bin/true"])
-        .env("PREPARE_FAILS", "1")
+        .env("PREPARE", "fails")
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(125));
@@ -160,6 +163,42 @@ fn tells_a_failed_preparation(host: &Host) {
         String::from_utf8(output.stderr).unwrap(),
         "host: no view to be had\n"
     );
+}
+
+fn works_in_namespaces(host: &Host) {
+    let script = "readlink /proc/self/ns/user; grep NoNewPrivs /proc/self/status; exec /late/7";
+    let mut command = host.command(&["sh", "-c", script]);
+    let (status, output) = said(command.env("PREPARE", "namespaces").output().unwrap());
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    let (namespace, rest) = output.split_once('\n').unwrap();
+    assert_ne!(namespace, path(&own));
+    // Its owner may install the filter without giving up set-user-ID programs.
+    assert_eq!((status, rest), (7, "NoNewPrivs:\t0\n"));
+}
+
+fn treats_each_call_by_its_rule(host: &Host) {
+    let dir = public_dir();
+    let log = dir.path().join("log");
+    let script = "
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(425, 1, 0) == -1 and ctypes.get_errno() == 38
+null = os.open('/dev/null', os.O_WRONLY)
+for fd in (9, 10, 11):
+    os.dup2(null, fd)
+    os.write(fd, b'x')
+os.write(9, b'x')
+";
+    let mut command = host.logging(path(&log), &["/usr/bin/python3", "-S", "-c", script]);
+    assert_eq!(said(command.output().unwrap()), is(0, ""));
+    let log = fs::read_to_string(log).unwrap();
+    let told = |call| {
+        log.lines()
+            .filter(|line| line.ends_with(&format!(" call {call}")))
+            .count()
+    };
+    assert_eq!([told(libc::SYS_write), told(libc::SYS_exit_group)], [2, 1]);
+    assert_eq!(told(libc::SYS_io_uring_setup), 0);
 }
 
 fn leaves_the_process_as_it_found_it(host: &Host) {

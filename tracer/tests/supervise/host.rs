@@ -1,16 +1,23 @@
 //! A supervising process with a decider that does what the end of a program's path says: `/exit/7`, `/kill/15`,
 //! `/fail/13`, `/late/7` (worked out on a worker), `/back/7` (attached to, then let go), `/panic/0`.
 
+use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use rfs_tracer::Ended;
 use rfs_tracer::call::{Abi, Call, Decide, Decision, Verdict};
-use rfs_tracer::filter::{Table, Treatment};
+use rfs_tracer::filter::{Table, Test, Treatment};
 use rfs_tracer::memory;
 use rfs_tracer::spawn::{Backend, Error, Launch, launch};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+const NATIVE: Abi = if cfg!(target_arch = "aarch64") {
+    Abi::Aarch64
+} else {
+    Abi::X86_64
+};
 
 /// What traps: `few` calls as in a real table, or `all` of them.
 fn tables(which: &str) -> Vec<Table> {
@@ -22,24 +29,19 @@ fn tables(which: &str) -> Vec<Table> {
         libc::SYS_exit_group,
         libc::SYS_sendmsg,
     ];
-    let row = |nr| {
-        let traps = traps.contains(&i64::from(nr));
-        (
-            nr,
-            if traps {
-                Treatment::Trap
-            } else {
-                Treatment::Allow
-            },
-        )
+    let row = |nr: u32| match i64::from(nr) {
+        libc::SYS_io_uring_setup => (nr, Treatment::Enosys),
+        libc::SYS_write => (nr, Treatment::TrapIf(Test::ArgAtMost(0, 9))),
+        call if traps.contains(&call) => (nr, Treatment::Trap),
+        _ => (nr, Treatment::Allow),
     };
     match which {
         "few" => vec![Table {
-            abi: Abi::X86_64,
+            abi: NATIVE,
             rows: (0..470).map(row).collect(),
         }],
         _ => vec![Table {
-            abi: Abi::X86_64,
+            abi: NATIVE,
             rows: Vec::new(),
         }],
     }
@@ -118,6 +120,15 @@ impl Decide for Verbs {
     }
 }
 
+/// A user namespace of its own, in which the user keeps the ids.
+fn enter_namespaces() -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+}
+
 /// `BACKEND TABLES LOG COMMAND...`, or `probe`
 pub fn main(arguments: &[String]) -> ExitCode {
     if arguments == ["probe"] {
@@ -153,9 +164,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
             backend,
             tables: tables(which),
         },
-        || match std::env::var_os("PREPARE_FAILS") {
-            None => Ok(()),
-            Some(_) => Err(io::Error::other("no view to be had")),
+        || match std::env::var("PREPARE").as_deref() {
+            Ok("fails") => Err(io::Error::other("no view to be had")),
+            Ok("namespaces") => enter_namespaces(),
+            _ => Ok(()),
         },
     );
     let open = |path| {
