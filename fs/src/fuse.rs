@@ -1,21 +1,21 @@
 //! The adapter: one operation is one call and one reply. It decides nothing.
 
+mod replies;
 mod values;
 
-use crate::error::{FsError, Op};
+use crate::error::Op;
 use crate::session::Counters;
-use crate::vfs::{Change, DirEntry, Entry, OpenReply, Vfs, Writing};
+use crate::vfs::{Change, DirEntry, OpenReply, Vfs, Writing};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{AtFlags, OFlags, SeekFrom};
 use rustix::io::Errno as Error;
 use std::ffi::OsStr;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,107 +35,6 @@ const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 /// The kernel asks again when it wants more.
 const MAX_COPY: u64 = 1 << 30;
-
-impl Adapter {
-    /// Runs one operation. A panic must not leave its request without an answer.
-    fn run<T>(
-        &self,
-        op: Op,
-        ino: INodeNo,
-        act: impl FnOnce(&Vfs) -> Result<T, Error>,
-    ) -> Result<T, Errno> {
-        let result = catch_unwind(AssertUnwindSafe(|| act(&self.vfs))).unwrap_or(Err(Error::IO));
-        self.counters.count(op);
-        result.map_err(|e| {
-            if is_our_fault(e) {
-                let path = self.vfs.table.paths(ino.0).pop().unwrap_or_default();
-                self.vfs.observer.failed(&FsError {
-                    op,
-                    path,
-                    source: e.into(),
-                });
-            }
-            Errno::from_i32(e.raw_os_error())
-        })
-    }
-
-    fn empty(
-        &self,
-        op: Op,
-        ino: INodeNo,
-        reply: ReplyEmpty,
-        act: impl FnOnce(&Vfs) -> Result<(), Error>,
-    ) {
-        match self.run(op, ino, act) {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(e),
-        }
-    }
-
-    fn entry(
-        &self,
-        op: Op,
-        parent: INodeNo,
-        reply: ReplyEntry,
-        act: impl FnOnce(&Vfs) -> Result<Entry, Error>,
-    ) {
-        match self.run(op, parent, act) {
-            Ok(entry) => self.reply_entry(reply, &entry),
-            Err(e) => reply.error(e),
-        }
-    }
-
-    /// The kernel may keep lists of names as long as it may keep names.
-    fn opendir_flags(&self) -> FopenFlags {
-        if self.vfs.ttl().is_zero() {
-            FopenFlags::empty()
-        } else {
-            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
-        }
-    }
-
-    fn reply_entry(&self, reply: ReplyEntry, entry: &Entry) {
-        let attr_ttl = self.vfs.attr_ttl(entry.ino);
-        reply.entry_with_ttls(&attr_ttl, &self.vfs.ttl(), &file_attr(entry), GENERATION);
-    }
-
-    fn attr(
-        &self,
-        op: Op,
-        ino: INodeNo,
-        reply: ReplyAttr,
-        act: impl FnOnce(&Vfs) -> Result<Entry, Error>,
-    ) {
-        match self.run(op, ino, act) {
-            Ok(entry) => reply.attr(&self.vfs.attr_ttl(ino.0), &file_attr(&entry)),
-            Err(e) => reply.error(e),
-        }
-    }
-
-    fn xattr(
-        &self,
-        op: Op,
-        ino: INodeNo,
-        size: u32,
-        reply: ReplyXattr,
-        act: impl FnOnce(&Vfs) -> Result<Vec<u8>, Error>,
-    ) {
-        match self.run(op, ino, act) {
-            Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-            Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-            Ok(value) => reply.data(&value),
-            Err(e) => reply.error(e),
-        }
-    }
-}
-
-/// Errors that tell of us or of the machine, not of the request.
-fn is_our_fault(e: Error) -> bool {
-    matches!(
-        e,
-        Error::IO | Error::BADF | Error::MFILE | Error::NFILE | Error::FAULT | Error::NOMEM
-    )
-}
 
 fn fopen_flags(open: &OpenReply) -> FopenFlags {
     let mut flags = FopenFlags::FOPEN_NOFLUSH;

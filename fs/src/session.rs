@@ -9,7 +9,10 @@ use crate::mount::{AT_STATX_DONT_SYNC, Connection};
 use crate::vfs::{OwnIds, Vfs};
 use crate::view::Observer;
 use fuser::{BackgroundSession, INodeNo, Notifier, Session, SessionACL};
-use rustix::fs::{AtFlags, StatxFlags};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -240,18 +243,18 @@ impl Mounted {
     }
 
     /// Ends the connection although the mount is still there: every request and every later access fails with
-    /// `ENOTCONN` or `ECONNABORTED`. Needs a mounted fusectl filesystem, as systemd mounts it.
+    /// `ENOTCONN` or `ECONNABORTED`. Needs the fusectl filesystem, as systemd mounts it, or root to mount it.
     pub fn abort(&self) -> Result<(), FsError> {
-        let path = PathBuf::from(format!("/sys/fs/fuse/connections/{}/abort", self.minor));
-        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
-        rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
-            .and_then(|file| rustix::io::write(&file, b"1"))
-            .map(drop)
-            .map_err(|e| FsError {
-                op: Op::Session,
-                path,
-                source: e.into(),
-            })
+        let path = Path::new(CONNECTIONS).join(format!("{}/abort", self.minor));
+        let result = match abort(&path) {
+            Err(Errno::NOENT) => abort_by_own_mount(&path),
+            result => result,
+        };
+        result.map_err(|e| FsError {
+            op: Op::Session,
+            path,
+            source: e.into(),
+        })
     }
 
     /// Waits for the session to end, which it does with the last process of the mount's namespace or when
@@ -270,6 +273,28 @@ impl Mounted {
         })?;
         Ok(counters.read())
     }
+}
+
+/// Where fusectl belongs, see Documentation/filesystems/fuse.rst of the kernel.
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+fn abort(path: &Path) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    rustix::io::write(&file, b"1").map(drop)
+}
+
+/// Mounts fusectl where nobody else sees it: in a namespace of a thread that ends at once.
+fn abort_by_own_mount(path: &Path) -> Result<(), Errno> {
+    let path = path.to_owned();
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(|e| Errno::from_raw_os_error(e as i32))?;
+        let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+        rustix::mount::mount_change("/", private)?;
+        rustix::mount::mount("fusectl", CONNECTIONS, "fusectl", MountFlags::empty(), None)?;
+        abort(&path)
+    });
+    thread.join().unwrap_or(Err(Errno::IO))
 }
 
 fn present(path: &Path) -> Option<Identity> {

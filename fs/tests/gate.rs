@@ -88,3 +88,54 @@ fn ids_are_the_own_ones() {
         assert_eq!(sh("id -u; touch f; stat -c %u f"), format!("{id}\n{id}"));
     });
 }
+
+#[test]
+fn an_aborted_mount_fails_and_hangs_nobody() {
+    for mode in modes() {
+        // Without privilege it depends on whether fusectl is mounted.
+        if mode == Mode::Unprivileged {
+            continue;
+        }
+        with_host(
+            mode,
+            |_| {},
+            |host| {
+                host.talk.hear();
+                host.mounted.abort().unwrap();
+                host.talk.say();
+            },
+            |inside| {
+                fs::write("f", "x").unwrap();
+                inside.talk.say();
+                inside.talk.hear();
+                let errno = fs::read_dir(".").unwrap_err().raw_os_error();
+                assert!(
+                    matches!(errno, Some(libc::ENOTCONN | libc::ECONNABORTED)),
+                    "{errno:?}"
+                );
+            },
+        );
+    }
+}
+
+#[test]
+fn a_process_that_is_left_behind_keeps_the_mount() {
+    for mode in modes() {
+        with_host(
+            mode,
+            |_| {},
+            |host| {
+                host.talk.hear();
+                // Written by a process whose parent has ended.
+                while !fs::exists(host.root.join("late")).unwrap() {
+                    std::thread::yield_now();
+                }
+            },
+            |inside| {
+                sh("mkfifo fifo; (read x < fifo; echo late > late) > /dev/null 2>&1 &");
+                sh("echo go > fifo");
+                inside.talk.say();
+            },
+        );
+    }
+}
