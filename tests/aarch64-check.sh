@@ -6,7 +6,7 @@
 # the installed packages stay as they are.
 set -eu
 cd "$(dirname "$0")/.."
-# shellcheck source=tests/setup.sh
+# shellcheck source=tests/setup.sh disable=SC1091
 . tests/setup.sh
 
 # Rust from elsewhere cannot use Debian's library: take Debian's own.
@@ -34,17 +34,26 @@ arm_apt() {
         -o Dir::Etc::sourceparts="$work/apt/none" -o APT::Sandbox::User=root "$@" >&2
 }
 
+# arm_sources: the user's own archives of Debian, as lines for arm64.
+arm_sources() {
+    keys=$(ls /usr/share/keyrings/debian-archive-keyring.gpg \
+        /usr/share/keyrings/debian-archive-keyring.pgp 2>/dev/null | head -n 1)
+    # shellcheck disable=SC2016 # apt's variables
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' 'Origin: Debian' 'Trusted: yes' | sort -u |
+        while read -r uri suite component; do
+            echo "deb [arch=arm64${keys:+ signed-by=$keys}] $uri $suite $component"
+        done
+}
+
 # fetch_std PACKAGE VERSION: unpacks the ARM package into $work/root.
 fetch_std() {
     say "fetching $1 $2 for arm64"
     rm -rf "$work"
     mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/apt/none"
     : >"$work/apt/status"
-    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    options='[arch=arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]'
-    for suite in "debian $codename" "debian $codename-updates" "debian-security $codename-security"; do
-        echo "deb $options http://deb.debian.org/$suite main"
-    done >"$work/apt/sources.list"
+    arm_sources >"$work/apt/sources.list"
+    [ -s "$work/apt/sources.list" ] || die "apt knows no Debian archive: run 'apt-get update' first"
     arm_apt update
     (cd "$work/apt" && arm_apt download "$1=$2")
     dpkg-deb -x "$work/apt/$1"_*.deb "$work/root"
