@@ -25,6 +25,8 @@ impl Watch {
             Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
             Event::List(dir) => self.list(pid, &dir),
             Event::Unlink { walk, .. } => {
+                // A directory goes only when it is empty.
+                self.list_dir(pid, &walk);
                 let access = if self.replaces(pid) {
                     Access::PEEK
                 } else {
@@ -345,6 +347,11 @@ impl Watch {
             self.note(&mut model, at, &walk.path, &before, access);
             return Some(before);
         }
+        if let (End::Absent, Some(dir)) = (&walk.end, walk.path.parent()) {
+            // What is made and removed again needs no name, but a directory to be made in.
+            let look = self.world.last(dir);
+            self.note(&mut model, at, dir, &look, Access::KIND);
+        }
         model.write(
             at,
             before.id,
@@ -412,6 +419,8 @@ impl Watch {
             let why = format!("moves the large directory {}", from.path.display());
             return self.taint(pid, Scope::All, &why);
         }
+        self.list_tree(pid, &from.path, &names);
+        self.list_dir(pid, to);
         let mut back = Vec::new();
         if exchange && !below(&to.path, Path::new(""), &mut back) {
             let why = format!("exchanges the large directory {}", to.path.display());
@@ -436,6 +445,23 @@ impl Watch {
                 self.change_below(pid, &here.path.join(&name), Wrote::REMOVED, content);
                 self.change_below(pid, &there.path.join(&name), Wrote::WHOLE, Access::NONE);
             }
+        }
+    }
+
+    /// All that is in a directory moves with it.
+    fn list_tree(&self, pid: Pid, dir: &Path, names: &[std::path::PathBuf]) {
+        self.list(pid, dir);
+        for path in names.iter().map(|name| dir.join(name)) {
+            if self.world.look(&path).seen.kind == Kind::Dir {
+                self.list(pid, &path);
+            }
+        }
+    }
+
+    /// A call succeeds or fails by the names in the directory that it was given.
+    fn list_dir(&self, pid: Pid, walk: &Walk) {
+        if matches!(walk.end, End::Found(Look::Dir)) {
+            self.list(pid, &walk.path);
         }
     }
 

@@ -13,6 +13,7 @@ tests! {
     unnamed_temporary_file names_of_any_bytes rename_over_a_hard_link overwritten_through_a_link
     directory_renamed input_consumed truncated_to_nothing exclusive_creation
     outside_the_workspace empty_output move_of_a_tree lock_file extended_by_seek
+    directory_removed_if_empty temporary_file_without_a_directory
     archive_updated_in_place umask_and_chmod_zero
 }
 
@@ -472,7 +473,51 @@ pub fn move_of_a_tree() -> Probe {
         },
         Hit,
     )
+    .after(
+        "as at first, with one more file",
+        |s| {
+            s.remove("out");
+            s.rename("new", "old");
+            s.write("old/a/more", "three\n");
+        },
+        Ran(3),
+    )
+    .after(
+        "the target is there",
+        |s| {
+            s.rename("new", "old");
+            s.mkdir("new");
+        },
+        Ran(3),
+    )
     .after("moved by hand", |s| s.write("old/b", "other\n"), AtMost(3))
+}
+
+/// Whether a directory can be removed depends on what is in it.
+pub fn directory_removed_if_empty() -> Probe {
+    Probe::script("rmdir d 2> /dev/null && echo gone || echo stays\n", |s| {
+        s.mkdir("d")
+    })
+    .first(2)
+    .after("there again", |s| s.mkdir("d"), Hit)
+    .with("d/file", "x", Ran(2))
+    .again(Hit)
+    .without("d/file", AtMost(2))
+}
+
+/// A temporary file that leaves no trace needs a directory to be made in.
+pub fn temporary_file_without_a_directory() -> Probe {
+    let script = "t=$(mktemp -p d 2> /dev/null) && { cat in > $t; rm $t; echo made; }\n\
+                  (echo x > d/tmp && rm d/tmp) 2> /dev/null && echo written\n";
+    Probe::script(script, |s| {
+        s.write("in", "one\n");
+        s.mkdir("d");
+    })
+    .first(4)
+    .again(Hit)
+    .without("d", Ran(4))
+    .again(Hit)
+    .after("there again", |s| s.mkdir("d"), Hit)
 }
 
 pub fn truncated_to_nothing() -> Probe {
