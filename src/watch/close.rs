@@ -7,7 +7,9 @@ use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Step, Wrote, fold};
 use crate::world::open;
 use rfs_tracer::event::{FdTarget, Pid};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A disk with less free space than this, in bytes, may have made a command fail.
@@ -37,6 +39,14 @@ impl Watch {
                 if !model.steps[at].closed {
                     self.leftovers(&mut model, at);
                     ended.push(take(&mut model, at));
+                }
+            }
+        }
+        if status.is_some() && self.world.delays_mapped_writes() && !ended.is_empty() {
+            for path in mapped_for_writing(pid, self.world.root()) {
+                if let Err(error) = write_back(pid, &path) {
+                    let why = format!("{} is still mapped for writing: {error}", path.display());
+                    ended.iter_mut().for_each(|step| step.refuse(why.as_str()));
                 }
             }
         }
@@ -204,6 +214,27 @@ fn has_xattrs(path: &Path) -> bool {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOENT) => false,
         Err(_) => true,
     }
+}
+
+/// Files of the workspace that a process has mapped shared and writable (proc_pid_maps(5)).
+fn mapped_for_writing(pid: Pid, root: &Path) -> Vec<PathBuf> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mapped = maps.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut words = line.splitn(6, |byte| *byte == b' ');
+        let mode = words.nth(1)?;
+        let shared = mode.get(1) == Some(&b'w') && mode.get(3) == Some(&b's');
+        let path = Path::new(OsStr::from_bytes(words.nth(3)?.trim_ascii_start()));
+        (shared && path.starts_with(root)).then(|| path.to_owned())
+    });
+    mapped.collect()
+}
+
+/// Has the kernel write to the file what a process wrote to its mapping, through the view as the process
+/// sees it: the pages are known under no other name. The view is served by other threads than this one.
+fn write_back(pid: Pid, path: &Path) -> std::io::Result<()> {
+    let inside = PathBuf::from(format!("/proc/{pid}/root"));
+    let file = open(&inside.join(path.strip_prefix("/").unwrap_or(path)))?;
+    Ok(rustix::fs::fdatasync(&file)?)
 }
 
 /// Whether a process still runs: neither gone nor a zombie.

@@ -187,6 +187,10 @@ impl Stale for Invalidate {
     fn stale(&self, path: &Path) {
         self.0.invalidate(path);
     }
+
+    fn delays_mapped_writes(&self) -> bool {
+        !self.0.passthrough()
+    }
 }
 
 struct Host {

@@ -27,6 +27,8 @@ const SYSTEM: [&str; 10] = [
 pub trait Stale: Send + Sync {
     /// This name changed.
     fn stale(&self, path: &Path);
+    /// Whether what a process writes to a shared mapping may reach the file only when it is unmapped.
+    fn delays_mapped_writes(&self) -> bool;
 }
 
 /// The memory.
@@ -193,6 +195,15 @@ impl World {
     #[must_use]
     pub fn changes(&self, id: PathId) -> u32 {
         self.lock().slots[id.0 as usize].changes
+    }
+
+    /// Whether what a process writes to a shared mapping of a file of the workspace may reach the file
+    /// only when it is unmapped.
+    #[must_use]
+    pub fn delays_mapped_writes(&self) -> bool {
+        self.stale
+            .get()
+            .is_some_and(|stale| stale.delays_mapped_writes())
     }
 
     /// Tells the view that a name changed behind the kernel's back.
