@@ -221,6 +221,22 @@ impl Mounted {
         self.drop_inode(parent);
     }
 
+    /// Has the kernel write back what it holds of the file at this absolute backing path: pages of shared
+    /// mappings that were written to, which without passthrough reach the backing file when unmapped
+    /// at the latest. Returns when they have.
+    ///
+    /// Not to be called by a thread that the mount waits for.
+    pub fn write_back(&self, path: &Path) {
+        let node = path
+            .strip_prefix(&self.root)
+            .ok()
+            .and_then(|relative| self.node(relative));
+        if let Some(ino) = node {
+            // The kernel writes dirty pages back before it drops them.
+            self.drop_inode(ino);
+        }
+    }
+
     fn drop_inode(&self, ino: u64) {
         // An error says that the kernel has nothing cached, or is gone.
         self.notifier.inval_inode(INodeNo(ino), 0, 0).ok();

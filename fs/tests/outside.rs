@@ -133,6 +133,46 @@ fn what_was_replaced_without_notice_is_found_when_used() {
 }
 
 #[test]
+fn a_mapping_that_is_still_there_can_be_written_back() {
+    let program = "
+import mmap, sys
+f = open('d/f', 'r+b')
+m = mmap.mmap(f.fileno(), 0)
+m[0:3] = b'new'
+print('mapped', flush=True)
+sys.stdin.read()
+";
+    for mode in modes() {
+        with_host(
+            mode,
+            prepare,
+            |host| {
+                host.talk.hear();
+                let path = host.root.join("d/f");
+                host.mounted.write_back(&path);
+                assert_eq!(fs::read(path).unwrap(), b"new");
+                host.talk.say();
+            },
+            |inside| {
+                let mut child = std::process::Command::new("python3")
+                    .args(["-c", program])
+                    .stdin(std::process::Stdio::piped())
+                    .stdout(std::process::Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let mut line = [0; 6];
+                std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+                inside.talk.say();
+                inside.talk.hear();
+                drop(child.stdin.take());
+                assert!(child.wait().unwrap().success());
+                assert_eq!(fs::read("d/f").unwrap(), b"new");
+            },
+        );
+    }
+}
+
+#[test]
 fn without_a_time_to_live_nothing_need_be_told() {
     for mode in modes() {
         let prepare = |config: &mut Config| {
