@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::run::{Cmd, Run};
 use crate::space::TestSpace;
@@ -36,6 +37,12 @@ fn copy(from: &Path, to: &Path) {
     assert!(cp.status().unwrap().success(), "copy {}", from.display());
 }
 
+/// A build may take a while on a busy machine.
+fn long(mut command: Cmd) -> Cmd {
+    command.patience = Duration::from_secs(900);
+    command
+}
+
 /// One project: how to lay it out, what to run, and what no two builds of it have in common.
 struct Project {
     lay: Box<dyn Fn(&TestSpace)>,
@@ -48,7 +55,7 @@ impl Project {
     fn new(name: &'static str, commands: impl IntoIterator<Item = Cmd>) -> Self {
         Self {
             lay: Box::new(move |space| unpack(space, name)),
-            commands: commands.into_iter().collect(),
+            commands: commands.into_iter().map(long).collect(),
             varies: &[],
         }
     }

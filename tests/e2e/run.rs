@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// A command that takes longer than this hangs.
+/// A command that takes longer than this hangs, unless the test is more patient.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 /// What is done, apart from who does it (the bare shell or rfs).
@@ -33,6 +33,8 @@ pub struct Cmd {
     pub merged: bool,
     /// Under rfs nothing is added to what the command says.
     pub plain: bool,
+    /// After this time it is taken to hang.
+    pub patience: Duration,
 }
 
 /// What a command reads as its standard input.
@@ -56,6 +58,7 @@ impl Cmd {
             outer: Vec::new(),
             merged: false,
             plain: false,
+            patience: HANGS_AFTER,
         }
     }
 
@@ -236,6 +239,7 @@ impl Summary {
 pub struct Started {
     pub child: Child,
     pub what: String,
+    pub patience: Duration,
 }
 
 /// Starts `command` with pipes (or, `merged`, one pipe as both outputs).
@@ -254,7 +258,13 @@ pub fn start(mut command: Command, merged: bool) -> (Started, Option<OwnedFd>) {
     let child = command
         .spawn()
         .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
-    (Started { child, what }, reader)
+    let patience = HANGS_AFTER;
+    let started = Started {
+        child,
+        what,
+        patience,
+    };
+    (started, reader)
 }
 
 impl Started {
@@ -270,11 +280,11 @@ impl Started {
     /// Kills the group if it has not been told within the time limit that all is well.
     pub fn guard(&self) -> Guard {
         let (done, is_done) = mpsc::channel();
-        let (group, what) = (self.pid(), self.what.clone());
+        let (group, what, patience) = (self.pid(), self.what.clone(), self.patience);
         let thread = thread::spawn(move || {
-            let hangs = is_done.recv_timeout(HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout);
+            let hangs = is_done.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout);
             if hangs {
-                eprintln!("hangs, killed after {HANGS_AFTER:?}: {what}");
+                eprintln!("hangs, killed after {patience:?}: {what}");
                 // The group may have ended in this moment, which is as good.
                 let _gone = killpg(group, Signal::SIGKILL);
             }

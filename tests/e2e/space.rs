@@ -321,6 +321,7 @@ impl TestSpace {
 
     fn finish(&self, command: Command, cmd: &Cmd, summary: Option<&Path>) -> Run {
         let (mut started, merged) = run::start(command, cmd.merged);
+        started.patience = cmd.patience;
         if let Input::Pipe(bytes) = &cmd.stdin {
             run::feed(&mut started.child, bytes.clone());
         }
