@@ -122,9 +122,8 @@ impl Watch {
                 },
                 FdTarget::Null => "null",
                 FdTarget::Tty(_) => "tty",
-                FdTarget::Pipe(..) => "pipe",
-                FdTarget::Socket(_) => "socket",
-                FdTarget::File { .. } => "file",
+                // Where output goes to, if not to a terminal, can only be asked by name, and that is refused.
+                FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::File { .. } => "stream",
                 FdTarget::Dir(_) => "dir",
                 FdTarget::Other(_) => "other",
             };
