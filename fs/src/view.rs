@@ -9,7 +9,8 @@ use std::path::Path;
 ///
 /// It is called on the thread that serves the request, after the change and before the requester hears of
 /// its success. It must not wait for anything that may itself wait for the mount, in particular
-/// not for a call of [`Mounted::invalidate`](crate::Mounted::invalidate).
+/// not for a call of [`Mounted::invalidate`](crate::Mounted::invalidate). That thread has a umask of its own, the
+/// last requester's: an observer creates no files.
 pub trait Observer: Send + Sync {
     /// The name at this absolute backing path was created, removed or renamed, or what it names was
     /// opened for writing, closed after having been, truncated, or had its attributes changed. A file that

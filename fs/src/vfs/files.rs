@@ -108,9 +108,16 @@ impl Vfs {
             Err(e) => return Err(e),
         };
         let entry = self.entry(&dir, parent, name, stat);
-        let reply = self.opened(who, entry.ino, fd, &entry.stat, there, register)?;
+        let opened = self.opened(who, entry.ino, fd, &entry.stat, there, register);
         self.tell(parent, name);
-        Ok((entry, reply))
+        match opened {
+            Ok(reply) => Ok((entry, reply)),
+            Err(e) => {
+                // The kernel does not hear of the name.
+                self.forget(entry.ino, 1);
+                Err(e)
+            }
+        }
     }
 
     fn opened(
