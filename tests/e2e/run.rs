@@ -258,16 +258,18 @@ pub fn start(mut command: Command, merged: bool) -> (Started, Option<OwnedFd>) {
     let child = command
         .spawn()
         .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
-    let patience = HANGS_AFTER;
-    let started = Started {
-        child,
-        what,
-        patience,
-    };
-    (started, reader)
+    (Started::new(child, what), reader)
 }
 
 impl Started {
+    pub fn new(child: Child, what: String) -> Self {
+        Self {
+            child,
+            what,
+            patience: HANGS_AFTER,
+        }
+    }
+
     /// Sends `signal` to the process group.
     pub fn signal(&self, signal: Signal) {
         killpg(self.pid(), signal).unwrap_or_else(|e| panic!("kill {}: {e}", self.what));

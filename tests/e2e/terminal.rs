@@ -54,7 +54,7 @@ impl Session {
         let child = command
             .spawn()
             .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
-        let started = Started { child, what };
+        let started = Started::new(child, what);
         let guard = started.guard();
         Self {
             started,
