@@ -14,6 +14,8 @@ const MAKEFILE: &str = "\
 CFLAGS = -O1 -Wall -Iinclude -Igen -MMD
 OBJS = $(patsubst src/%.c,obj/%.o,$(wildcard src/*.c))
 
+all: prog
+
 prog: $(OBJS) lib/libpart.a
 \tgcc -o $@ $(OBJS) -Llib -lpart
 
@@ -52,7 +54,7 @@ clean:
 ";
 
 /// The project, with time stamps of long ago and in the order of make's wishes.
-fn project(s: &TestSpace) {
+pub fn project(s: &TestSpace) {
     s.write("Makefile", MAKEFILE);
     s.write("lib/Makefile", LIB_MAKEFILE);
     s.write("VERSION", "1.0\n");

@@ -198,6 +198,92 @@ fn tell_all(seeds: std::ops::Range<u64>, setting: Setting) {
     );
 }
 
+/// A change of the C project by hand; some only touch, some undo what was done before.
+fn edit_project(s: &TestSpace, dice: &mut Dice) -> String {
+    let source = dice.pick(&[
+        "src/main.c",
+        "src/v1.c",
+        "src/v2.c",
+        "lib/part.c",
+        "lib/part1.c",
+    ]);
+    let n = dice.roll(3);
+    let line = match dice.roll(15) {
+        0 => "true".to_owned(),
+        1 | 2 => format!("sed -i 's/^int extra.*//' {source}; echo 'int extra{n};' >> {source}"),
+        3 => format!("echo '// {n}' >> {source}"),
+        4 => format!("touch {source}"),
+        5 => format!("echo '#define EXTRA {n}' >> include/part.h"),
+        6 => "touch include/part.h".to_owned(),
+        7 => format!("echo {n}.0 > VERSION"),
+        8 => "make clean > /dev/null".to_owned(),
+        9 => format!("rm -f obj/{}.o", dice.pick(&["main", "v1", "v2"])),
+        10 => "rm -f prog lib/part.o".to_owned(),
+        11 => format!("echo 'int new{n};' > src/new{n}.c"),
+        12 => "rm -f src/new*.c obj/new*".to_owned(),
+        13 => format!(
+            "echo broken >> {source}; make 2> /dev/null > /dev/null; sed -i /broken/d {source}"
+        ),
+        _ => format!("echo broken >> {source}"),
+    };
+    let _as_may_be = s.bare(Cmd::sh(&line));
+    if !line.contains("broken") {
+        s.must(Cmd::sh(
+            "grep -l broken src/*.c lib/*.c | xargs -r sed -i /broken/d",
+        ));
+    }
+    line
+}
+
+/// One story of a day with make: what make decides to do, and says, is decided by time stamps.
+fn tell_of_make(seed: u64, setting: Setting) {
+    let s = TestSpace::with(setting);
+    let story = |run: &mut dyn FnMut(&TestSpace, &str, &str)| {
+        let mut dice = Dice::new(seed);
+        crate::make::project(&s);
+        run(&s, "the beginning", "make");
+        for _ in 0..8 {
+            let done = edit_project(&s, &mut dice);
+            run(
+                &s,
+                &done,
+                dice.pick(&["make", "make", "make -k", "make clean all"]),
+            );
+        }
+    };
+    let mut bare = Vec::new();
+    story(&mut |s, _, cmd| bare.push((s.bare(cmd), s.tree())));
+    s.wipe();
+    let mut told = String::new();
+    let mut rounds = bare.iter();
+    story(&mut |s, done, cmd| {
+        let run = s.rfs(cmd);
+        let (bare, tree) = rounds.next().unwrap();
+        told += &format!("\n{done}; {cmd}: {:?}", run.summary);
+        let when = format!("seed {seed} {setting:?}{told}\n{run:#?}");
+        assert_same_run(bare, &run, &when);
+        assert_same(tree, &s.tree(), &when);
+    });
+}
+
+#[test]
+fn random_days_with_make() {
+    (0..4).for_each(|seed| tell_of_make(seed, Setting::default()));
+}
+
+#[test]
+fn random_days_with_make_of_nobody() {
+    (4..6).for_each(|seed| {
+        tell_of_make(
+            seed,
+            Setting {
+                nobody: true,
+                tracer: None,
+            },
+        )
+    });
+}
+
 #[test]
 fn random_stories_1() {
     tell_all(0..15, Setting::default());
