@@ -6,6 +6,7 @@
 mod close;
 mod descriptors;
 mod key;
+mod macros;
 mod model;
 mod paths;
 mod save;

@@ -1,8 +1,9 @@
 //! Which process belongs to which step, and which step to which.
 
+use super::macros::Macros;
 use super::tool::Tool;
 use crate::base::policy::Times;
-use crate::base::{Access, Digest, PathId, Seen, digest::Framed};
+use crate::base::{Access, Digest, Identity, PathId, Seen, digest::Framed};
 use crate::record::{Step, Wrote};
 use rfs_tracer::event::Pid;
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub(super) struct Proc {
 pub(super) struct Model {
     pub procs: HashMap<Pid, Proc>,
     pub steps: Vec<Step>,
+    /// What is known of the sources that compilers opened.
+    pub macros: HashMap<(PathId, Identity), Macros>,
 }
 
 impl Model {

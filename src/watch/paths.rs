@@ -223,6 +223,7 @@ impl Watch {
             return;
         };
         let (at, dirs) = (proc.step, proc.tool.dirs);
+        let tool = proc.tool.driver.clone();
         if !self.crossed(&mut model, at, walk) {
             return;
         }
@@ -239,6 +240,9 @@ impl Watch {
             | Kind::Unknown(_) => Access::KIND,
         };
         self.note(&mut model, at, &walk.path, &look, access);
+        if access.has(Access::REG) {
+            self.source(&mut model, at, &tool, &walk.path, &look);
+        }
         if look.seen.kind == Kind::Dir && dirs {
             self.count(&mut model, at, look.id, -1);
         }

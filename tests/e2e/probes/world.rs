@@ -172,3 +172,32 @@ fn compilers_are_not_accused() {
         .rfs_with(&["--strict-clock"], "gcc -c main.c")
         .expect_hit();
 }
+
+/// A compiler reads the clock where no kernel can see it, but the source that makes it do so is seen.
+#[test]
+fn source_asks_for_the_date() {
+    let s = TestSpace::new();
+    s.write("a.c", "const char *date = __DATE__ __TIME__;\n");
+    let compile = || Cmd::sh("gcc -c a.c");
+    let first = s.rfs(compile()).expect_code(0).expect_ran();
+    assert!(told(&first, "__DATE__"), "a note on the clock: {first:#?}");
+    let second = s.rfs(compile()).expect_hit();
+    assert!(told(&second, "__DATE__"), "a note on the clock: {second:#?}");
+    let third = s.rfs_with(&["--strict-clock"], compile()).expect_ran();
+    assert!(third.summary().refused > 0, "{third:#?}");
+}
+
+/// A source that asks for its own time stamp is not the same when it was touched; any other is.
+#[test]
+fn source_asks_for_its_time_stamp() {
+    for (text, same) in [("const char *t = __TIMESTAMP__;\n", false), ("int t;\n", true)] {
+        let s = TestSpace::new();
+        s.write("a.c", text);
+        s.touch("a.c", 1_000_000);
+        let compile = || Cmd::sh("gcc -c a.c");
+        let _first = s.rfs(compile()).expect_code(0).expect_ran();
+        s.touch("a.c", 2_000_000);
+        let again = s.rfs(compile()).expect_code(0);
+        assert_eq!(again.summary().whole_hit, same, "{again:#?}");
+    }
+}
