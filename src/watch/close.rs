@@ -44,10 +44,7 @@ impl Watch {
         }
         if status.is_some() && self.world.delays_mapped_writes() && !ended.is_empty() {
             for path in mapped_for_writing(pid, self.world.root()) {
-                if let Err(error) = write_back(pid, &path) {
-                    let why = format!("{} is still mapped for writing: {error}", path.display());
-                    ended.iter_mut().for_each(|step| step.refuse(why.as_str()));
-                }
+                self.world.write_back(&path);
             }
         }
         for step in ended {
@@ -227,14 +224,6 @@ fn mapped_for_writing(pid: Pid, root: &Path) -> Vec<PathBuf> {
         (shared && path.starts_with(root)).then(|| path.to_owned())
     });
     mapped.collect()
-}
-
-/// Has the kernel write to the file what a process wrote to its mapping, through the view as the process
-/// sees it: the pages are known under no other name. The view is served by other threads than this one.
-fn write_back(pid: Pid, path: &Path) -> std::io::Result<()> {
-    let inside = PathBuf::from(format!("/proc/{pid}/root"));
-    let file = open(&inside.join(path.strip_prefix("/").unwrap_or(path)))?;
-    Ok(rustix::fs::fdatasync(&file)?)
 }
 
 /// Whether a process still runs: neither gone nor a zombie.

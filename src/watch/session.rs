@@ -188,6 +188,10 @@ impl Stale for Invalidate {
         self.0.invalidate(path);
     }
 
+    fn write_back(&self, path: &Path) {
+        self.0.write_back(path);
+    }
+
     fn delays_mapped_writes(&self) -> bool {
         !self.0.passthrough()
     }

@@ -29,6 +29,8 @@ pub trait Stale: Send + Sync {
     fn stale(&self, path: &Path);
     /// Whether what a process writes to a shared mapping may reach the file only when it is unmapped.
     fn delays_mapped_writes(&self) -> bool;
+    /// Has the kernel write what was written to mappings of a file to the file.
+    fn write_back(&self, path: &Path);
 }
 
 /// The memory.
@@ -204,6 +206,13 @@ impl World {
         self.stale
             .get()
             .is_some_and(|stale| stale.delays_mapped_writes())
+    }
+
+    /// Has the kernel write what was written to mappings of a file of the workspace to the file.
+    pub fn write_back(&self, path: &Path) {
+        if let Some(stale) = self.stale.get() {
+            stale.write_back(path);
+        }
     }
 
     /// Tells the view that a name changed behind the kernel's back.

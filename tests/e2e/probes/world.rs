@@ -182,7 +182,10 @@ fn source_asks_for_the_date() {
     let first = s.rfs(compile()).expect_code(0).expect_ran();
     assert!(told(&first, "__DATE__"), "a note on the clock: {first:#?}");
     let second = s.rfs(compile()).expect_hit();
-    assert!(told(&second, "__DATE__"), "a note on the clock: {second:#?}");
+    assert!(
+        told(&second, "__DATE__"),
+        "a note on the clock: {second:#?}"
+    );
     let third = s.rfs_with(&["--strict-clock"], compile()).expect_ran();
     assert!(third.summary().refused > 0, "{third:#?}");
 }
@@ -190,13 +193,16 @@ fn source_asks_for_the_date() {
 /// A source that asks for its own time stamp is not the same when it was touched; any other is.
 #[test]
 fn source_asks_for_its_time_stamp() {
-    for (text, same) in [("const char *t = __TIMESTAMP__;\n", false), ("int t;\n", true)] {
+    for (text, same) in [
+        ("const char *t = __TIMESTAMP__;\n", false),
+        ("int t;\n", true),
+    ] {
         let s = TestSpace::new();
         s.write("a.c", text);
-        s.touch("a.c", 1_000_000);
+        s.set_mtime("a.c", 1_000_000);
         let compile = || Cmd::sh("gcc -c a.c");
         let _first = s.rfs(compile()).expect_code(0).expect_ran();
-        s.touch("a.c", 2_000_000);
+        s.set_mtime("a.c", 2_000_000);
         let again = s.rfs(compile()).expect_code(0);
         assert_eq!(again.summary().whole_hit, same, "{again:#?}");
     }
