@@ -143,7 +143,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         Err(session::Error::Mount(why)) => Err(Error::Mount(request.workspace.clone(), why)),
         Err(error) => match error.into() {
             Error::Mount(_, why) => Err(Error::Mount(request.workspace.clone(), why)),
-            other => Err(other),
+            other @ (Error::Trace(_) | Error::Exec(..)) => Err(other),
         },
     }
 }

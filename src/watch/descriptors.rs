@@ -46,7 +46,7 @@ impl Watch {
         if let FdTarget::Other(what) = &target {
             let why = format!("writes to {}", what.display());
             return print(&mut model, at, call.fd(), &target, |step, _| {
-                step.refuse(why.as_str())
+                step.refuse(why.as_str());
             });
         }
         let mut bytes = None;
@@ -61,7 +61,7 @@ impl Watch {
     /// What a served step printed: the steps around it have printed it too.
     pub(super) fn printed(&self, at: usize, fd: i32, target: &FdTarget, bytes: &[u8]) {
         print(&mut self.model(), at, fd, target, |step, fd| {
-            step.print(fd, bytes)
+            step.print(fd, bytes);
         });
     }
 
@@ -120,13 +120,15 @@ impl Watch {
                 .iter()
                 .find(|entry| entry.fd == 0)
                 .map_or(0, |entry| entry.pos);
-            step.stdin = match target {
-                FdTarget::File { path, .. } => Stdin::File {
-                    name: Name::of(path, self.world.root()),
+            step.stdin = if let FdTarget::File { path, .. } = target {
+                let name = Name::of(path, self.world.root());
+                Stdin::File {
+                    name,
                     pos,
                     left: pos,
-                },
-                _ => Stdin::Null,
+                }
+            } else {
+                Stdin::Null
             };
         }
         self.note_file(model, at, target);
@@ -156,11 +158,11 @@ impl Watch {
             {
                 continue;
             }
-            match target {
-                FdTarget::Null | FdTarget::File { .. } if from == 0 => {
-                    self.reads(&mut model, at, target);
-                }
-                _ => step.refuse(format!("uses descriptor {from} under another number")),
+            let known = matches!(target, FdTarget::Null | FdTarget::File { .. });
+            if from == 0 && known {
+                self.reads(&mut model, at, target);
+            } else {
+                step.refuse(format!("uses descriptor {from} under another number"));
             }
         }
     }

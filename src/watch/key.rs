@@ -116,12 +116,9 @@ impl Watch {
             }
             let kind = match &entry.target {
                 // What it holds counts only if it is read, and then the record says so.
-                target if entry.fd == 0 => match target {
-                    FdTarget::Tty(_) => "tty",
-                    _ => "something",
-                },
-                FdTarget::Null => "null",
                 FdTarget::Tty(_) => "tty",
+                _ if entry.fd == 0 => "something",
+                FdTarget::Null => "null",
                 // Where output goes to, if not to a terminal, can only be asked by name, and that is refused.
                 FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::File { .. } => "stream",
                 FdTarget::Dir(_) => "dir",

@@ -288,7 +288,13 @@ impl World {
                 (Some(_) | None, _) => false,
             },
             Kind::Dir => now.kind == Kind::Dir && seen.mode == now.mode,
-            _ => alike,
+            Kind::Absent
+            | Kind::File
+            | Kind::Link
+            | Kind::Fifo
+            | Kind::Socket
+            | Kind::Device
+            | Kind::Unknown(_) => alike,
         }
     }
 
