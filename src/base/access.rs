@@ -35,6 +35,10 @@ impl Access {
     /// Looked at by a program that then replaces it, whatever it was: what counts, if it does so, is
     /// that it was not a directory; if it does not, what stat(2) tells.
     pub const PEEK: Self = Self(1024);
+    /// That a regular file has no other names: a record cannot say which ones those are.
+    pub const SINGLE: Self = Self(2048);
+    /// Everything.
+    pub const ALL: Self = Self(4095);
     /// What stat(2) tells, time stamps apart.
     pub const STAT: Self = Self(1 | 2 | 4);
 
@@ -72,8 +76,9 @@ impl BitOrAssign for Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 11] = [
+        const NAMES: [&str; 12] = [
             "kind", "mode", "size", "reg", "lnk", "list", "mtime", "order", "over", "oust", "peek",
+            "single",
         ];
         let set: Vec<_> = NAMES
             .iter()

@@ -95,6 +95,7 @@ impl Seen {
     pub fn state(&self, access: Access, listed: Option<Digest>) -> Result<State, i32> {
         Ok(match self.kind {
             Kind::Absent => State::Absent,
+            Kind::File if access.has(Access::SINGLE) && self.nlink > 1 => return Err(libc::EMLINK),
             Kind::File => State::File {
                 mode: self.mode,
                 size: self.id.size,

@@ -56,6 +56,13 @@ pub fn fold(
     };
     let ranks = ranks(&entries, step.started.1);
     for &(id, entry) in &entries {
+        let untouched = entry.wrote == Wrote::NOTHING;
+        if !untouched && changes(id) != entry.changes.saturating_add(entry.own) {
+            return Err(Refusal(format!(
+                "{} was changed by others at the same time",
+                name(id)
+            )));
+        }
         let after = finals.get(&id);
         let there = after.is_some_and(|after| !after.is_absent());
         if there && entry.wrote.any(Wrote::XATTRS) {
@@ -67,11 +74,12 @@ pub fn fold(
         let mut state = entry
             .first
             .state(access.without(Access::REG), entry.listed)
-            .map_err(|errno| {
-                Refusal(format!(
+            .map_err(|errno| match errno {
+                libc::EMLINK => Refusal(format!("{} has other names", name(id))),
+                errno => Refusal(format!(
                     "{} could not be looked at (errno {errno})",
                     name(id)
-                ))
+                )),
             })?;
         let file = after.filter(|after| after.kind == Kind::File && access.has(Access::OVER));
         if let Some(after) = file {
@@ -97,7 +105,7 @@ pub fn fold(
             id,
             seen: entry.first.clone(),
         };
-        if changes(id) == entry.changes {
+        if untouched {
             folded.check.push(pending());
         }
         folded.deps.push((dep, pending()));
@@ -184,12 +192,13 @@ fn outputs(
         .collect();
     changed.sort_by_cached_key(|(id, _, _)| name(*id));
     let objects = Objects::of(entries, &changed, step.started.1, name);
+    let span = i64::try_from(step.started.0.elapsed().as_nanos()).unwrap_or(i64::MAX);
     for (id, entry, after) in changed {
         let path = name(id);
         let Some(what) = what(entry, after, &path, &objects, step.started.1)? else {
             continue;
         };
-        let stamp = stamp(entry, after, &what, step.started.1);
+        let stamp = stamp(entry, after, &what, (step.started.1, span));
         let mine = (after.mode[1], after.mode[2]);
         let owner = (!after.is_absent() && mine != step.owner).then_some(mine);
         let output = Output {
@@ -261,7 +270,8 @@ fn stays(entry: &Entry, after: &Seen, start: i64) -> bool {
         && (old || !entry.wrote.any(Wrote::REMOVED))
 }
 
-/// What the kernel's time stamps may be behind the clock, in ns.
+/// What the kernel's time stamps may be behind the clock, in ns: a file that is changed twice within it may
+/// look the same.
 const TICK: i64 = 20_000_000;
 
 fn what(
@@ -283,13 +293,21 @@ fn what(
         Kind::Socket => return Err(Refusal(format!("leaves the socket {path}"))),
         Kind::Device => return Err(Refusal(format!("leaves the device {path}"))),
         Kind::Fifo => Some(What::Fifo(after.mode[0])),
-        Kind::Link => {
-            (!(same_object && first.text == after.text)).then(|| What::Link(after.text.clone()))
-        }
+        Kind::Link if same_object && first.text == after.text => (first.mode != after.mode
+            || entry.wrote.any(Wrote::TIMES))
+        .then_some(What::Attributes(after.mode[0])),
+        Kind::Link => Some(What::Link(after.text.clone())),
         Kind::Dir if same_object => (first.mode != after.mode || entry.wrote.any(Wrote::TIMES))
             .then_some(What::Attributes(after.mode[0])),
         Kind::Dir => Some(What::Dir(after.mode[0])),
-        Kind::File if same_object && first.id == after.id && first.mode == after.mode => None,
+        Kind::File
+            if same_object
+                && first.id == after.id
+                && first.mode == after.mode
+                && !(entry.wrote.content() && first.id.ctime.saturating_add(TICK) > start) =>
+        {
+            None
+        }
         Kind::File if same_object && !entry.wrote.content() => {
             Some(What::Attributes(after.mode[0]))
         }
@@ -317,8 +335,9 @@ fn what(
     })
 }
 
-/// A time stamp older than the step was set on purpose; one from its own time is "now".
-fn stamp(entry: &Entry, after: &Seen, what: &What, start: i64) -> Stamp {
+/// A time stamp older than the step, or set and newer than it, was set on purpose; one from its own time
+/// is "now".
+fn stamp(entry: &Entry, after: &Seen, what: &What, (start, span): (i64, i64)) -> Stamp {
     match what {
         What::File { .. } | What::Fifo(_) | What::Link(_) => (),
         What::Attributes(_) if entry.wrote.any(Wrote::TIMES) => (),
@@ -327,8 +346,8 @@ fn stamp(entry: &Entry, after: &Seen, what: &What, start: i64) -> Stamp {
             return Stamp::Keep;
         }
     }
-    let soon = start.saturating_add(400 * 24 * 3600 * 1_000_000_000);
-    if after.id.mtime >= start && after.id.mtime < soon {
+    let end = start.saturating_add(span);
+    if after.id.mtime >= start && (after.id.mtime <= end || !entry.wrote.any(Wrote::TIMES)) {
         Stamp::Now(0)
     } else {
         Stamp::Exact(after.id.mtime)

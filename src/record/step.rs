@@ -44,6 +44,22 @@ impl Wrote {
     pub fn content(self) -> bool {
         self.any(Self(1 | 2 | 4))
     }
+
+    /// What a look no longer tells of the world before these changes.
+    #[must_use]
+    pub fn hides(self) -> Access {
+        if self.content() {
+            return Access::ALL;
+        }
+        let mut hidden = Access::NONE;
+        if self.any(Self::ATTRIBUTES) {
+            hidden |= Access::MODE;
+        }
+        if self.any(Self::TIMES) {
+            hidden |= Access::MTIME | Access::ORDER;
+        }
+        hidden
+    }
 }
 
 impl BitOrAssign for Wrote {
@@ -61,6 +77,8 @@ pub struct Entry {
     pub first: Arc<Seen>,
     /// How often the build had changed it at the first look.
     pub changes: u32,
+    /// How often the step itself has changed it since.
+    pub own: u32,
     /// Digest of the names in a directory, where they were looked at.
     pub listed: Option<Digest>,
     /// How the step changed it.
@@ -146,16 +164,18 @@ impl Step {
     /// not for the steps around this one either.
     pub fn read(&mut self, id: PathId, access: Access, seen: &Arc<Seen>, changes: u32) -> bool {
         if let Some(entry) = self.paths.get_mut(&id) {
-            if entry.wrote != Wrote::NOTHING || entry.access.has(access) {
+            let told = access.without(entry.wrote.hides());
+            if entry.access.has(told) {
                 return false;
             }
-            entry.access |= access;
+            entry.access |= told;
             return true;
         }
         let entry = Entry {
             access,
             first: seen.clone(),
             changes,
+            own: 0,
             listed: None,
             wrote: Wrote::NOTHING,
             stats: 0,
@@ -180,12 +200,15 @@ impl Step {
                     entry.access |= access;
                 }
                 entry.wrote |= how;
+                entry.changes = entry.changes.min(changes);
+                entry.own += 1;
             }
             None => {
                 let entry = Entry {
                     access,
                     first: before.clone(),
                     changes,
+                    own: 1,
                     listed: None,
                     wrote: how,
                     stats: 0,

@@ -6,7 +6,7 @@ use super::save::Job;
 use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Step, Wrote, fold};
 use crate::world::open;
-use rfs_tracer::event::{FdTarget, Pid};
+use rfs_tracer::event::{Fd, FdTarget, Pid};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// A disk with less free space than this, in bytes, may have made a command fail.
 const MIN_FREE: u64 = 4 << 20;
+
+/// Writes to descriptors above this one are not told.
+const LAST_SEEN: i32 = 9;
 
 impl Watch {
     /// A process ends; without a status it was killed. Its parent cannot know yet.
@@ -135,7 +138,7 @@ impl Watch {
             }
             let name = Name::of(&path, world.root());
             step.refuse(format!("{name} changed while it was used"));
-            world.changed(&path);
+            world.forget(&path);
             world.tell_stale(&path);
             return self.saver.refused(&step, wall);
         }
@@ -161,7 +164,8 @@ impl Watch {
                 }
             }
         }
-        if let Some(why) = failed_writes(&step).or_else(|| self.full_disk(status)) {
+        let unfaithful = failed_writes(&step).or_else(|| moved_offset(&step));
+        if let Some(why) = unfaithful.or_else(|| self.full_disk(status)) {
             step.refuse(why);
             return self.saver.refused(&step, wall);
         }
@@ -251,6 +255,26 @@ fn failed_writes(step: &Step) -> Option<String> {
         let now = offset(step.pid, entry.fd).filter(|_| file)?;
         (now < entry.pos.saturating_add(printed))
             .then(|| format!("could not write all its output to descriptor {}", entry.fd))
+    })
+}
+
+/// Whether the program moved the offset of an inherited file that others share, other than by what it was
+/// seen to print: by reading, or by writing to a number so large that nobody looks.
+fn moved_offset(step: &Step) -> Option<String> {
+    let inherited = |entry: &&Fd| entry.fd > 2 && matches!(entry.target, FdTarget::File { .. });
+    step.fds.iter().filter(inherited).find_map(|entry| {
+        let same = |other: &&Fd| other.target == entry.target;
+        let mut numbers = step.fds.iter().filter(same).map(|other| other.fd);
+        if numbers.any(|fd| fd == 0 || step.printed_to.contains_key(&fd)) {
+            return None;
+        }
+        let seen = entry.flags & libc::O_ACCMODE == libc::O_WRONLY && entry.fd <= LAST_SEEN;
+        match offset(step.pid, entry.fd) {
+            Some(now) => now != entry.pos,
+            // It was closed, who knows after what.
+            None => !seen,
+        }
+        .then(|| format!("reads or writes inherited descriptor {}", entry.fd))
     })
 }
 

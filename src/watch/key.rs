@@ -6,6 +6,10 @@ use rfs_tracer::event::{Exec, Fd, FdTarget};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Signals that nohup(1) and a shell's `&` ignore: whether they would kill does not change the outcome of
+/// a program that nobody interrupts.
+const KEYBOARD: u64 = 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1);
+
 impl Watch {
     /// The key of a program that is about to start.
     ///
@@ -31,6 +35,7 @@ impl Watch {
         exec.ids.iter().for_each(|id| {
             key.number(u64::from(*id));
         });
+        key.number(exec.ignored & !KEYBOARD);
         key.part(limits.as_ref().map_or(&[], |limits| &limits.0));
         self.descriptors(&mut key, exec)?;
         Ok(key.finish())
@@ -115,10 +120,8 @@ impl Watch {
                 key.number((entry.flags & libc::O_ACCMODE).unsigned_abs().into());
             }
             let kind = match &entry.target {
-                // What it holds counts only if it is read, and then the record says so.
-                FdTarget::Tty(_) => "tty",
-                _ if entry.fd == 0 => "something",
                 FdTarget::Null => "null",
+                FdTarget::Tty(_) => "tty",
                 // Where output goes to, if not to a terminal, can only be asked by name, and that is refused.
                 FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::File { .. } => "stream",
                 FdTarget::Dir(_) => "dir",

@@ -8,6 +8,7 @@ mod descriptors;
 mod key;
 mod macros;
 mod model;
+mod names;
 mod paths;
 mod save;
 mod serve;

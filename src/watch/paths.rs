@@ -2,6 +2,7 @@
 
 use super::Watch;
 use super::model::Model;
+use super::names::may_write;
 use crate::base::policy::Times;
 use crate::base::{Access, Kind, PathId};
 use crate::record::Wrote;
@@ -10,9 +11,6 @@ use rfs_tracer::event::{End, Event, FdTarget, Look, Pid, Scope, Walk};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// More files than this are not followed through the rename of a directory.
-const MAX_MOVED: usize = 20_000;
 
 impl Watch {
     pub(super) fn path_event(&self, pid: Pid, event: Event<'_>) {
@@ -24,6 +22,9 @@ impl Watch {
             Event::Chdir(walk) => self.read(pid, &walk, Access::KIND),
             Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
             Event::List(dir) => self.list(pid, &dir),
+            Event::Unlink { walk, dir } if walk.end == End::Found(Look::Dir) && !dir => {
+                self.read(pid, &walk, Access::KIND);
+            }
             Event::Unlink { walk, .. } => {
                 // A directory goes only when it is empty.
                 self.list_dir(pid, &walk);
@@ -33,6 +34,11 @@ impl Watch {
                     Access::KIND
                 };
                 self.change(pid, &walk, Wrote::REMOVED, access, false);
+            }
+            Event::Mkdir(walk, _) | Event::Mknod(walk, _) | Event::Symlink(walk, _)
+                if matches!(walk.end, End::Found(_)) =>
+            {
+                self.read(pid, &walk, Access::KIND);
             }
             Event::Mkdir(walk, _) => {
                 let absent = walk.end == End::Absent;
@@ -47,17 +53,20 @@ impl Watch {
             Event::Link { from, to } => self.link(pid, &from, &to),
             Event::Rename { from, to, flags } => self.rename(pid, &from, &to, flags),
             Event::Chmod(walk) | Event::Chown(walk) => {
-                self.change(pid, &walk, Wrote::ATTRIBUTES, Access::KIND, false);
+                let access = Access::KIND | Access::MODE;
+                self.change(pid, &walk, Wrote::ATTRIBUTES, access, false);
             }
             Event::Utime { walk, .. } => {
-                self.change(pid, &walk, Wrote::TIMES, Access::KIND, false);
+                let access = Access::KIND | Access::MODE;
+                self.change(pid, &walk, Wrote::TIMES, access, false);
             }
             Event::Truncate(walk) => {
                 let access = Access::KIND | Access::MODE | Access::REG;
                 self.change(pid, &walk, Wrote::PART, access, true);
             }
             Event::Xattr(walk) => {
-                self.change(pid, &walk, Wrote::XATTRS, Access::KIND, false);
+                let access = Access::KIND | Access::MODE;
+                self.change(pid, &walk, Wrote::XATTRS, access, false);
             }
             Event::Write(_)
             | Event::WriteDirect(_)
@@ -96,8 +105,29 @@ impl Watch {
         look: &world::Look,
         access: Access,
     ) {
+        if access.has(Access::REG) && look.seen.kind == Kind::File {
+            self.keep_content(model, at, path, look);
+        }
         model.read(at, look.id, access, &look.seen, look.changes, &|| {
             self.parents(path)
+        });
+    }
+
+    /// A file is read after a step has given it other attributes: it is the version of the step's first
+    /// look, which can no longer be found by its identity.
+    fn keep_content(&self, model: &mut Model, at: usize, path: &Path, look: &world::Look) {
+        model.up(at, |step| {
+            let entry = step.paths.get(&look.id).filter(|entry| {
+                entry.wrote != Wrote::NOTHING
+                    && !entry.wrote.content()
+                    && entry.first.digest.get().is_none()
+                    && !entry.first.is_saving()
+            });
+            if let Some(entry) = entry {
+                let digest = self.world.digest(path, &look.seen);
+                let _ = entry.first.digest.set(digest).is_ok();
+            }
+            true
         });
     }
 
@@ -160,7 +190,13 @@ impl Watch {
             Times::Order if !dir => Access::ORDER,
             Times::Order | Times::Ignore => Access::NONE,
         };
-        self.note(&mut model, at, &walk.path, &look, Access::STAT | time);
+        let names = if stores && times == Times::Exact && look.seen.kind == Kind::File {
+            Access::SINGLE
+        } else {
+            Access::NONE
+        };
+        let access = Access::STAT | time | names;
+        self.note(&mut model, at, &walk.path, &look, access);
         // A shell stats the directories above it to know where it is.
         let above = shell && model.steps[at].cwd.starts_with(&walk.path);
         if dir && !shared && !above && dirs && times == Times::Order {
@@ -214,7 +250,7 @@ impl Watch {
                 .model()
                 .procs
                 .get(&pid)
-                .is_some_and(|proc| asks.iter().any(|name| *name == proc.tool.driver))
+                .is_some_and(|proc| asks.contains(&proc.tool.driver))
     }
 
     fn open_to_read(&self, pid: Pid, walk: &Walk, flags: i32) {
@@ -289,6 +325,9 @@ impl Watch {
             return;
         }
         let absent = look.seen.is_absent();
+        if !absent && !may_write(&walk.path) {
+            return self.read(pid, walk, Access::KIND | Access::MODE);
+        }
         if create && flags & libc::O_EXCL != 0 {
             if absent {
                 let mut how = Wrote::WHOLE;
@@ -329,7 +368,7 @@ impl Watch {
     }
 
     /// Notes a change that is about to happen at the end of a walk. Gives what was there before.
-    fn change(
+    pub(super) fn change(
         &self,
         pid: Pid,
         walk: &Walk,
@@ -341,16 +380,19 @@ impl Watch {
             self.read(pid, walk, Access::KIND);
             return None;
         }
+        if walk.end == End::Absent && !how.any(Wrote::WHOLE) {
+            // The call fails, and that is all the step learns.
+            self.read(pid, walk, access);
+            return None;
+        }
+        if (walk.end == End::Absent || how.any(Wrote::REMOVED)) && self.shut(pid, walk) {
+            return None;
+        }
         let before = self.world.change(&walk.path, in_place);
         let mut model = self.model();
         let at = model.step_of(pid)?;
         self.crossed(&mut model, at, walk);
         let parents = self.parents(&walk.path);
-        if walk.end == End::Absent && !how.any(Wrote::WHOLE) {
-            // The call fails, and that is all the step learns.
-            self.note(&mut model, at, &walk.path, &before, access);
-            return Some(before);
-        }
         if let (End::Absent, Some(dir)) = (&walk.end, walk.path.parent()) {
             // What is made and removed again needs no name, but a directory to be made in.
             let look = self.world.last(dir);
@@ -382,113 +424,7 @@ impl Watch {
         });
     }
 
-    fn link(&self, pid: Pid, from: &Walk, to: &Walk) {
-        let access = Access::KIND | Access::MODE | Access::MTIME;
-        self.read(pid, from, access);
-        if from.end == End::Own {
-            // The file has no name yet (O_TMPFILE), or one that only its opener knows.
-            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
-            return;
-        }
-        if matches!(from.end, End::Found(_)) {
-            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
-        }
-    }
-
-    fn rename(&self, pid: Pid, from: &Walk, to: &Walk, flags: u32) {
-        if !matches!(from.end, End::Found(_)) {
-            return self.read(pid, from, Access::KIND);
-        }
-        let old = self.world.last(&from.path);
-        let exchange = flags & libc::RENAME_EXCHANGE != 0;
-        if old.seen.kind == Kind::Dir || exchange {
-            return self.rename_tree(pid, from, to, exchange);
-        }
-        let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
-        let blind = flags & libc::RENAME_NOREPLACE == 0;
-        self.change(pid, from, Wrote::REMOVED, access, false);
-        self.change(
-            pid,
-            to,
-            Wrote::WHOLE,
-            if blind { Access::OUST } else { Access::KIND },
-            false,
-        );
-    }
-
-    /// A directory moves: everything below it vanishes here and appears there.
-    fn rename_tree(&self, pid: Pid, from: &Walk, to: &Walk, exchange: bool) {
-        let mut names = Vec::new();
-        if !below(&from.path, Path::new(""), &mut names) {
-            let why = format!("moves the large directory {}", from.path.display());
-            return self.taint(pid, Scope::All, &why);
-        }
-        self.list_tree(pid, &from.path, &names);
-        self.list_dir(pid, to);
-        let mut back = Vec::new();
-        if exchange && !below(&to.path, Path::new(""), &mut back) {
-            let why = format!("exchanges the large directory {}", to.path.display());
-            return self.taint(pid, Scope::All, &why);
-        }
-        let content = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
-        let target = if exchange { content } else { Access::KIND };
-        self.change(
-            pid,
-            from,
-            if exchange {
-                Wrote::WHOLE
-            } else {
-                Wrote::REMOVED
-            },
-            content,
-            false,
-        );
-        self.change(pid, to, Wrote::WHOLE, target, false);
-        for (names, here, there) in [(names, from, to), (back, to, from)] {
-            for name in names {
-                self.change_below(pid, &here.path.join(&name), Wrote::REMOVED, content);
-                self.change_below(pid, &there.path.join(&name), Wrote::WHOLE, Access::NONE);
-            }
-        }
-    }
-
-    /// All that is in a directory moves with it.
-    fn list_tree(&self, pid: Pid, dir: &Path, names: &[std::path::PathBuf]) {
-        self.list(pid, dir);
-        for path in names.iter().map(|name| dir.join(name)) {
-            if self.world.look(&path).seen.kind == Kind::Dir {
-                self.list(pid, &path);
-            }
-        }
-    }
-
-    /// A call succeeds or fails by the names in the directory that it was given.
-    fn list_dir(&self, pid: Pid, walk: &Walk) {
-        if matches!(walk.end, End::Found(Look::Dir)) {
-            self.list(pid, &walk.path);
-        }
-    }
-
-    fn change_below(&self, pid: Pid, path: &Path, how: Wrote, access: Access) {
-        let before = self.world.look(path);
-        let before = world::Look {
-            seen: self.world.change(path, false).seen,
-            ..before
-        };
-        let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
-        let parents = self.parents(path);
-        model.write(
-            at,
-            before.id,
-            how,
-            access,
-            (&before.seen, before.changes),
-            &parents,
-        );
-    }
-
-    fn list(&self, pid: Pid, dir: &Path) {
+    pub(super) fn list(&self, pid: Pid, dir: &Path) {
         if nobody_s(dir) {
             return;
         }
@@ -637,24 +573,6 @@ fn letter(kind: Kind) -> Option<u8> {
         Kind::Socket => Some(b's'),
         Kind::Device => Some(b'c'),
     }
-}
-
-/// All names below a directory, or false when there are too many.
-fn below(dir: &Path, prefix: &Path, names: &mut Vec<std::path::PathBuf>) -> bool {
-    let Ok(entries) = std::fs::read_dir(dir.join(prefix)) else {
-        return true;
-    };
-    for entry in entries.flatten() {
-        let name = prefix.join(entry.file_name());
-        names.push(name.clone());
-        if names.len() > MAX_MOVED {
-            return false;
-        }
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !below(dir, &name, names) {
-            return false;
-        }
-    }
-    true
 }
 
 /// Places that belong to the process or the machine and say nothing that a build may depend on:

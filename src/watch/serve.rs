@@ -4,7 +4,7 @@ use super::Watch;
 use super::descriptors::stdin_is;
 use super::model::Model;
 use super::tool::Tool;
-use crate::base::{Access, Miss, Record, Stdin, What};
+use crate::base::{Access, Miss, Record, Stamp, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
 use crate::record::{Step, Wrote};
@@ -166,6 +166,7 @@ impl Watch {
             let before = self.world.change(&path, in_place);
             let how = match output.what {
                 What::Absent => Wrote::REMOVED,
+                What::Attributes(_) if output.stamp == Stamp::Keep => Wrote::ATTRIBUTES,
                 What::Attributes(_) => {
                     let mut how = Wrote::ATTRIBUTES;
                     how |= Wrote::TIMES;
@@ -211,7 +212,7 @@ impl Watch {
             }
         };
         for path in &touched {
-            self.world.changed(path);
+            self.world.forget(path);
             self.world.tell_stale(path);
         }
 

@@ -68,6 +68,8 @@ impl Session {
     /// # Errors
     /// When mount or tracer cannot be had.
     pub fn start(plan: Plan, sink: Arc<dyn Sink>) -> Result<Self, Error> {
+        // Before the tracer raises its own.
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let gate = Gate::new().map_err(|error| Error::Mount(format!("socketpair: {error}")))?;
         let launch = Launch {
             argv: plan.argv.clone(),
@@ -113,7 +115,7 @@ impl Session {
                 tracer: String::new(),
                 rfs: env!("CARGO_PKG_VERSION").to_owned(),
             },
-            machine: host.key,
+            machine: format!("{}\n{limits}", host.key),
         };
         let watch = Arc::new(Watch::new(config, world.clone(), cache, sink.clone()));
 

@@ -193,6 +193,15 @@ impl World {
         slot.changes += 1;
     }
 
+    /// What was seen of the path is not to be relied on any more, though no step changed it.
+    pub fn forget(&self, path: &Path) {
+        let mut inner = self.lock();
+        let id = inner.id(path, &self.root);
+        let slot = &mut inner.slots[id.0 as usize];
+        slot.seen = None;
+        slot.settled = false;
+    }
+
     /// How often the build has changed the path.
     #[must_use]
     pub fn changes(&self, id: PathId) -> u32 {

@@ -24,6 +24,7 @@ mod make;
 mod probes;
 mod projects;
 mod same;
+mod semantics;
 mod signal;
 mod stream;
 mod terminal;

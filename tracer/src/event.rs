@@ -135,6 +135,8 @@ pub struct Exec {
     pub umask: u32,
     /// Real, effective user ids; real, effective group ids.
     pub ids: [u32; 4],
+    /// Signals that it ignores, which a program inherits: a bit each, signal 1 lowest.
+    pub ignored: u64,
     /// Direct children of the process that are alive before the exec.
     pub children: Vec<Pid>,
 }

@@ -115,6 +115,7 @@ impl Caller<'_> {
             fds,
             umask: status.umask,
             ids: status.ids,
+            ignored: status.ignored,
             children,
         };
         let answer = self.observer().exec(exec, &StoppedFds { pidfd, stop });

@@ -44,6 +44,8 @@ pub(crate) struct Status {
     pub(crate) umask: u32,
     /// Real, effective user ids; real, effective group ids.
     pub(crate) ids: [u32; 4],
+    /// Ignored signals, signal 1 lowest.
+    pub(crate) ignored: u64,
 }
 
 impl Status {
@@ -54,6 +56,7 @@ impl Status {
 
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let (mut tgid, mut ppid, mut umask, mut uid, mut gid) = (None, None, 0, [0; 2], [0; 2]);
+        let mut ignored = 0;
         for line in lines {
             let Some((key, value)) = line.split_once(":\t") else {
                 continue;
@@ -67,8 +70,9 @@ impl Status {
                 "Tgid" => tgid = value.parse().ok(),
                 "PPid" => ppid = value.parse().ok(),
                 "Uid" => uid = two()?,
-                "Gid" => {
-                    gid = two()?;
+                "Gid" => gid = two()?,
+                "SigIgn" => {
+                    ignored = u64::from_str_radix(value, 16).ok()?;
                     break;
                 }
                 _ => {}
@@ -79,6 +83,7 @@ impl Status {
             ppid: ppid?,
             umask,
             ids: [uid[0], uid[1], gid[0], gid[1]],
+            ignored,
         })
     }
 }

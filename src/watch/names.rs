@@ -1,0 +1,171 @@
+//! Changes of names that touch more than one path: links, renames, whole trees that move; and calls that
+//! fail because a directory does not let names be changed.
+
+use super::Watch;
+use crate::base::{Access, Kind};
+use crate::record::Wrote;
+use crate::world;
+use rfs_tracer::event::{End, Look, Pid, Scope, Walk};
+use std::path::Path;
+
+/// More files than this are not followed through the rename of a directory.
+const MAX_MOVED: usize = 20_000;
+
+impl Watch {
+    pub(super) fn link(&self, pid: Pid, from: &Walk, to: &Walk) {
+        // What is read under the new name is the old one's.
+        let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
+        self.read(pid, from, access);
+        if matches!(to.end, End::Found(_)) {
+            return self.read(pid, to, Access::KIND);
+        }
+        if from.end == End::Own {
+            // The file has no name yet (O_TMPFILE), or one that only its opener knows.
+            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
+            return;
+        }
+        if matches!(from.end, End::Found(_)) {
+            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
+        }
+    }
+
+    pub(super) fn rename(&self, pid: Pid, from: &Walk, to: &Walk, flags: u32) {
+        if !matches!(from.end, End::Found(_)) {
+            return self.read(pid, from, Access::KIND);
+        }
+        let exchange = flags & libc::RENAME_EXCHANGE != 0;
+        let dir = |walk: &Walk| walk.end == End::Found(Look::Dir);
+        let other = matches!(to.end, End::Found(_)) && dir(from) != dir(to);
+        let taken = flags & libc::RENAME_NOREPLACE != 0 && matches!(to.end, End::Found(_));
+        if taken || (!exchange && other) {
+            // A directory takes only an empty directory's place, anything else no directory's.
+            self.read(pid, from, Access::KIND);
+            return self.read(pid, to, Access::KIND);
+        }
+        let old = self.world.last(&from.path);
+        if old.seen.kind == Kind::Dir || exchange {
+            return self.rename_tree(pid, from, to, exchange);
+        }
+        let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
+        let blind = flags & libc::RENAME_NOREPLACE == 0;
+        self.change(pid, from, Wrote::REMOVED, access, false);
+        self.change(
+            pid,
+            to,
+            Wrote::WHOLE,
+            if blind { Access::OUST } else { Access::KIND },
+            false,
+        );
+    }
+
+    /// A directory moves: everything below it vanishes here and appears there.
+    fn rename_tree(&self, pid: Pid, from: &Walk, to: &Walk, exchange: bool) {
+        let mut names = Vec::new();
+        if !below(&from.path, Path::new(""), &mut names) {
+            let why = format!("moves the large directory {}", from.path.display());
+            return self.taint(pid, Scope::All, &why);
+        }
+        self.list_tree(pid, &from.path, &names);
+        self.list_dir(pid, to);
+        let mut back = Vec::new();
+        if exchange && !below(&to.path, Path::new(""), &mut back) {
+            let why = format!("exchanges the large directory {}", to.path.display());
+            return self.taint(pid, Scope::All, &why);
+        }
+        let content = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
+        let target = if exchange { content } else { Access::KIND };
+        self.change(
+            pid,
+            from,
+            if exchange {
+                Wrote::WHOLE
+            } else {
+                Wrote::REMOVED
+            },
+            content,
+            false,
+        );
+        self.change(pid, to, Wrote::WHOLE, target, false);
+        for (names, here, there) in [(names, from, to), (back, to, from)] {
+            for name in names {
+                self.change_below(pid, &here.path.join(&name), Wrote::REMOVED, content);
+                self.change_below(pid, &there.path.join(&name), Wrote::WHOLE, Access::NONE);
+            }
+        }
+    }
+
+    /// All that is in a directory moves with it.
+    fn list_tree(&self, pid: Pid, dir: &Path, names: &[std::path::PathBuf]) {
+        self.list(pid, dir);
+        for path in names.iter().map(|name| dir.join(name)) {
+            if self.world.look(&path).seen.kind == Kind::Dir {
+                self.list(pid, &path);
+            }
+        }
+    }
+
+    /// A call succeeds or fails by the names in the directory that it was given.
+    pub(super) fn list_dir(&self, pid: Pid, walk: &Walk) {
+        if matches!(walk.end, End::Found(Look::Dir)) {
+            self.list(pid, &walk.path);
+        }
+    }
+
+    fn change_below(&self, pid: Pid, path: &Path, how: Wrote, access: Access) {
+        let before = self.world.look(path);
+        let before = world::Look {
+            seen: self.world.change(path, false).seen,
+            ..before
+        };
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let parents = self.parents(path);
+        model.write(
+            at,
+            before.id,
+            how,
+            access,
+            (&before.seen, before.changes),
+            &parents,
+        );
+    }
+
+    /// Whether names may not be made or removed where the walk ends, so that the call fails.
+    pub(super) fn shut(&self, pid: Pid, walk: &Walk) -> bool {
+        let Some(dir) = walk.path.parent().filter(|dir| !may_write(dir)) else {
+            return false;
+        };
+        let mut model = self.model();
+        if let Some(at) = model.step_of(pid) {
+            self.read_at(&mut model, at, walk, Access::KIND);
+            let look = self.world.last(dir);
+            self.note(&mut model, at, dir, &look, Access::KIND | Access::MODE);
+        }
+        true
+    }
+}
+
+/// Whether this user may write here. Root always may.
+pub(super) fn may_write(path: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    rustix::process::geteuid().is_root()
+        || accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
+}
+
+/// All names below a directory, or false when there are too many.
+fn below(dir: &Path, prefix: &Path, names: &mut Vec<std::path::PathBuf>) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir.join(prefix)) else {
+        return true;
+    };
+    for entry in entries.flatten() {
+        let name = prefix.join(entry.file_name());
+        names.push(name.clone());
+        if names.len() > MAX_MOVED {
+            return false;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !below(dir, &name, names) {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,368 @@
+//! What a step can learn from the calls that it makes, beyond what the names of the calls say: a change
+//! that hides a look, a call that fails because of something nobody looked at, another process between.
+
+use crate::probe::{AtMost, Hit, Probe, Ran};
+use crate::run::Cmd;
+use crate::space::{Setting, TestSpace};
+
+const NOBODY: Setting = Setting {
+    nobody: true,
+    tracer: None,
+};
+
+fn told(probe: Probe) {
+    probe.run(Setting::default());
+}
+
+fn one(s: &TestSpace) {
+    s.write("in", "one\n");
+}
+
+/// New permissions or time stamps leave the content an input.
+#[test]
+fn content_read_after_its_attributes_were_set() {
+    let script = "chmod 644 in\ncat in > out\ntouch in2\ncat in2 >> out\n";
+    told(
+        Probe::script(script, |s| {
+            one(s);
+            s.write("in2", "uno\n");
+        })
+        .first(5)
+        .with("in", "two\n", Ran(5))
+        .with("in2", "due\n", Ran(5))
+        .with("in", "one\n", Ran(5))
+        .with("in2", "uno\n", Hit),
+    );
+}
+
+#[test]
+fn tool_made_executable_then_run() {
+    let probe = Probe::new(
+        |s| {
+            s.write("tool", "#!/bin/sh\necho one\n");
+            s.write("build.sh", "chmod 755 tool\n./tool > out\n");
+        },
+        "sh build.sh",
+    );
+    told(
+        probe
+            .first(3)
+            .with("tool", "#!/bin/sh\necho two\n", Ran(3))
+            .with("tool", "#!/bin/sh\necho one\n", AtMost(3)),
+    );
+}
+
+/// A new name shows the content of the old one.
+#[test]
+fn content_read_through_a_new_name() {
+    let script = "ln in other\ncat other > out\nrm other\n";
+    let put = |text: &'static str| {
+        move |s: &TestSpace| {
+            s.write("in", text);
+            s.set_mtime("in", 1_000_000_000);
+        }
+    };
+    told(
+        Probe::script(script, put("one\n"))
+            .first(4)
+            .after("another content", put("two\n"), Ran(4))
+            .after("as at first", put("one\n"), AtMost(4)),
+    );
+}
+
+/// What fails because the name is taken changes nothing, and what is there is read.
+#[test]
+fn content_read_after_a_name_was_taken() {
+    let script = "ln in taken 2>/dev/null || cat taken > out\n\
+                  ln -s in taken2 2>/dev/null || cat taken2 >> out\n\
+                  mkdir d 2>/dev/null || stat -c %a d >> out\n";
+    told(
+        Probe::script(script, |s| {
+            one(s);
+            s.write("taken", "a\n");
+            s.write("taken2", "b\n");
+            s.mkdir("d");
+        })
+        .first(7)
+        .with("taken", "A\n", Ran(7))
+        .with("taken2", "B\n", Ran(7))
+        .after("mode of d", |s| s.chmod("d", 0o700), Ran(7))
+        .again(AtMost(7)),
+    );
+}
+
+/// Only an empty directory can be removed or renamed over.
+#[test]
+fn directory_in_use() {
+    let script = "rmdir d 2>/dev/null || echo in use > out\n\
+                  mkdir n\nmv -T n e 2>/dev/null || { rmdir n; echo in use >> out; }\n";
+    told(
+        Probe::script(script, |s| {
+            s.remove("d");
+            s.remove("e");
+            s.write("d/file", "");
+            s.write("e/file", "");
+        })
+        .first(5)
+        .after("d empty", |s| s.remove("d/file"), Ran(5))
+        .after(
+            "e empty",
+            |s| {
+                s.remove("e/file");
+                s.write("d/file", "");
+            },
+            Ran(5),
+        )
+        .after("both in use", |s| s.write("e/file", ""), AtMost(5)),
+    );
+}
+
+/// A time stamp is set: the permissions are left as they are.
+#[test]
+fn permissions_of_a_touched_file() {
+    told(
+        Probe::script("touch in\n", |s| {
+            one(s);
+            s.chmod("in", 0o644);
+        })
+        .first(2)
+        .after("executable", |s| s.chmod("in", 0o755), AtMost(2))
+        .after("read only", |s| s.chmod("in", 0o444), AtMost(2)),
+    );
+}
+
+/// Children that run at the same time append to one file: none has done what all did.
+#[test]
+fn appended_by_parallel_children() {
+    let script = "for i in 1 2 3 4; do sh -c \"cat in$i >> log; cat in$i > out$i\" & done; wait\n\
+                  sort log > sorted; rm log\n";
+    told(
+        Probe::script(script, |s| {
+            for i in 1..5 {
+                s.write(format!("in{i}"), format!("{i}\n"));
+            }
+        })
+        .first(12)
+        .again(Hit)
+        .with("in1", "one\n", Ran(12))
+        .with("in3", "three\n", Ran(12))
+        .with("in1", "1\n", Ran(12))
+        .without("sorted", AtMost(12)),
+    );
+}
+
+/// A waits for B, which rewrites what A has open: A's output is not that of its input.
+#[test]
+fn rewritten_by_another_step_while_open() {
+    let a = "exec 5< in\n: > ready\nflock lock true\ncat <&5 > out\n";
+    let script = "exec 9> lock; flock 9; rm -f ready\n\
+                  sh a.sh 9>&- < /dev/null &\nwhile [ ! -e ready ]; do :; done\n\
+                  echo rewritten > in; exec 9>&-; wait; rm ready lock\n";
+    told(
+        Probe::new(
+            move |s| {
+                one(s);
+                s.write("a.sh", a);
+                s.write("b.sh", script);
+                s.write("alone.sh", "sh a.sh < /dev/null\n");
+            },
+            "sh b.sh",
+        )
+        .first(9)
+        .command(
+            "alone",
+            |s| {
+                s.remove("out");
+                one(s);
+            },
+            "sh alone.sh",
+            AtMost(9),
+        ),
+    );
+}
+
+/// As an ordinary user: what a directory allows decides.
+#[test]
+fn directory_that_may_not_be_written() {
+    let script = "(: > d/new) 2>/dev/null || echo cannot make\n\
+                  rm -f d/old 2>/dev/null || echo cannot remove\n\
+                  mkdir d/dir 2>/dev/null || echo cannot mkdir\n";
+    let probe = Probe::script(script, |s| {
+        if s.exists("d") {
+            s.chmod("d", 0o755);
+            s.remove("d");
+        }
+        s.write("d/old", "");
+        s.chmod("d", 0o555);
+    });
+    probe
+        .first(4)
+        .again(AtMost(4))
+        .after("allowed", |s| s.chmod("d", 0o755), Ran(4))
+        .run(NOBODY);
+}
+
+/// As an ordinary user: a file that may not be written is read instead.
+#[test]
+fn file_that_may_not_be_written() {
+    let put = |text: &'static str| {
+        move |s: &TestSpace| {
+            s.remove("shut");
+            s.write("shut", text);
+            s.chmod("shut", 0o444);
+        }
+    };
+    Probe::script(
+        "(echo x > shut) 2>/dev/null || cat shut > out\n",
+        put("a\n"),
+    )
+    .first(2)
+    .after("another content", put("b\n"), Ran(2))
+    .after("as at first", put("a\n"), AtMost(2))
+    .after("writable", |s| s.chmod("shut", 0o644), Ran(2))
+    .run(NOBODY);
+}
+
+/// A child that is served must leave an inherited offset where it would have left it.
+#[test]
+fn offset_of_an_inherited_descriptor() {
+    let child = "import os\nprint(os.read(5, 4).decode(), end='')\n";
+    told(
+        Probe::new(
+            move |s| {
+                s.write("in", "one\ntwo\nsix\n");
+                s.write("child.py", child);
+                s.write("other", "a\n");
+                s.write(
+                    "build.sh",
+                    "exec 5< in\ncat other\n/usr/bin/python3 -S -E child.py\ncat <&5\n",
+                );
+            },
+            "sh build.sh",
+        )
+        .first(4)
+        .with("other", "b\n", Ran(4))
+        .with("other", "a\n", Hit),
+    );
+}
+
+/// Whether standard input is a pipe can be seen without reading it.
+#[test]
+fn kind_of_standard_input() {
+    let text = "[ -p /dev/stdin ] && echo pipe > out || echo other > out";
+    told(
+        Probe::new(|_| {}, Cmd::sh(text))
+            .first(1)
+            .command("a pipe", |_| {}, Cmd::sh(text).stdin(b""), Ran(1))
+            .again(AtMost(1)),
+    );
+}
+
+/// A writer to a pipe that nobody reads any more dies, or is told.
+#[test]
+fn ignored_signals() {
+    let text = "grep SigIgn /proc/self/status > out";
+    told(
+        Probe::new(|_| {}, Cmd::sh(text))
+            .first(2)
+            .command(
+                "ignored",
+                |_| {},
+                Cmd::sh(text).after("trap '' PIPE XFSZ"),
+                Ran(2),
+            )
+            .again(AtMost(2)),
+    );
+}
+
+#[test]
+fn resource_limits() {
+    told(
+        Probe::new(|_| {}, Cmd::sh("ulimit -n > out; ulimit -c >> out"))
+            .first(1)
+            .command(
+                "fewer files",
+                |_| {},
+                Cmd::sh("ulimit -n > out; ulimit -c >> out").after("ulimit -n 200; ulimit -c 1"),
+                Ran(1),
+            ),
+    );
+}
+
+/// How many names a file has, and which are the same, is kept by an archiver.
+#[test]
+fn number_of_names() {
+    let probe = Probe::script("stat -c %h d/a > out\nrm -rf e\ncp -a d e\n", |s| {
+        s.write("d/a", "one\n");
+        s.write("d/b", "one\n");
+        s.set_mtime("d/a", 1_000_000_000);
+        s.set_mtime("d/b", 1_000_000_000);
+        s.set_mtime("d", 1_000_000_000);
+    });
+    let link = |s: &TestSpace| {
+        s.must("ln -f d/a d/b");
+        s.set_mtime("d", 1_000_000_000);
+    };
+    told(
+        probe
+            .first(4)
+            .again(AtMost(4))
+            .after("linked", link, Ran(4)),
+    );
+}
+
+/// The time stamp of a link, and one in the future.
+#[test]
+fn time_stamps_that_are_set() {
+    let script = "touch -h -d @1000000000 link\ncat in > out\ntouch -d @1900000000 out\n\
+                  [ out -nt in ] && stat -c %Y out\n";
+    told(
+        Probe::script(script, |s| {
+            one(s);
+            s.symlink("in", "link");
+        })
+        .first(5)
+        .after(
+            "as at first",
+            |s| {
+                s.remove("out");
+                s.symlink("in", "link");
+            },
+            AtMost(5),
+        )
+        .command("look", |_| {}, "stat -c %Y out link", AtMost(1)),
+    );
+}
+
+/// Writes to a descriptor with a large number.
+#[test]
+fn output_to_a_large_descriptor() {
+    let text = "exec 25> log; cat other; /usr/bin/python3 -S -E child.py; exec 25>&-; cat log";
+    told(
+        Probe::new(
+            |s| {
+                s.write("other", "a\n");
+                s.write("child.py", "import os\nos.write(25, b'said\\n')\n");
+            },
+            Cmd::new(["bash", "-c", text]),
+        )
+        .first(3)
+        .with("other", "b\n", Ran(3)),
+    );
+}
+
+/// A program found by trying each directory.
+#[test]
+fn program_found_by_trying() {
+    let cmd = || Cmd::sh("env tool > out").env("PATH", "a:b:/usr/bin:/bin");
+    told(
+        Probe::new(|s| s.script("b/tool", "#!/bin/sh\necho b\n"), cmd())
+            .first(3)
+            .again(Hit)
+            .after(
+                "an earlier one",
+                |s| s.script("a/tool", "#!/bin/sh\necho a\n"),
+                Ran(3),
+            ),
+    );
+}
