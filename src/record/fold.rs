@@ -57,7 +57,8 @@ pub fn fold(
     let ranks = ranks(&entries, step.started.1);
     for &(id, entry) in &entries {
         let untouched = entry.wrote == Wrote::NOTHING;
-        if !untouched && changes(id) != entry.changes.saturating_add(entry.own) {
+        let theirs = changes(id) != entry.changes.saturating_add(entry.own);
+        if !untouched && (theirs || entry.shared) {
             return Err(Refusal(format!(
                 "{} was changed by others at the same time",
                 name(id)

@@ -79,6 +79,8 @@ pub struct Entry {
     pub changes: u32,
     /// How often the step itself has changed it since.
     pub own: u32,
+    /// Whether another step had it open for writing, perhaps, when this one changed it.
+    pub shared: bool,
     /// Digest of the names in a directory, where they were looked at.
     pub listed: Option<Digest>,
     /// How the step changed it.
@@ -176,6 +178,7 @@ impl Step {
             first: seen.clone(),
             changes,
             own: 0,
+            shared: false,
             listed: None,
             wrote: Wrote::NOTHING,
             stats: 0,
@@ -209,6 +212,7 @@ impl Step {
                     first: before.clone(),
                     changes,
                     own: 1,
+                    shared: false,
                     listed: None,
                     wrote: how,
                     stats: 0,

@@ -29,6 +29,8 @@ pub(super) struct Model {
     pub steps: Vec<Step>,
     /// What is known of the sources that compilers opened.
     pub macros: HashMap<(PathId, Identity), Macros>,
+    /// Steps that changed a path, as long as they run: they may hold it open.
+    writers: HashMap<PathId, Vec<usize>>,
 }
 
 impl Model {
@@ -121,6 +123,14 @@ impl Model {
         before: (&Arc<Seen>, u32),
         parents: &[PathId],
     ) {
+        let chain = self.chain(at);
+        let mut shared: Vec<usize> = Vec::new();
+        let rivals = self.rivals(&chain, id);
+        for rival in rivals {
+            let around = self.chain(rival);
+            let alone = chain.iter().filter(|step| !around.contains(step));
+            shared.extend(alone);
+        }
         self.up(at, |step| {
             let fresh = parents.iter().any(|dir| step.made.contains(dir));
             if fresh && !step.paths.contains_key(&id) {
@@ -130,6 +140,23 @@ impl Model {
             }
             true
         });
+        for at in shared {
+            if let Some(entry) = self.steps[at].paths.get_mut(&id) {
+                entry.shared = true;
+            }
+        }
+        let writers = self.writers.entry(id).or_default();
+        if !writers.contains(&at) {
+            writers.retain(|at| !self.steps[*at].closed);
+            writers.push(at);
+        }
+    }
+
+    /// Running steps that changed a path and are none of `chain`, which is a step and all around it.
+    pub(super) fn rivals(&self, chain: &[usize], id: PathId) -> Vec<usize> {
+        let writers = self.writers.get(&id).map_or(&[][..], Vec::as_slice);
+        let rival = |at: &&usize| !self.steps[**at].closed && !chain.contains(at);
+        writers.iter().filter(rival).copied().collect()
     }
 
     /// A program starts in a process that the model may not know yet.

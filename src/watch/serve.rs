@@ -4,12 +4,12 @@ use super::Watch;
 use super::descriptors::stdin_is;
 use super::model::Model;
 use super::tool::Tool;
-use crate::base::{Access, Miss, Record, Stamp, Stdin, What};
+use crate::base::{Access, Change, Miss, Name, Record, Stamp, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Step as Told, Verdict};
-use crate::world::listing;
+use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -142,6 +142,9 @@ impl Watch {
             .map_err(|error| Miss::Blob(error.to_string()))?;
 
         let mut model = self.model();
+        if let Some(name) = self.contested(&model, parent, &record, &looks) {
+            return Err(Miss::Changed(name, Change::Content));
+        }
         if let Some(at) = parent {
             for (dep, look) in record.deps.iter().zip(&looks) {
                 let path = dep.name.at(root);
@@ -223,6 +226,28 @@ impl Watch {
             Some(signal) => ExecAnswer::Signal(signal),
             None => ExecAnswer::Exit(record.status),
         })
+    }
+
+    /// A path that another step has changed since the record was found to hold, or may be changing.
+    fn contested(
+        &self,
+        model: &Model,
+        parent: Option<usize>,
+        record: &Record,
+        looks: &[Look],
+    ) -> Option<Name> {
+        let chain = model.chain(parent?);
+        let deps = record.deps.iter().zip(looks);
+        let changed = deps.filter(|(_, look)| self.world.changes(look.id) != look.changes);
+        let outputs = record.outputs.iter().filter(|output| {
+            let id = self.world.last(&output.name.at(self.world.root())).id;
+            !model.rivals(&chain, id).is_empty()
+        });
+        let names = changed.map(|(dep, _)| &dep.name);
+        names
+            .chain(outputs.map(|output| &output.name))
+            .next()
+            .cloned()
     }
 
     /// Writes what was printed. Gives the signal that ends the process when nobody reads any more.
