@@ -4,7 +4,8 @@ use super::Watch;
 use super::model::Model;
 use crate::base::{Name, Stdin};
 use crate::record::Step;
-use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, WriteCall};
+use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, Walk, WriteCall};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The descriptor of a step that a write to `fd` with this target reaches, if any.
@@ -166,6 +167,34 @@ impl Watch {
             }
         }
     }
+}
+
+/// A look at `/proc/self/fd/0` and its like tells what a step was started with; the key knows only of
+/// what kind that is.
+pub(super) fn own_descriptor(model: &mut Model, at: usize, walk: &Walk) {
+    let fd = match walk.path.as_os_str().as_bytes() {
+        b"/dev/stdin" => 0,
+        b"/dev/stdout" => 1,
+        b"/dev/stderr" => 2,
+        path => {
+            let dir = [
+                &b"/proc/self/fd/"[..],
+                b"/proc/thread-self/fd/",
+                b"/dev/fd/",
+            ];
+            let number = dir.iter().find_map(|dir| path.strip_prefix(*dir));
+            match number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok()) {
+                Some(number) => number,
+                None => return,
+            }
+        }
+    };
+    model.up(at, |step| {
+        if step.fds.iter().any(|entry| entry.fd == fd) {
+            step.refuse(format!("looks at what its descriptor {fd} is"));
+        }
+        true
+    });
 }
 
 /// Whether what a step read from its standard input is there again.

@@ -1,6 +1,7 @@
 //! What looking at a path or changing it says of the steps around it.
 
 use super::Watch;
+use super::descriptors::own_descriptor;
 use super::model::Model;
 use super::names::may_write;
 use crate::base::policy::Times;
@@ -533,34 +534,6 @@ impl Watch {
             self.note(model, at, path, &look, Access::KIND | Access::REG);
         }
     }
-}
-
-/// A look at `/proc/self/fd/0` and its like tells what a step was started with; the key knows only of
-/// what kind that is.
-fn own_descriptor(model: &mut Model, at: usize, walk: &Walk) {
-    let fd = match walk.path.as_os_str().as_bytes() {
-        b"/dev/stdin" => 0,
-        b"/dev/stdout" => 1,
-        b"/dev/stderr" => 2,
-        path => {
-            let dir = [
-                &b"/proc/self/fd/"[..],
-                b"/proc/thread-self/fd/",
-                b"/dev/fd/",
-            ];
-            let number = dir.iter().find_map(|dir| path.strip_prefix(*dir));
-            match number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok()) {
-                Some(number) => number,
-                None => return,
-            }
-        }
-    };
-    model.up(at, |step| {
-        if step.fds.iter().any(|entry| entry.fd == fd) {
-            step.refuse(format!("looks at what its descriptor {fd} is"));
-        }
-        true
-    });
 }
 
 fn letter(kind: Kind) -> Option<u8> {
