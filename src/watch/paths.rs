@@ -463,20 +463,21 @@ impl Watch {
                 return false;
             }
             let mut before = names.clone();
-            for (id, entry) in &step.paths {
-                if entry.wrote == Wrote::NOTHING {
-                    continue;
-                }
+            let written = step
+                .paths
+                .iter()
+                .filter(|(_, entry)| entry.wrote != Wrote::NOTHING);
+            written.for_each(|(id, entry)| {
                 let path = self.world.path(*id);
                 if path.parent() != Some(dir) {
-                    continue;
+                    return;
                 }
                 let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
                 match letter(entry.first.kind) {
                     Some(letter) => before.insert(name.to_vec(), letter),
                     None => before.remove(name),
                 };
-            }
+            });
             step.read(
                 look.id,
                 Access::KIND | Access::LIST,
