@@ -26,6 +26,7 @@ mod projects;
 mod same;
 mod semantics;
 mod signal;
+mod start;
 mod stream;
 mod terminal;
 mod user;

@@ -160,7 +160,7 @@ fn assert_no_compiler(run: &Run) {
     let is_compiler = |line: &&String| {
         let program = line.split_whitespace().nth(2).unwrap_or_default();
         let name = program.trim_end_matches(':').rsplit('/').next();
-        name.is_some_and(|name| COMPILERS.iter().any(|known| name == *known))
+        name.is_some_and(|name| COMPILERS.contains(&name))
     };
     let first: Vec<_> = not_served.clone().take(10).collect();
     if let Some(line) = not_served.clone().find(is_compiler) {

@@ -280,7 +280,7 @@ fn random_days_with_make_of_nobody() {
                 nobody: true,
                 tracer: None,
             },
-        )
+        );
     });
 }
 

@@ -56,11 +56,6 @@ impl Tree {
         tree
     }
 
-    /// Whether `path` is there.
-    pub fn has(&self, path: &str) -> bool {
-        self.0.contains_key(Path::new(path))
-    }
-
     /// The walk's order is not the order of names: make the first name of each group its own.
     fn name_link_groups(&mut self) {
         let mut first: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();

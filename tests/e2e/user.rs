@@ -47,8 +47,8 @@ everywhere! {
     content: dynamic_tool static_tool raw_system_calls interpreted_script file_read_by_a_thread;
     lookup: list_of_a_directory absent_then_there header_in_an_earlier_directory
         link_to_a_directory proc_self;
-    output: shared_mapping hard_link temporary_directory in_place_edit time_stamp_set_on_purpose
-        directory_made fifo_inside;
+    output: shared_mapping temporary_directory in_place_edit time_stamp_set_on_purpose fifo_inside;
+    name: hard_link directory_made move_of_a_tree;
     effect: failing_command pipeline signal_inside_the_script;
     process: parallel_children exec_chain;
     world: umask;

@@ -4,6 +4,7 @@
 pub mod content;
 pub mod effect;
 pub mod lookup;
+pub mod name;
 pub mod output;
 pub mod process;
 pub mod world;
