@@ -30,9 +30,14 @@ impl Watch {
             let Some(proc) = model.procs.remove(&pid) else {
                 return;
             };
-            if status.is_none() {
+            let why = match status {
+                None => Some("a process of it was killed"),
+                Some(_) if other_user(pid) => Some("a process of it runs as another user"),
+                Some(_) => None,
+            };
+            if let Some(why) = why {
                 model.up(proc.step, |step| {
-                    step.refuse("a process of it was killed");
+                    step.refuse(why);
                     true
                 });
             }
@@ -237,6 +242,17 @@ fn alive(pid: Pid) -> bool {
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
     !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Whether a process of root's has become another user's: then permissions decide what it sees, and nobody
+/// looked at them.
+fn other_user(pid: Pid) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().any(|id| id != "0"))
 }
 
 /// Where a process left the offset of a descriptor.

@@ -167,20 +167,23 @@ impl Watch {
             let path = output.name.at(root);
             let in_place = matches!(output.what, What::File { in_place: true, .. });
             let before = self.world.change(&path, in_place);
-            let how = match output.what {
+            let mut how = match output.what {
                 What::Absent => Wrote::REMOVED,
-                What::Attributes(_) if output.stamp == Stamp::Keep => Wrote::ATTRIBUTES,
-                What::Attributes(_) => {
-                    let mut how = Wrote::ATTRIBUTES;
-                    how |= Wrote::TIMES;
-                    how
-                }
+                What::Attributes(_) => Wrote::ATTRIBUTES,
                 What::File { .. }
                 | What::Link(_)
                 | What::Dir(_)
                 | What::Fifo(_)
                 | What::HardLink(_) => Wrote::WHOLE,
             };
+            let set = match output.stamp {
+                Stamp::Exact(_) => true,
+                Stamp::Now(_) => matches!(output.what, What::Attributes(_)),
+                Stamp::Keep => false,
+            };
+            if set {
+                how |= Wrote::TIMES;
+            }
             let Some(at) = parent else { continue };
             let parents = self.parents(&path);
             let mut model = self.model();

@@ -366,3 +366,173 @@ fn program_found_by_trying() {
             ),
     );
 }
+
+/// Root gives its rights away: then permissions decide.
+#[test]
+fn rights_given_away() {
+    let script = "setpriv --reuid 65534 --regid 65534 --clear-groups cat in > out 2>/dev/null || echo no > out\n\
+                  /usr/bin/python3 -S -E drop.py >> out\n";
+    let drop = "import os\nos.setuid(65534)\ntry: print(open('in2').read())\nexcept OSError: print('no')\n";
+    told(
+        Probe::script(script, move |s| {
+            one(s);
+            s.write("in2", "two\n");
+            s.write("drop.py", drop);
+            s.chmod("in", 0o644);
+            s.chmod("in2", 0o644);
+        })
+        .first(4)
+        .after("first shut", |s| s.chmod("in", 0o600), Ran(4))
+        .after("both shut", |s| s.chmod("in2", 0o600), Ran(4))
+        .after(
+            "both open",
+            |s| {
+                s.chmod("in", 0o644);
+                s.chmod("in2", 0o644);
+            },
+            AtMost(4),
+        ),
+    );
+}
+
+/// Two files change places; then a name and a directory.
+#[test]
+fn names_exchanged() {
+    let source = "import ctypes, os\nlibc = ctypes.CDLL(None)\n\
+                  def swap(a, b): assert libc.renameat2(-100, a, -100, b, 2) == 0\n\
+                  swap(b'a', b'b'); swap(b'a', b'd')\nopen('out', 'w').write(open('d').read())\n";
+    let put = |a: &'static str| {
+        move |s: &TestSpace| {
+            ["a", "b", "d", "out"]
+                .iter()
+                .for_each(|name| s.remove(name));
+            s.write("a", a);
+            s.write("b", "b\n");
+            s.write("d/file", "in d\n");
+        }
+    };
+    told(
+        Probe::new(
+            move |s| {
+                s.write("swap.py", source);
+                put("a\n")(s);
+            },
+            "/usr/bin/python3 -E swap.py",
+        )
+        .first(1)
+        .after("as at first", put("a\n"), AtMost(1))
+        .after("another", put("A\n"), Ran(1)),
+    );
+}
+
+/// An archive is made and unpacked; links, modes and time stamps come back.
+#[test]
+fn archive_and_back() {
+    let script = "tar cf a.tar d\nrm -rf e\nmkdir e\ntar xf a.tar -C e\n";
+    told(
+        Probe::script(script, |s| {
+            s.write("d/f", "one\n");
+            s.write("d/g", "two\n");
+            s.symlink("f", "d/l");
+            s.chmod("d/g", 0o751);
+            for name in ["d/f", "d/g", "d/l", "d"] {
+                s.set_mtime(name, 1_000_000_000);
+            }
+        })
+        .first(6)
+        .again(AtMost(6))
+        .again(Hit)
+        .without("e", AtMost(6))
+        .after("other time", |s| s.set_mtime("d/f", 1_000_000_001), Ran(6))
+        .after("other mode", |s| s.chmod("d/g", 0o700), Ran(6)),
+    );
+}
+
+/// `..` through a link goes where the link leads.
+#[test]
+fn upwards_through_a_link() {
+    told(
+        Probe::script(
+            "cat link/../in > out\ncd link\ncat ../in >> ../out2\n",
+            |s| {
+                s.write("in", "top\n");
+                s.write("x/in", "x\n");
+                s.write("y/in", "y\n");
+                s.mkdir("x/sub");
+                s.mkdir("y/sub");
+                s.symlink("x/sub", "link");
+            },
+        )
+        .first(4)
+        .after("elsewhere", |s| s.symlink("y/sub", "link"), Ran(4))
+        .with("y/in", "Y\n", Ran(4))
+        .after("back", |s| s.symlink("x/sub", "link"), AtMost(4)),
+    );
+}
+
+/// A writer whose reader has gone.
+#[test]
+fn broken_pipe_inside() {
+    told(
+        Probe::script("yes | head -n 2 > out\n", |_| {})
+            .first(3)
+            .again(AtMost(3)),
+    );
+}
+
+/// The same file by two names; one of them is edited in place.
+#[test]
+fn edited_through_another_name() {
+    told(
+        Probe::script(
+            "cat a > out\necho x >> b\ncat a >> out\nsh -c 'cat a' >> out\n",
+            |s| {
+                s.remove("b");
+                s.write("a", "one\n");
+                s.must("ln a b");
+            },
+        )
+        .first(5)
+        .after(
+            "as at first",
+            |s| {
+                s.remove("b");
+                s.remove("a");
+                s.write("a", "one\n");
+                s.must("ln a b");
+            },
+            AtMost(5),
+        )
+        .after(
+            "not linked",
+            |s| {
+                s.remove("b");
+                s.remove("a");
+                s.write("a", "one\n");
+                s.write("b", "one\n");
+            },
+            Ran(5),
+        ),
+    );
+}
+
+/// A repository is made in the build, and asked.
+#[test]
+fn repository() {
+    let script = "git init -q .\ngit add in\n\
+                  git -c user.name=a -c user.email=b commit -qm one --date=@1000000000\ngit status --short > st\n\
+                  git ls-files -s > out\nrm -rf .git st\n";
+    let cmd = || Cmd::new(["sh", "build.sh"]).env("GIT_COMMITTER_DATE", "@1000000000 +0000");
+    told(
+        Probe::new(
+            move |s| {
+                one(s);
+                s.write("build.sh", script);
+            },
+            cmd(),
+        )
+        .first(20)
+        .again(AtMost(20))
+        .with("in", "two\n", Ran(20)),
+    );
+}
