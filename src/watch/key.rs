@@ -120,8 +120,10 @@ impl Watch {
                 key.number((entry.flags & libc::O_ACCMODE).unsigned_abs().into());
             }
             let kind = match &entry.target {
-                FdTarget::Null => "null",
                 FdTarget::Tty(_) => "tty",
+                // What it holds counts only if it is read, and then the record says so.
+                _ if entry.fd == 0 => "something",
+                FdTarget::Null => "null",
                 // Where output goes to, if not to a terminal, can only be asked by name, and that is refused.
                 FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::File { .. } => "stream",
                 FdTarget::Dir(_) => "dir",

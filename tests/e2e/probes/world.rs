@@ -207,3 +207,24 @@ fn source_asks_for_its_time_stamp() {
         assert_eq!(again.summary().whole_hit, same, "{again:#?}");
     }
 }
+
+/// make -j gives its standard input to one of its children and a broken pipe to the others: what a
+/// compiler does not read does not matter.
+#[test]
+fn standard_input_that_is_not_read() {
+    let s = TestSpace::new();
+    s.write("a.c", "int a;\n");
+    let _first = s
+        .rfs(Cmd::sh("gcc -c a.c < /dev/null"))
+        .expect_code(0)
+        .expect_ran();
+    for other in ["true | gcc -c a.c", "gcc -c a.c < a.c"] {
+        let run = s.rfs(Cmd::sh(other)).expect_code(0);
+        assert!(
+            run.explain
+                .iter()
+                .any(|line| line.starts_with("rfs: hit  gcc")),
+            "{run:#?}"
+        );
+    }
+}
