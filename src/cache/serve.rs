@@ -6,7 +6,7 @@
 use super::sound::output_is_sound;
 use super::stamps::Clock;
 use super::{Cache, Error};
-use crate::base::{Output, Record, Stamp, What};
+use crate::base::{Name, Output, Record, Stamp, What};
 use crate::disk::{self, At, Disk};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -28,6 +28,9 @@ pub enum ServeError {
     /// What an output should be made in is no directory.
     #[error("{} is not a directory", .0.display())]
     Parent(PathBuf),
+    /// A file to be written in place is an input under another name.
+    #[error("{} is an input by another name", .0.display())]
+    Linked(PathBuf),
 }
 
 /// A record's outputs, ready to be put in place. Dropping it leaves the tree as it was.
@@ -110,7 +113,7 @@ impl<'a> Staged<'a> {
             });
             // The item is listed first, so that its temporary file is removed if this fails.
             if let Some(item) = staged.items.last_mut() {
-                item.fetch(cache)?;
+                item.fetch(cache, record, root)?;
             }
         }
         Ok(staged)
@@ -182,6 +185,17 @@ impl Drop for Staged<'_> {
     }
 }
 
+/// Whether the record read this file by a name that it leaves alone.
+fn is_input(file: &Metadata, record: &Record, root: &Path) -> bool {
+    let same = |name: &Name| {
+        fs::symlink_metadata(name.at(root))
+            .is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.dev(), file.ino()))
+    };
+    let outputs: Vec<&Name> = record.outputs.iter().map(|output| &output.name).collect();
+    let mut inputs = record.deps.iter().map(|dep| &dep.name);
+    inputs.any(|name| same(name) && !outputs.contains(&name))
+}
+
 /// What [`Item::put`] did.
 enum Put {
     Done,
@@ -192,7 +206,7 @@ enum Put {
 }
 
 impl Item<'_> {
-    fn fetch(&mut self, cache: &Cache) -> Result<(), ServeError> {
+    fn fetch(&mut self, cache: &Cache, record: &Record, root: &Path) -> Result<(), ServeError> {
         let What::File {
             digest,
             size,
@@ -203,7 +217,10 @@ impl Item<'_> {
             return Ok(());
         };
         let there = look(&self.path)?.filter(Metadata::is_file);
-        if there.is_some() && *in_place {
+        if let Some(there) = there.filter(|_| *in_place) {
+            if there.nlink() > 1 && is_input(&there, record, root) {
+                return Err(ServeError::Linked(self.path.clone()));
+            }
             // A file that may not be written (mode, being executed) must be found before the commit.
             OpenOptions::new()
                 .write(true)

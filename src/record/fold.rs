@@ -293,6 +293,9 @@ fn what(
         }
         Kind::Socket => return Err(Refusal(format!("leaves the socket {path}"))),
         Kind::Device => return Err(Refusal(format!("leaves the device {path}"))),
+        Kind::Fifo | Kind::Link if after.nlink > 1 && !same_object => {
+            return Err(Refusal(format!("{path} has several names")));
+        }
         Kind::Fifo => Some(What::Fifo(after.mode[0])),
         Kind::Link if same_object && first.text == after.text => (first.mode != after.mode
             || entry.wrote.any(Wrote::TIMES))

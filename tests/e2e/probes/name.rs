@@ -5,6 +5,7 @@ use crate::probe::{AtMost, Hit, Probe, Ran};
 use crate::space::TestSpace;
 
 tests! {
+    output_gets_another_name hard_link_of_a_symbolic_link
     hard_link symbolic_link directory_cycle directory_made directory_renamed input_consumed
     move_of_a_tree directory_removed_if_empty rename_over_a_hard_link overwritten_through_a_link
     names_of_any_bytes
@@ -87,6 +88,50 @@ pub fn directory_made() -> Probe {
     .without("empty", AtMost(4))
     .again(AtMost(4))
     .with("in", "two\n", Ran(4))
+}
+
+/// What is one file now were two when it was recorded: writing one changes what is read of the other.
+pub fn output_gets_another_name() -> Probe {
+    Probe::script("cat in > x\ncat y > out\n", |s| {
+        s.write("in", "one\n");
+        s.write("y", "y\n");
+        s.write("x", "x\n");
+    })
+    .first(3)
+    .again(Hit)
+    .after(
+        "linked",
+        |s| {
+            s.remove("x");
+            s.must("ln y x");
+        },
+        Ran(3),
+    )
+    .after(
+        "apart again",
+        |s| {
+            s.remove("x");
+            s.write("y", "y\n");
+        },
+        AtMost(3),
+    )
+}
+
+/// A symbolic link is a file that can have two names as well.
+pub fn hard_link_of_a_symbolic_link() -> Probe {
+    Probe::script("rm -f l m\nln -s in l\nln -P l m\n", |s| {
+        s.write("in", "one\n")
+    })
+    .first(4)
+    .again(AtMost(4))
+    .after(
+        "as at first",
+        |s| {
+            s.remove("l");
+            s.remove("m");
+        },
+        AtMost(4),
+    )
 }
 
 pub fn directory_renamed() -> Probe {
