@@ -258,7 +258,8 @@ impl Item<'_> {
             (What::Dir(mode), there) => return self.put_dir(disk, *mode, there),
             (What::File { mode, .. }, there) => return self.put_file(disk, *mode, there),
             (What::Link(text), there) => {
-                let same = there.as_ref().is_some_and(Metadata::is_symlink)
+                let alone = |meta: &Metadata| meta.is_symlink() && meta.nlink() == 1;
+                let same = there.as_ref().is_some_and(alone)
                     && fs::read_link(path).is_ok_and(|now| now.as_os_str().as_bytes() == text);
                 if !same {
                     let text = Path::new(OsStr::from_bytes(text));
@@ -266,7 +267,9 @@ impl Item<'_> {
                 }
             }
             (What::Fifo(mode), there) => {
-                let same = there.as_ref().is_some_and(|m| m.file_type().is_fifo());
+                let same = there
+                    .as_ref()
+                    .is_some_and(|meta| meta.file_type().is_fifo() && meta.nlink() == 1);
                 if !same {
                     self.replace(disk, there.as_ref(), |temp| disk.mkfifo(temp, 0o600))?;
                 }

@@ -273,7 +273,7 @@ fn stays(entry: &Entry, after: &Seen, start: i64) -> bool {
 
 /// What the kernel's time stamps may be behind the clock, in ns: a file that is changed twice within it may
 /// look the same.
-const TICK: i64 = 20_000_000;
+const TICK: i64 = 10_000_000;
 
 fn what(
     entry: &Entry,
@@ -284,6 +284,10 @@ fn what(
 ) -> Result<Option<What>, Refusal> {
     let first = &entry.first;
     let same_object = stays(entry, after, start);
+    if !same_object && !after.is_absent() && first.id == after.id {
+        // Too young to tell a file that was made anew from one whose removal has failed.
+        return Err(Refusal(format!("{path} may have been replaced or not")));
+    }
     Ok(match after.kind {
         Kind::Absent => (!first.is_absent()).then_some(What::Absent),
         Kind::Unknown(errno) => {

@@ -26,16 +26,7 @@ impl Watch {
             Event::Unlink { walk, dir } if walk.end == End::Found(Look::Dir) && !dir => {
                 self.read(pid, &walk, Access::KIND);
             }
-            Event::Unlink { walk, .. } => {
-                // A directory goes only when it is empty.
-                self.list_dir(pid, &walk);
-                let access = if self.replaces(pid) {
-                    Access::PEEK
-                } else {
-                    Access::KIND
-                };
-                self.change(pid, &walk, Wrote::REMOVED, access, false);
-            }
+            Event::Unlink { walk, dir } => self.unlink(pid, &walk, dir),
             Event::Mkdir(walk, _) | Event::Mknod(walk, _) | Event::Symlink(walk, _)
                 if matches!(walk.end, End::Found(_)) =>
             {
@@ -408,6 +399,30 @@ impl Watch {
             &parents,
         );
         Some(before)
+    }
+
+    fn unlink(&self, pid: Pid, walk: &Walk, dir: bool) {
+        let fails = match &walk.end {
+            End::Found(Look::Dir) => !dir,
+            End::Found(Look::File | Look::Link(_)) => dir,
+            End::Found(Look::Absent | Look::Unknown(_))
+            | End::Absent
+            | End::MissingDir
+            | End::NotDir
+            | End::Failed(_)
+            | End::Own => false,
+        };
+        if fails {
+            return self.read(pid, walk, Access::KIND);
+        }
+        // A directory goes only when it is empty.
+        self.list_dir(pid, walk);
+        let access = if self.replaces(pid) {
+            Access::PEEK
+        } else {
+            Access::KIND
+        };
+        self.change(pid, walk, Wrote::REMOVED, access, false);
     }
 
     fn made(&self, pid: Pid, id: PathId) {
