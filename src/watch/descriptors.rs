@@ -4,7 +4,7 @@ use super::Watch;
 use super::model::Model;
 use crate::base::{Name, Stdin};
 use crate::record::Step;
-use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, Walk, WriteCall};
+use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, WriteCall};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -171,8 +171,8 @@ impl Watch {
 
 /// A look at `/proc/self/fd/0` and its like tells what a step was started with; the key knows only of
 /// what kind that is.
-pub(super) fn own_descriptor(model: &mut Model, at: usize, walk: &Walk) {
-    let fd = match walk.path.as_os_str().as_bytes() {
+pub(super) fn own_descriptor(model: &mut Model, at: usize, path: &Path) {
+    let fd = match path.as_os_str().as_bytes() {
         b"/dev/stdin" => 0,
         b"/dev/stdout" => 1,
         b"/dev/stderr" => 2,

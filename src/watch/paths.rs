@@ -77,10 +77,13 @@ impl Watch {
         for link in &walk.links {
             let look = self.world.last(link);
             self.note(model, at, link, &look, Access::LNK);
+            if link == Path::new("/dev/stdin") {
+                own_descriptor(model, at, link);
+            }
         }
         match walk.end {
             End::Own => {
-                own_descriptor(model, at, walk);
+                own_descriptor(model, at, &walk.path);
                 false
             }
             End::Failed(_) | End::Found(_) | End::Absent | End::MissingDir | End::NotDir => {
