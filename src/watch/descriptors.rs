@@ -169,25 +169,31 @@ impl Watch {
     }
 }
 
-/// A look at `/proc/self/fd/0` and its like tells what a step was started with; the key knows only of
-/// what kind that is.
-pub(super) fn own_descriptor(model: &mut Model, at: usize, path: &Path) {
-    let fd = match path.as_os_str().as_bytes() {
-        b"/dev/stdin" => 0,
-        b"/dev/stdout" => 1,
-        b"/dev/stderr" => 2,
+/// The descriptor that a name like `/proc/self/fd/0` stands for.
+fn own_descriptor(path: &Path) -> Option<i32> {
+    match path.as_os_str().as_bytes() {
+        b"/dev/stdin" => Some(0),
+        b"/dev/stdout" => Some(1),
+        b"/dev/stderr" => Some(2),
         path => {
-            let dir = [
-                &b"/proc/self/fd/"[..],
-                b"/proc/thread-self/fd/",
-                b"/dev/fd/",
-            ];
-            let number = dir.iter().find_map(|dir| path.strip_prefix(*dir));
-            match number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok()) {
-                Some(number) => number,
-                None => return,
-            }
+            let below = |dir: &[u8]| {
+                let at = path.windows(dir.len()).rposition(|part| part == dir)?;
+                std::str::from_utf8(&path[at + dir.len()..])
+                    .ok()?
+                    .parse()
+                    .ok()
+            };
+            let proc = path.starts_with(b"/proc/") || path.starts_with(b"/dev/fd/");
+            below(b"/fd/").filter(|_| proc)
         }
+    }
+}
+
+/// A look at a descriptor by name tells what a step was started with; the key knows only of what kind
+/// that is.
+pub(super) fn looked_at_descriptor(model: &mut Model, at: usize, path: &Path) {
+    let Some(fd) = own_descriptor(path) else {
+        return;
     };
     model.up(at, |step| {
         if step.fds.iter().any(|entry| entry.fd == fd) {

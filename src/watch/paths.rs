@@ -1,7 +1,7 @@
 //! What looking at a path or changing it says of the steps around it.
 
 use super::Watch;
-use super::descriptors::own_descriptor;
+use super::descriptors::looked_at_descriptor;
 use super::model::Model;
 use super::names::may_write;
 use crate::base::policy::Times;
@@ -23,9 +23,6 @@ impl Watch {
             Event::Chdir(walk) => self.read(pid, &walk, Access::KIND),
             Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
             Event::List(dir) => self.list(pid, &dir),
-            Event::Unlink { walk, dir } if walk.end == End::Found(Look::Dir) && !dir => {
-                self.read(pid, &walk, Access::KIND);
-            }
             Event::Unlink { walk, dir } => self.unlink(pid, &walk, dir),
             Event::Mkdir(walk, _) | Event::Mknod(walk, _) | Event::Symlink(walk, _)
                 if matches!(walk.end, End::Found(_)) =>
@@ -75,15 +72,16 @@ impl Watch {
     /// Notes the links that a walk crossed, and tells whether it leads to something worth noting.
     fn crossed(&self, model: &mut Model, at: usize, walk: &Walk) -> bool {
         for link in &walk.links {
+            if link.starts_with("/proc") {
+                looked_at_descriptor(model, at, link);
+                continue;
+            }
             let look = self.world.last(link);
             self.note(model, at, link, &look, Access::LNK);
-            if link == Path::new("/dev/stdin") {
-                own_descriptor(model, at, link);
-            }
         }
         match walk.end {
             End::Own => {
-                own_descriptor(model, at, &walk.path);
+                looked_at_descriptor(model, at, &walk.path);
                 false
             }
             End::Failed(_) | End::Found(_) | End::Absent | End::MissingDir | End::NotDir => {

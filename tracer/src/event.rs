@@ -69,7 +69,8 @@ pub enum End {
 pub struct Walk {
     /// Absolute, without `.`, `..` or symbolic links in any component but, unfollowed, the last.
     pub path: PathBuf,
-    /// The symbolic links crossed on the way, in order, each an absolute link-free path of a link.
+    /// The symbolic links crossed on the way, in order, each an absolute link-free path of a link. Those
+    /// in the process's own `/proc` directory, `/proc/self/fd/0` say, are among them.
     pub links: Vec<PathBuf>,
     /// What was found at the end.
     pub end: End,

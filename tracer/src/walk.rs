@@ -160,7 +160,11 @@ impl<'a> Walker<'a> {
             let target = if self.own.is_some() {
                 match self.step_own(follow, is_last) {
                     OwnStep::Plain => continue,
-                    OwnStep::Leads(target) => target,
+                    OwnStep::Leads(target) => {
+                        self.links
+                            .push(PathBuf::from(OsString::from_vec(self.at.clone())));
+                        target
+                    }
                     OwnStep::Ends => return self.end(End::Own),
                 }
             } else {

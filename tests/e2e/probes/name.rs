@@ -224,6 +224,7 @@ pub fn directory_removed_if_empty() -> Probe {
     .first(2)
     .after("there again", |s| s.mkdir("d"), Hit)
     .with("d/file", "x", Ran(2))
+    .again(AtMost(2))
     .again(Hit)
     .without("d/file", AtMost(2))
 }

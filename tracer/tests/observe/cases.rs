@@ -254,7 +254,7 @@ fn stdio(backend: &str) {
         "dup 0 -> -1 Null",
         "read-stdin Null",
         "open Walk { path: \"file\", links: [], end: Found(File) } 0x80000",
-        "open Walk { path: \"file\", links: [], end: Found(File) } 0x80401",
+        "open Walk { path: \"file\", links: [\"/proc/self/fd/3\"], end: Found(File) } 0x80401",
     ]);
 }
 
