@@ -134,7 +134,7 @@ pub fn output_gets_another_name() -> Probe {
 /// A symbolic link is a file that can have two names as well.
 pub fn hard_link_of_a_symbolic_link() -> Probe {
     Probe::script("rm -f l m\nln -s in l\nln -P l m\n", |s| {
-        s.write("in", "one\n")
+        s.write("in", "one\n");
     })
     .first(4)
     .again(AtMost(4))
