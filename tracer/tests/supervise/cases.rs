@@ -398,9 +398,10 @@ threading.Event().wait()
 }
 
 fn lets_stop_and_continue_through(host: &Host) {
+    // In a group of its own: the kernel ignores SIGTSTP in an orphaned one, as ours may be.
     let script = "
 import os, signal, subprocess
-child = subprocess.Popen(['cat'], stdin=subprocess.PIPE)
+child = subprocess.Popen(['cat'], stdin=subprocess.PIPE, process_group=0)
 for stop in (signal.SIGSTOP, signal.SIGTSTP):
     os.kill(child.pid, stop)
     pid, status = os.waitpid(child.pid, os.WUNTRACED)
