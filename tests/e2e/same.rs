@@ -37,9 +37,9 @@ const FILES: [&str; 9] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "l", "d/l
 const DIRS: [&str; 5] = ["d", "d/e", "f", "g", "l"];
 
 /// One line of a script.
-fn line(dice: &mut Dice) -> String {
-    let (a, b) = (dice.pick(&FILES), dice.pick(&FILES));
-    let (d, e) = (dice.pick(&DIRS), dice.pick(&DIRS));
+fn line(dice: &mut Dice, files: &[&str], dirs: &[&str]) -> String {
+    let (a, b) = (dice.pick(files), dice.pick(files));
+    let (d, e) = (dice.pick(dirs), dice.pick(dirs));
     let n = dice.roll(5);
     match dice.roll(36) {
         0..=3 => format!("cat {a} > {b}"),
@@ -48,11 +48,7 @@ fn line(dice: &mut Dice) -> String {
         6 => format!("echo word{n} >> {b}"),
         7 => format!("cp {a} {b}"),
         8 => format!("cp -p {a} {b}"),
-        9 => format!(
-            "cp -r {} {}",
-            dice.pick(&["d", "f"]),
-            dice.pick(&["g", "g/g", "h"])
-        ),
+        9 => format!("cp -r {d} {}", dice.pick(&["new", "new/new", "newer"])),
         10 => format!("mv {a} {b}"),
         11 => format!("mv {d} {e}"),
         12 => format!("rm -f {a}"),
@@ -91,8 +87,9 @@ fn line(dice: &mut Dice) -> String {
 fn script(dice: &mut Dice) -> String {
     let mut text = String::new();
     for _ in 0..2 + dice.roll(7) {
-        let line = line(dice);
-        match dice.roll(4) {
+        let line = line(dice, &FILES, &DIRS);
+        match dice.roll(5) {
+            4 => text += &side_by_side(dice),
             0 => text += &format!("sh -c '{}'\n", line.replace('\'', "'\\''")),
             1 => text += &format!("sh -c '{}' || exit 1\n", line.replace('\'', "'\\''")),
             2 => text += &format!("({line}) & wait $!\n"),
@@ -100,6 +97,20 @@ fn script(dice: &mut Dice) -> String {
         }
     }
     text
+}
+
+/// Steps that run at the same time, each in a directory of its own.
+fn side_by_side(dice: &mut Dice) -> String {
+    let mut text = String::new();
+    for dir in ["d", "f", "g"] {
+        let mut lines = String::new();
+        for _ in 0..1 + dice.roll(3) {
+            let line = line(dice, &["a", "b", "e/a", "l"], &["e", "l", "k"]).replace("../", "");
+            lines += &format!("sh -c '{}'; ", line.replace('\'', "'\\''"));
+        }
+        text += &format!("(cd {dir} && {{ {lines} }}) > said.{dir} 2>&1 & ");
+    }
+    text + "wait; cat said.*\n"
 }
 
 /// A change by hand.
