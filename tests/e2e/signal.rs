@@ -10,7 +10,29 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::probe::assert_same_run;
 use crate::run::{Cmd, Started};
-use crate::space::TestSpace;
+use crate::space::{Setting, TestSpace};
+
+/// Makes a test of each function with each way of tracing, and one as an ordinary user.
+macro_rules! each_way {
+    ($($name:ident)*) => {
+        mod by_notify { $(#[test] fn $name() {
+            super::$name(crate::space::Setting::default());
+        })* }
+        mod by_ptrace { $(#[test] fn $name() {
+            super::$name(crate::space::Setting { nobody: false, tracer: Some("ptrace") });
+        })* }
+        mod of_nobody { $(#[test] fn $name() {
+            super::$name(crate::space::Setting { nobody: true, tracer: None });
+        })* }
+    };
+}
+
+each_way! {
+    command_dies_by_a_signal step_dies_by_a_signal interrupt_in_mid_build make_is_interrupted
+    only_rfs_is_terminated rfs_is_killed stop_and_continue command_handles_the_interrupt
+    ignored_signals_stay_ignored background_process_outlives_the_command
+    survivor_is_not_cached
+}
 
 /// Reads the lines of a started command up to and with `ready`.
 fn until_ready(started: &mut Started) -> BufReader<ChildStdout> {
@@ -35,9 +57,8 @@ fn rest(mut lines: BufReader<ChildStdout>) -> String {
     text
 }
 
-#[test]
-fn command_dies_by_a_signal() {
-    let s = TestSpace::new();
+fn command_dies_by_a_signal(setting: Setting) {
+    let s = TestSpace::with(setting);
     for signal in [
         "HUP", "INT", "QUIT", "ILL", "ABRT", "KILL", "SEGV", "PIPE", "TERM", "USR1",
     ] {
@@ -60,9 +81,8 @@ fn command_dies_by_a_signal() {
 }
 
 /// A child that dies is told by the shell, with the bare text.
-#[test]
-fn step_dies_by_a_signal() {
-    let s = TestSpace::new();
+fn step_dies_by_a_signal(setting: Setting) {
+    let s = TestSpace::with(setting);
     s.write("Makefile", "all:\n\tsh -c 'kill -SEGV $$$$'\n");
     let cmd = Cmd::sh("make; echo $?; sh -c 'kill -KILL $$'; echo $?").after("ulimit -c 0");
     let bare = s.bare(cmd.clone());
@@ -73,15 +93,14 @@ fn step_dies_by_a_signal() {
 
 /// Ctrl-C as a terminal sends it: to the whole group. All of the build is gone then, and the next
 /// one is right.
-#[test]
-fn interrupt_in_mid_build() {
+fn interrupt_in_mid_build(setting: Setting) {
     for signal in [
         Signal::SIGINT,
         Signal::SIGTERM,
         Signal::SIGHUP,
         Signal::SIGQUIT,
     ] {
-        let s = TestSpace::new();
+        let s = TestSpace::with(setting);
         s.write("in", "one\n");
         s.write(
             "build.sh",
@@ -114,9 +133,8 @@ fn interrupt_in_mid_build() {
 
 /// `make` cleans up after an interrupt and says so; it must be given the time. How it then ends is a
 /// race of its own.
-#[test]
-fn make_is_interrupted() {
-    let s = TestSpace::new();
+fn make_is_interrupted(setting: Setting) {
+    let s = TestSpace::with(setting);
     s.write("Makefile", "out:\n\t@echo half > out; ./sleeper\n");
     s.sleeper("");
     for wrapped in [false, true] {
@@ -142,9 +160,8 @@ fn make_is_interrupted() {
 }
 
 /// Only rfs is told to go, by `kill` or a supervisor; it takes the build with it.
-#[test]
-fn only_rfs_is_terminated() {
-    let s = TestSpace::new();
+fn only_rfs_is_terminated(setting: Setting) {
+    let s = TestSpace::with(setting);
     let handler = "$SIG{TERM} = sub { print qq(cleaned\\n); exit 7 };";
     for (handler, said, code) in [("", "", None), (handler, "cleaned\n", Some(7))] {
         s.sleeper(handler);
@@ -164,9 +181,8 @@ fn only_rfs_is_terminated() {
 }
 
 /// Nothing hangs for ever, no mount stays, and the next build is right.
-#[test]
-fn rfs_is_killed() {
-    let s = TestSpace::new();
+fn rfs_is_killed(setting: Setting) {
+    let s = TestSpace::with(setting);
     s.write("in", "one\n");
     s.write(
         "build.sh",
@@ -194,9 +210,8 @@ fn rfs_is_killed() {
 }
 
 /// Ctrl-Z and `fg`: the shell sees that we stopped, and the build goes on where it was.
-#[test]
-fn stop_and_continue() {
-    let s = TestSpace::new();
+fn stop_and_continue(setting: Setting) {
+    let s = TestSpace::with(setting);
     for wrapped in [false, true] {
         let script = "echo ready; read x; echo \"got $x\"; sh -c 'echo deep'";
         let cmd = Cmd::sh(script);
@@ -229,9 +244,8 @@ fn stop_and_continue() {
 }
 
 /// A signal that the command handles is not rfs's to die by.
-#[test]
-fn command_handles_the_interrupt() {
-    let s = TestSpace::new();
+fn command_handles_the_interrupt(setting: Setting) {
+    let s = TestSpace::with(setting);
     let script = "trap 'echo caught; exit 9' INT; echo ready; while :; do :; done";
     for wrapped in [false, true] {
         let mut started = s.start(Cmd::sh(script), wrapped);
@@ -249,9 +263,8 @@ fn command_handles_the_interrupt() {
 }
 
 /// `nohup`: an ignored signal is ignored by all of us.
-#[test]
-fn ignored_signals_stay_ignored() {
-    let s = TestSpace::new();
+fn ignored_signals_stay_ignored(setting: Setting) {
+    let s = TestSpace::with(setting);
     let script = "echo ready; kill -HUP $$; read x; echo \"got $x\"";
     let cmd = Cmd::sh(script).after("trap '' HUP INT");
     let mut command = s.build_command(vec!["-q".into()], &cmd);
@@ -274,10 +287,9 @@ fn ignored_signals_stay_ignored() {
 }
 
 /// The shell returns at once and so do we; what the process does later is not lost.
-#[test]
-fn background_process_outlives_the_command() {
+fn background_process_outlives_the_command(setting: Setting) {
     for wrapped in [false, true] {
-        let s = TestSpace::new();
+        let s = TestSpace::with(setting);
         let script = "(read x < ../outside/fifo; cat in > late; echo bye) & echo early";
         s.write("in", "one\n");
         s.must("mkfifo ../outside/fifo");
@@ -294,9 +306,8 @@ fn background_process_outlives_the_command() {
 }
 
 /// A command with a survivor is not served as if it had none.
-#[test]
-fn survivor_is_not_cached() {
-    let s = TestSpace::new();
+fn survivor_is_not_cached(setting: Setting) {
+    let s = TestSpace::with(setting);
     let script = "(read x < ../outside/fifo; cat in >> late; echo bye) & echo early";
     s.write("in", "one\n");
     s.must("mkfifo ../outside/fifo");
