@@ -13,6 +13,7 @@
 #![allow(missing_docs, reason = "a test's name and its doc line say what it is")]
 #![allow(unreachable_pub, reason = "nobody imports a test binary")]
 
+mod dice;
 mod probe;
 mod run;
 mod space;

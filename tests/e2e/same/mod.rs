@@ -3,34 +3,11 @@
 
 use std::fs;
 
+use crate::dice::Dice;
 use crate::probe::assert_same_run;
 use crate::run::{Cmd, Run};
 use crate::space::{Setting, TestSpace};
 use crate::tree::{Tree, assert_same};
-
-/// Numbers that are random enough (xorshift64*), the same ones for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        (0..8).for_each(|_| {
-            dice.roll(2);
-        });
-        dice
-    }
-
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
-    }
-}
 
 /// Few names, so that they meet.
 const FILES: [&str; 9] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "l", "d/l"];
