@@ -1,7 +1,7 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
 use crate::base::{Access, Chunk, Digest, Miss, PathId, Refusal, Seen, Stdin};
-use rfs_tracer::event::Fd;
+use rfs_tracer::event::{Fd, FdTarget};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::BitOrAssign;
 use std::path::PathBuf;
@@ -130,6 +130,11 @@ pub struct Step {
     pub refusal: Option<Refusal>,
     /// Things worth knowing.
     pub notes: BTreeSet<String>,
+    /// Whether a process of it ended early because nobody read any more what it wrote to a pipe of the
+    /// step's own.
+    pub cut_short: bool,
+    /// A pipe that it was started with, from which nobody reads any more.
+    pub broken: Option<FdTarget>,
     /// Whether it has ended.
     pub closed: bool,
 }
@@ -158,6 +163,8 @@ impl Step {
             stdin: Stdin::Unread,
             refusal: None,
             notes: BTreeSet::new(),
+            cut_short: false,
+            broken: None,
             closed: false,
         }
     }

@@ -18,9 +18,18 @@ const MIN_FREE: u64 = 4 << 20;
 /// Writes to descriptors above this one are not told.
 const LAST_SEEN: i32 = 9;
 
+/// How a process ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// It exits with this status.
+    Exited(i32),
+    /// It was killed, by this signal where that is known.
+    Killed(Option<i32>),
+}
+
 impl Watch {
-    /// A process ends; without a status it was killed. Its parent cannot know yet.
-    pub(super) fn end(&self, pid: Pid, status: Option<i32>, children: &[(Pid, bool)]) {
+    /// A process ends. Its parent cannot know yet.
+    pub(super) fn end(&self, pid: Pid, fate: Fate, children: &[(Pid, bool)]) {
         let mut ended = Vec::new();
         {
             let mut model = self.model();
@@ -30,26 +39,31 @@ impl Watch {
             let Some(proc) = model.procs.remove(&pid) else {
                 return;
             };
-            let why = match status {
-                None => Some("a process of it was killed"),
-                Some(_) if other_user(pid) => Some("a process of it runs as another user"),
-                Some(_) => None,
-            };
-            if let Some(why) = why {
-                model.up(proc.step, |step| {
-                    step.refuse(why);
+            match fate {
+                Fate::Killed(signal) => model.killed(pid, proc.step, &proc.traces, signal),
+                Fate::Exited(_) if other_user(pid) => model.up(proc.step, |step| {
+                    step.refuse("a process of it runs as another user");
                     true
-                });
+                }),
+                Fate::Exited(_) => (),
+            }
+            if let Some(parent) = proc.parent.and_then(|parent| model.procs.get_mut(&parent)) {
+                parent.traces.add(&proc.traces);
             }
             let mut next = Some(proc.step);
             while let Some(at) = next.filter(|at| model.steps[*at].pid == pid) {
                 next = model.steps[at].parent;
                 if !model.steps[at].closed {
                     self.leftovers(&mut model, at);
+                    model.cut_short(at, &proc.traces);
                     ended.push(take(&mut model, at));
                 }
             }
         }
+        let status = match fate {
+            Fate::Exited(status) => Some(status),
+            Fate::Killed(_) => None,
+        };
         if status.is_some() && self.world.delays_mapped_writes() && !ended.is_empty() {
             for path in mapped_for_writing(pid, self.world.root()) {
                 self.world.write_back(&path);
@@ -110,6 +124,10 @@ impl Watch {
         let wall = step.started.0.elapsed();
         if step.parent.is_none() {
             self.check_unseen(&mut step);
+        }
+        if step.cut_short && status != 0 {
+            // It might not fail the next time.
+            step.refuse("fails after a process of it wrote to a pipe that nobody read any more");
         }
         if step.refusal.is_some() {
             return self.saver.refused(&step, wall);

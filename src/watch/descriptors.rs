@@ -43,7 +43,11 @@ impl Watch {
             return;
         }
         let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
+        let Some(proc) = model.procs.get_mut(&pid) else {
+            return;
+        };
+        let at = proc.step;
+        proc.traces.write(&target);
         if let FdTarget::Other(what) = &target {
             let why = format!("writes to {}", what.display());
             return print(&mut model, at, call.fd(), &target, |step, _| {
@@ -60,19 +64,36 @@ impl Watch {
     }
 
     /// What a served step printed: the steps around it have printed it too.
-    pub(super) fn printed(&self, at: usize, fd: i32, target: &FdTarget, bytes: &[u8]) {
-        print(&mut self.model(), at, fd, target, |step, fd| {
-            step.print(fd, bytes);
-        });
+    pub(super) fn printed(&self, pid: Pid, at: Option<usize>, fd: &Fd, bytes: &[u8]) {
+        let mut model = self.model();
+        if let Some(proc) = model.procs.get_mut(&pid) {
+            proc.traces.write(&fd.target);
+        }
+        if let Some(at) = at {
+            print(&mut model, at, fd.fd, &fd.target, |step, fd| {
+                step.print(fd, bytes);
+            });
+        }
+    }
+
+    /// A served step has moved the offset of its standard input.
+    pub(super) fn moved(&self, pid: Pid, fds: &[Fd]) {
+        let mut model = self.model();
+        let stdin = fds.iter().find(|entry| entry.fd == 0);
+        if let (Some(proc), Some(stdin)) = (model.procs.get_mut(&pid), stdin) {
+            proc.traces.touch(&stdin.target);
+        }
     }
 
     /// A copy inside the kernel: its bytes pass nobody, so the program must do it by read and write.
     pub(super) fn write_direct(&self, pid: Pid, call: &dyn WriteCall) -> Answer {
         let target = call.target();
         let mut model = self.model();
-        let Some(at) = model.step_of(pid) else {
+        let Some(proc) = model.procs.get_mut(&pid) else {
             return Answer::Go;
         };
+        let at = proc.step;
+        proc.traces.write(&target);
         let mut inherited = false;
         model.up(at, |step| {
             inherited |= reaches(&step.fds, call.fd(), &target).is_some();
@@ -88,7 +109,13 @@ impl Watch {
     /// A read of standard input: what is in a file can be known, what comes through a pipe can not.
     pub(super) fn read_stdin(&self, pid: Pid, target: &FdTarget) {
         let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
+        let Some(proc) = model.procs.get_mut(&pid) else {
+            return;
+        };
+        let at = proc.step;
+        if matches!(target, FdTarget::File { .. }) {
+            proc.traces.touch(target);
+        }
         for at in model.chain(at) {
             let step = &mut model.steps[at];
             if !step

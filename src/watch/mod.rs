@@ -10,6 +10,7 @@ mod macros;
 mod model;
 mod names;
 mod paths;
+mod pipes;
 mod save;
 mod serve;
 pub mod session;
@@ -20,6 +21,7 @@ use crate::base::{Provenance, Refusal};
 use crate::cache::Cache;
 use crate::report::{Event as Report, Sink};
 use crate::world::World;
+use close::Fate;
 use model::Model;
 use rfs_tracer::event::{
     Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope,
@@ -98,7 +100,7 @@ impl Watch {
 
     /// The command's first process is gone. If it did not ask for it, nobody may have told yet.
     pub fn ended(&self, pid: Pid) {
-        self.end(pid, None, &[]);
+        self.end(pid, Fate::Killed(None), &[]);
     }
 
     /// Waits until everything that ended so far is stored, and reports the steps.
@@ -163,6 +165,7 @@ impl Watch {
     /// A signal to a process outside the step makes it unknowable; inside it is the step's own affair.
     fn kill(&self, pid: Pid, target: Pid, signal: i32) {
         let mut model = self.model();
+        model.pipe_signal_sent |= signal == libc::SIGPIPE;
         let Some(at) = model.step_of(pid) else { return };
         let inside: Vec<usize> = model
             .step_of(target)
@@ -197,6 +200,7 @@ impl Observer for Watch {
     }
 
     fn event(&self, pid: Pid, event: Event<'_>) -> Answer {
+        self.next_call(pid);
         match event {
             Event::Write(call) => self.write(pid, call),
             Event::WriteDirect(call) => return self.write_direct(pid, call),
@@ -237,11 +241,11 @@ impl Observer for Watch {
     }
 
     fn exit(&self, pid: Pid, status: i32, children: &[(Pid, bool)]) {
-        self.end(pid, Some(status), children);
+        self.end(pid, Fate::Exited(status), children);
     }
 
-    fn died(&self, pid: Pid) {
-        self.end(pid, None, &[]);
+    fn died(&self, pid: Pid, signal: Option<i32>) {
+        self.end(pid, Fate::Killed(signal), &[]);
     }
 }
 

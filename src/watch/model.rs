@@ -1,6 +1,7 @@
 //! Which process belongs to which step, and which step to which.
 
 use super::macros::Macros;
+use super::pipes::Traces;
 use super::tool::Tool;
 use crate::base::policy::Times;
 use crate::base::{Access, Digest, Identity, PathId, Seen, digest::Framed};
@@ -18,6 +19,10 @@ pub(super) struct Proc {
     pub tool: Tool,
     /// Digest of the resource limits that were set for it or its forebears.
     pub limits: Option<Digest>,
+    /// The process that forked it.
+    pub parent: Option<Pid>,
+    /// What it did that can be seen when it is gone.
+    pub traces: Traces,
     /// Step and tool before the last exec, until that is known to have worked.
     before: Option<(usize, Tool)>,
 }
@@ -29,6 +34,8 @@ pub(super) struct Model {
     pub steps: Vec<Step>,
     /// What is known of the sources that compilers opened.
     pub macros: HashMap<(PathId, Identity), Macros>,
+    /// Whether some process has sent SIGPIPE by itself.
+    pub pipe_signal_sent: bool,
     /// Steps that changed a path, as long as they run: they may hold it open.
     writers: HashMap<PathId, Vec<usize>>,
 }
@@ -41,9 +48,11 @@ impl Model {
         }
         let known = parent.and_then(|parent| self.procs.get(&parent)).cloned();
         let proc = match known {
-            Some(parent) => Proc {
+            Some(known) => Proc {
                 before: None,
-                ..parent
+                parent,
+                traces: Traces::default(),
+                ..known
             },
             None if self.steps.is_empty() => return,
             None => {
@@ -61,6 +70,8 @@ impl Model {
                     step: 0,
                     tool,
                     limits: None,
+                    parent: None,
+                    traces: Traces::default(),
                     before: None,
                 }
             }
@@ -71,6 +82,13 @@ impl Model {
     /// The innermost step that a process belongs to.
     pub(super) fn step_of(&self, pid: Pid) -> Option<usize> {
         self.procs.get(&pid).map(|proc| proc.step)
+    }
+
+    /// The same, for a process that is about to change something.
+    pub(super) fn changing(&mut self, pid: Pid) -> Option<usize> {
+        let proc = self.procs.get_mut(&pid)?;
+        proc.traces.change();
+        Some(proc.step)
     }
 
     /// A step and all around it, innermost first.
@@ -163,6 +181,7 @@ impl Model {
     pub(super) fn enter(&mut self, pid: Pid, step: usize, tool: Tool) {
         match self.procs.get_mut(&pid) {
             Some(proc) => {
+                proc.traces.next();
                 let before = (proc.step, std::mem::replace(&mut proc.tool, tool));
                 proc.before = Some(before);
                 proc.step = step;
@@ -174,6 +193,8 @@ impl Model {
                         step,
                         tool,
                         limits: None,
+                        parent: None,
+                        traces: Traces::default(),
                         before: None,
                     },
                 );

@@ -118,7 +118,9 @@ impl Watch {
             ..before
         };
         let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
+        let Some(at) = model.changing(pid) else {
+            return;
+        };
         let parents = self.parents(path);
         model.write(
             at,

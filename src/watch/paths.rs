@@ -383,7 +383,7 @@ impl Watch {
         }
         let before = self.world.change(&walk.path, in_place);
         let mut model = self.model();
-        let at = model.step_of(pid)?;
+        let at = model.changing(pid)?;
         self.crossed(&mut model, at, walk);
         let parents = self.parents(&walk.path);
         if let (End::Absent, Some(dir)) = (&walk.end, walk.path.parent()) {
@@ -512,7 +512,9 @@ impl Watch {
     pub(super) fn unix_socket(&self, pid: Pid, walk: &Walk) {
         self.read(pid, walk, Access::KIND);
         let mut model = self.model();
-        let Some(at) = model.step_of(pid) else { return };
+        let Some(at) = model.changing(pid) else {
+            return;
+        };
         let look = self.world.last(&walk.path);
         match look.seen.kind {
             // Refused like any missing file, or about to be made by bind(2).

@@ -1,6 +1,7 @@
 //! A program is about to start: serve it, or open a step for it.
 
 use super::Watch;
+use super::close::Fate;
 use super::descriptors::stdin_is;
 use super::model::Model;
 use super::tool::Tool;
@@ -222,9 +223,12 @@ impl Watch {
             self.world.tell_stale(path);
         }
 
+        if !record.outputs.is_empty() {
+            self.model().changing(exec.pid);
+        }
         let broken = self.replay(exec, &record, parent, fds);
         self.tell_hit(exec, &record, parent, began);
-        self.end(exec.pid, Some(record.status), &[]);
+        self.end(exec.pid, Fate::Exited(record.status), &[]);
         Ok(match broken {
             Some(signal) => ExecAnswer::Signal(signal),
             None => ExecAnswer::Exit(record.status),
@@ -262,11 +266,16 @@ impl Watch {
         fds: &dyn OwnFds,
     ) -> Option<i32> {
         for chunk in &record.chunks {
-            if let (Some(at), Some(fd)) = (parent, exec.fds.iter().find(|fd| fd.fd == chunk.fd)) {
-                self.printed(at, chunk.fd, &fd.target, &chunk.bytes);
+            let fd = exec.fds.iter().find(|fd| fd.fd == chunk.fd);
+            if let Some(fd) = fd {
+                self.printed(exec.pid, parent, fd, &chunk.bytes);
             }
             if let Err(error) = fds.write_all(chunk.fd, &chunk.bytes) {
                 if error.raw_os_error() == Some(libc::EPIPE) {
+                    if let (Some(at), Some(fd)) = (parent, fd) {
+                        let lasting = !record.outputs.is_empty();
+                        self.model().unread(at, &fd.target, lasting);
+                    }
                     return Some(libc::SIGPIPE);
                 }
                 let why = format!("replaying the output of {}: {error}", record.title);
@@ -274,6 +283,7 @@ impl Watch {
             }
         }
         if let Stdin::File { left, .. } = record.stdin {
+            self.moved(exec.pid, &exec.fds);
             let _ = fds.seek(0, left).is_ok();
         }
         None

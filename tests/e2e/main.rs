@@ -22,6 +22,7 @@ mod tree;
 mod bad;
 mod face;
 mod make;
+mod pipes;
 mod probes;
 mod projects;
 mod same;

@@ -60,8 +60,8 @@ impl Observer for Spy {
     fn exit(&self, pid: Pid, status: i32, children: &[(Pid, bool)]) {
         self.print(pid, format_args!("exit {status} {children:?}"));
     }
-    fn died(&self, pid: Pid) {
-        self.print(pid, format_args!("died"));
+    fn died(&self, pid: Pid, signal: Option<i32>) {
+        self.print(pid, format_args!("died {signal:?}"));
     }
 }
 

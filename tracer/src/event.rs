@@ -310,8 +310,8 @@ pub trait Observer: Names {
     /// The process is about to exit with this status. It waits until this returns. May take its time.
     /// `children` are its direct children that are still alive or not yet reaped, with `true` if alive.
     fn exit(&self, pid: Pid, status: i32, children: &[(Pid, bool)]);
-    /// The process ended without asking for it (a signal).
-    fn died(&self, pid: Pid);
+    /// The process ended without asking for it, by this signal, where that is known.
+    fn died(&self, pid: Pid, signal: Option<i32>);
 }
 
 /// Access to the descriptors of a stopped process.

@@ -18,6 +18,7 @@ mod line;
 mod links;
 pub mod memory;
 mod notify;
+mod pidfd;
 mod pool;
 mod prefix;
 pub mod probe;

@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::event::Pid;
 use crate::links::Links;
+use crate::pidfd;
 use crate::proc_files;
 
 /// The traced processes.
@@ -105,6 +106,9 @@ impl PendingExec {
         }
     }
 }
+
+/// A process that has ended without having been told as ended, and the signal that killed it where known.
+pub(crate) type Death = (Pid, Option<i32>);
 
 /// A process seen for the first time, and its parent where that is a traced one.
 pub(crate) type Birth = (Pid, Option<Pid>);
@@ -211,7 +215,7 @@ impl Processes {
 
     /// Processes that have ended without having been told as ended. To be asked before every call that is
     /// told: it costs a tenth of a microsecond, and nobody sees a death before it is told.
-    pub(crate) fn sweep(&mut self) -> Vec<Pid> {
+    pub(crate) fn sweep(&mut self) -> Vec<Death> {
         let mut died = Vec::new();
         let mut events = [EpollEvent::empty(); 64];
         while let Ok(n @ 1..) = self.gone.wait(&mut events, EpollTimeout::ZERO) {
@@ -231,7 +235,7 @@ impl Processes {
     }
 
     /// Those without a pidfd (too many open files): gone when nothing has their number any more.
-    fn sweep_unwatched(&mut self) -> Vec<Pid> {
+    fn sweep_unwatched(&mut self) -> Vec<Death> {
         let unwatched = self
             .by_pid
             .iter()
@@ -243,7 +247,7 @@ impl Processes {
     }
 
     /// Forgets a process that is gone, unless a worker is still busy with it.
-    fn bury(&mut self, pid: Pid) -> Option<Pid> {
+    fn bury(&mut self, pid: Pid) -> Option<Death> {
         let process = self.by_pid.get_mut(&pid)?;
         if process.busy {
             process.gone = true;
@@ -257,11 +261,17 @@ impl Processes {
             self.by_tid.remove(&tid);
             self.lost.push(tid);
         }
+        let mut signal = None;
         match &process.pidfd {
-            Some(pidfd) => drop(self.gone.delete(&**pidfd)),
+            Some(pidfd) => {
+                let _removed = self.gone.delete(&**pidfd);
+                if !process.end_told {
+                    signal = pidfd::killed_by(pid, pidfd);
+                }
+            }
             None => self.unwatched -= 1,
         }
-        (!process.end_told).then_some(pid)
+        (!process.end_told).then_some((pid, signal))
     }
 
     /// Takes the threads that have ended since the last time without another call.
@@ -270,7 +280,7 @@ impl Processes {
     }
 
     /// A worker has finished with a process. Tells it if it has meanwhile died.
-    pub(crate) fn idle(&mut self, pid: Pid) -> Option<Pid> {
+    pub(crate) fn idle(&mut self, pid: Pid) -> Option<Death> {
         let process = self.by_pid.get_mut(&pid)?;
         process.busy = false;
         if process.gone { self.bury(pid) } else { None }
@@ -397,7 +407,7 @@ mod tests {
         Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()
     }
 
-    fn wait_until_gone(processes: &mut Processes) -> Vec<Pid> {
+    fn wait_until_gone(processes: &mut Processes) -> Vec<Death> {
         loop {
             let gone = processes.sweep();
             if !gone.is_empty() {
@@ -423,7 +433,10 @@ mod tests {
         assert!(children.contains(&pid) && births.contains(&(pid, Some(me))));
         assert!(processes.is_alive(pid));
         child.kill().unwrap();
-        assert_eq!(wait_until_gone(&mut processes), [pid]);
+        assert_eq!(
+            wait_until_gone(&mut processes),
+            [(pid, Some(libc::SIGKILL))]
+        );
         assert_eq!((processes.lost(), processes.lost()), (vec![pid], vec![]));
         assert!(!processes.is_alive(pid) && processes.known(pid).is_none());
         child.wait().unwrap();
@@ -438,10 +451,11 @@ mod tests {
         processes.sight(pid, &|| true).unwrap();
         processes.get(pid).unwrap().busy = true;
         child.kill().unwrap();
+        while processes.is_alive(pid) {
+            assert_eq!(processes.sweep(), []);
+        }
+        assert_eq!(processes.idle(pid), Some((pid, Some(libc::SIGKILL))));
         child.wait().unwrap();
-        assert_eq!(processes.sweep(), [0; 0]);
-        assert!(!processes.is_alive(pid));
-        assert_eq!(processes.idle(pid), Some(pid));
         assert_eq!(processes.known(pid), None);
     }
 
@@ -454,7 +468,7 @@ mod tests {
         processes.get(pid).unwrap().end_told = true;
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(processes.sweep(), [0; 0]);
+        assert_eq!(processes.sweep(), []);
         assert_eq!(processes.known(pid), None);
     }
 

@@ -265,8 +265,8 @@ impl Shared {
     }
 
     fn sweep(&self, processes: &mut Processes) {
-        for pid in processes.sweep() {
-            self.observer.died(pid);
+        for (pid, signal) in processes.sweep() {
+            self.observer.died(pid, signal);
         }
     }
 }
@@ -280,8 +280,8 @@ pub(crate) struct Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         let mut processes = self.shared.processes();
-        if let Some(died) = processes.idle(self.pid) {
-            self.shared.observer.died(died);
+        if let Some((pid, signal)) = processes.idle(self.pid) {
+            self.shared.observer.died(pid, signal);
         }
         drop(processes);
         self.shared.idle.notify_all();

@@ -65,7 +65,7 @@ impl Observer for Log {
     fn exit(&self, _: Pid, status: i32, _: &[(Pid, bool)]) {
         self.note(format!("exit {status}"));
     }
-    fn died(&self, _: Pid) {
+    fn died(&self, _: Pid, _: Option<i32>) {
         self.note("died".into());
     }
 }

@@ -121,8 +121,8 @@ impl Observer for Notes {
         self.note(pid, &format!("exit {status} with {alive}"));
     }
 
-    fn died(&self, pid: Pid) {
-        self.note(pid, "died");
+    fn died(&self, pid: Pid, signal: Option<i32>) {
+        self.note(pid, &format!("died {}", signal.unwrap_or(0)));
     }
 }
 
@@ -188,7 +188,7 @@ impl Seen {
                 continue;
             }
             assert!(alive.contains(pid), "{pid} was not born: {what}");
-            if what == "died" || what.starts_with("exit ") {
+            if what.starts_with("died") || what.starts_with("exit ") {
                 alive.retain(|p| p != pid);
                 ended.push(*pid);
             }

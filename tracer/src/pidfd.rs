@@ -1,0 +1,89 @@
+//! What has become of a process that has ended, asked through its pidfd: nobody else's number can be meant.
+
+#![allow(unsafe_code)] // no safe crate has PIDFD_GET_INFO
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::event::Pid;
+use crate::proc_files::FdInfo;
+
+/// `struct pidfd_info` (linux/pidfd.h) as it was at first.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `_IOWR(0xff, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+/// How the process ended (Linux 6.15), known when it has been waited for.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// The signal that killed a process which is gone or a zombie; none where it ended otherwise or the
+/// kernel is too old to say it of one that has been waited for.
+pub(crate) fn killed_by(pid: Pid, pidfd: &OwnedFd) -> Option<i32> {
+    let zombie = exit_code(pid);
+    // The number is its own as long as somebody can wait for it.
+    let me = Pid::try_from(std::process::id()).ok()?;
+    let unreaped = FdInfo::read(me, pidfd.as_raw_fd()).is_ok_and(|fd| fd.pidfd_of == Some(pid));
+    let status = if unreaped { zombie? } else { exit_info(pidfd)? };
+    Some(status & 0x7f).filter(|signal| *signal != 0)
+}
+
+fn exit_info(pidfd: &OwnedFd) -> Option<i32> {
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        ..Info::default()
+    };
+    // SAFETY: the descriptor is open, and the kernel writes at most as many bytes as the number of the
+    // ioctl says, which is the size of `Info`.
+    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+/// The status of a zombie as wait(2) will tell it: field 52 of `/proc/<pid>/stat`.
+fn exit_code(pid: Pid) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split_ascii_whitespace();
+    // The first after the name is field 3.
+    matches!(fields.next()?, "Z" | "X").then_some(())?;
+    fields.nth(52 - 4)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{PidfdFlags, pidfd_open};
+    use std::process::Command;
+
+    #[test]
+    fn the_layout_is_the_kernels() {
+        assert_eq!(size_of::<Info>(), 64);
+    }
+
+    #[test]
+    fn the_signal_is_known_before_and_after_the_wait() {
+        for (script, signal) in [
+            ("kill -PIPE $$", Some(libc::SIGPIPE)),
+            ("kill -KILL $$", Some(libc::SIGKILL)),
+            ("exit 13", None),
+        ] {
+            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = child.id() as Pid;
+            let pidfd = rustix::process::Pid::from_raw(pid).unwrap();
+            let pidfd = pidfd_open(pidfd, PidfdFlags::empty()).unwrap();
+            while exit_code(pid).is_none() {
+                std::thread::yield_now();
+            }
+            assert_eq!(killed_by(pid, &pidfd), signal, "zombie of {script}");
+            child.wait().unwrap();
+            let told = killed_by(pid, &pidfd);
+            assert!(told == signal || told.is_none(), "{told:?} of {script}");
+        }
+    }
+}
