@@ -12,6 +12,17 @@ need gcc libc6-dev make python3 strace busybox-static dpkg-dev ca-certificates \
 need_rust
 need_fuse everyones
 
+# need_suite NAME VERSION: a conformance suite from cargo's registry, kept in the target directory.
+tools=${CARGO_TARGET_DIR:-target}/tools
+need_suite() {
+    grep -qs "^\"$1 $2 " "$tools/.crates.toml" && return
+    say "installing the suite $1 $2 into $tools"
+    cargo install --locked --debug --root "$tools" --target-dir "$tools/build" "$1@$2"
+}
+need_suite pjdfstest 0.2.2
+need_suite fsx 0.3.2
+rm -rf "$tools/build"
+
 # The names of the test programs of package rfs but the end-to-end one, as options for cargo.
 others() {
     for main in tests/*.rs tests/*/main.rs; do
