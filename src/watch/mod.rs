@@ -113,6 +113,11 @@ impl Watch {
         }
     }
 
+    /// The command has ended.
+    pub fn finish(&self) {
+        self.world.finish();
+    }
+
     fn taint(&self, pid: Pid, scope: Scope, why: &str) {
         let mut model = self.model();
         let Some(at) = model.step_of(pid) else { return };

@@ -1,13 +1,14 @@
 //! Stores finished steps in the background: contents into the cache, then the record.
 
 use super::close::micros;
-use crate::base::{Access, Digest, Kind, Provenance, Record, Refusal, Seen, What};
+use crate::base::{Access, Digest, Kind, Name, Provenance, Record, Refusal, Seen, What};
 use crate::base::{Cost, Identity};
 use crate::cache::Cache;
-use crate::record::{Folded, Step};
+use crate::record::{Folded, Step, Wrote};
 use crate::report::{Event as Report, Sink, Step as Told, Verdict};
 use crate::world::World;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -197,6 +198,16 @@ impl Store {
                 }
             }
             outputs.push(output);
+        }
+        let changed = job.step.paths.iter();
+        let mut changed: Vec<Arc<Path>> = changed
+            .filter(|(_, entry)| entry.wrote != Wrote::NOTHING)
+            .map(|(id, _)| self.world.path(*id))
+            .collect();
+        changed.sort_unstable();
+        let began = job.step.started.0;
+        if let Some((path, why)) = self.world.disturbed(&changed, began.elapsed()) {
+            return Err(Trouble::refuse(&Name::of(&path, root), &why));
         }
         let time = SystemTime::now()
             .duration_since(UNIX_EPOCH)

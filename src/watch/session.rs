@@ -155,6 +155,7 @@ impl Session {
         let ended = self.running.wait();
         self.watch.ended(self.running.pid());
         self.watch.settle();
+        self.watch.finish();
         Ok(ended?)
     }
 

@@ -6,6 +6,7 @@
 
 mod clock;
 pub mod listing;
+mod others;
 
 use crate::base::{Digest, Identity, Kind, PathId, Seen};
 use crate::disk;
@@ -17,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Directories that belong to the system: nobody changes them during a build but the build itself.
 const SYSTEM: [&str; 10] = [
@@ -41,6 +43,7 @@ pub struct World {
     stale: OnceLock<Arc<dyn Stale>>,
     absent: Arc<Seen>,
     clock: clock::Clock,
+    others: others::Others,
     saved: (Mutex<()>, Condvar),
 }
 
@@ -76,6 +79,7 @@ impl World {
     pub fn new(root: PathBuf, memo: Memo) -> Self {
         Self {
             clock: clock::Clock::of(&root),
+            others: others::Others::enter(&root.join(".rfs")),
             root,
             inner: Mutex::default(),
             memo,
@@ -183,8 +187,11 @@ impl World {
         before
     }
 
-    /// The build has changed the path.
+    /// The build changes the path, or is about to.
     pub fn changed(&self, path: &Path) {
+        if path.starts_with(&self.root) {
+            self.others.note(path);
+        }
         let mut inner = self.lock();
         let id = inner.id(path, &self.root);
         let slot = &mut inner.slots[id.0 as usize];
@@ -200,6 +207,22 @@ impl World {
         let slot = &mut inner.slots[id.0 as usize];
         slot.seen = None;
         slot.settled = false;
+    }
+
+    /// The first of some paths that another build in the workspace has changed `within` the last time, or
+    /// may have open, and what is wrong with it, for people. To be asked when all that was to be read of
+    /// them has been read.
+    #[must_use]
+    pub fn disturbed(&self, paths: &[Arc<Path>], within: Duration) -> Option<(Arc<Path>, String)> {
+        let inside = |path: &&Arc<Path>| path.starts_with(&self.root);
+        let inside: Vec<&Arc<Path>> = paths.iter().filter(inside).collect();
+        let (place, why) = self.others.changed(&inside, within)?;
+        Some((inside[place].clone(), why))
+    }
+
+    /// The command has ended: what other builds find changed by it is complete.
+    pub fn finish(&self) {
+        self.others.finish();
     }
 
     /// How often the build has changed the path.

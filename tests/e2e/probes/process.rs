@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 
+use nix::fcntl::{Flock, FlockArg};
+
 use super::tests;
 use crate::probe::{AtMost, Hit, Probe, Ran, assert_same_run};
 use crate::run::Cmd;
@@ -194,6 +196,34 @@ fn the_same_build_twice_at_once() {
     let served = s.rfs("sh build.sh");
     assert_same_run(&bare, &served, "after all");
     assert_same(&tree, &s.tree(), "after all");
+}
+
+/// What another build does to an output before the step has ended is not recorded as the step's own.
+#[test]
+fn output_changed_by_another_build() {
+    for change in ["echo two > out", ": > out", "rm out", "mv other out"] {
+        let s = TestSpace::new();
+        s.write("in", "one\n");
+        s.write("other", "other\n");
+        let wait = "cat in > out\necho ready\nflock ../outside/lock true\n";
+        s.write("build.sh", wait);
+        s.write("../outside/lock", "");
+        let lock = std::fs::File::open(s.path("../outside/lock")).unwrap();
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+        let mut started = s.start("sh build.sh", true);
+        let guard = started.guard();
+        let mut lines = BufReader::new(started.child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        let _ran = s.rfs(Cmd::sh(change)).expect_code(0);
+        drop(lock);
+        assert!(started.child.wait().unwrap().success());
+        guard.dismiss(&started.what);
+        let again = s.rfs("sh build.sh").expect_code(0);
+        assert_eq!(s.read("out"), "one\n", "after {change}: {again:?}");
+        s.remove("out");
+        let _served = s.rfs("sh build.sh").expect_hit();
+        assert_eq!(s.read("out"), "one\n", "after {change}");
+    }
 }
 
 /// A step that says where it is must not be served from elsewhere.
