@@ -222,7 +222,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let one = enter(&dir);
         one.note(Path::new("/w/x"));
-        assert!(!changed(one, Path::new("/w/x"), LONG));
+        assert!(!changed(&one, Path::new("/w/x"), LONG));
         drop(one);
         assert!(!changed(&enter(&dir), Path::new("/w/x"), LONG));
     }
