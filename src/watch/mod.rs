@@ -261,3 +261,6 @@ impl std::fmt::Debug for Watch {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use super::close::Fate;
 use super::descriptors::stdin_is;
 use super::model::Model;
 use super::tool::Tool;
-use crate::base::{Access, Change, Miss, Name, Record, Stamp, Stdin, What};
+use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
 use crate::record::{Step, Wrote};
@@ -142,54 +142,90 @@ impl Watch {
         let staged = Staged::prepare(cache, &record, root, &self.config.stage)
             .map_err(|error| Miss::Blob(error.to_string()))?;
 
+        for output in &record.outputs {
+            let path = output.name.at(root);
+            self.world
+                .keep(&path, &self.world.last(&path), in_place(output));
+        }
+
         let mut model = self.model();
         if let Some(name) = self.contested(&model, parent, &record, &looks) {
             return Err(Miss::Changed(name, Change::Content));
         }
         if let Some(at) = parent {
-            for (dep, look) in record.deps.iter().zip(&looks) {
-                let path = dep.name.at(root);
-                self.note(
-                    &mut model,
-                    at,
-                    &path,
-                    look,
-                    dep.access.without(Access::LIST),
-                );
-                if dep.access.has(Access::LIST) {
-                    // It was read a moment ago to check the record.
-                    let names = listing::read(&path, root).unwrap_or_default();
-                    self.list_at(&mut model, at, &path, &names);
-                }
-            }
+            self.pass_on(&mut model, at, &record, &looks);
+        }
+        let at = self.writes(&mut model, exec, parent, &record);
+        drop(model);
+
+        let put = staged.commit();
+        for output in &record.outputs {
+            self.world.forget(&output.name.at(root));
+        }
+        if let Ok(touched) = &put {
+            touched.iter().for_each(|path| self.world.tell_stale(path));
+        }
+        let mut model = self.model();
+        model.steps[at].closed = true;
+        model.steps[at].paths.clear();
+        if let Err(error) = put {
+            // Some outputs may be in place already. They are what the step would have made, so running
+            // it is right, but what it finds is not what it would have found: it may not be cached.
+            let why = format!("an output could not be served: {error}");
+            model.up(at, |step| {
+                step.refuse(why.as_str());
+                true
+            });
+            return Err(Miss::Blob(error.to_string()));
+        }
+        if !record.outputs.is_empty() {
+            model.changing(exec.pid);
         }
         drop(model);
-        for output in &record.outputs {
-            let path = output.name.at(root);
-            let in_place = matches!(output.what, What::File { in_place: true, .. });
-            let before = self.world.change(&path, in_place);
-            let mut how = match output.what {
-                What::Absent => Wrote::REMOVED,
-                What::Attributes(_) => Wrote::ATTRIBUTES,
-                What::File { .. }
-                | What::Link(_)
-                | What::Dir(_)
-                | What::Fifo(_)
-                | What::HardLink(_) => Wrote::WHOLE,
-            };
-            let set = match output.stamp {
-                Stamp::Exact(_) => true,
-                Stamp::Now(_) => matches!(output.what, What::Attributes(_)),
-                Stamp::Keep => false,
-            };
-            if set {
-                how |= Wrote::TIMES;
+
+        let broken = self.replay(exec, &record, parent, fds);
+        self.tell_hit(at, &record, began);
+        self.end(exec.pid, Fate::Exited(record.status), &[]);
+        Ok(match broken {
+            Some(signal) => ExecAnswer::Signal(signal),
+            None => ExecAnswer::Exit(record.status),
+        })
+    }
+
+    /// What a served step looked at, the steps around it have looked at.
+    fn pass_on(&self, model: &mut Model, at: usize, record: &Record, looks: &[Look]) {
+        let root = self.world.root();
+        for (dep, look) in record.deps.iter().zip(looks) {
+            let path = dep.name.at(root);
+            self.note(model, at, &path, look, dep.access.without(Access::LIST));
+            if dep.access.has(Access::LIST) {
+                // It was read a moment ago to check the record.
+                let names = listing::read(&path, root).unwrap_or_default();
+                self.list_at(model, at, &path, &names);
             }
-            let Some(at) = parent else { continue };
+        }
+    }
+
+    /// Opens a step that is about to make the outputs of a record: until it is closed, whoever else changes
+    /// one of them does so at the same time. Gives its place.
+    fn writes(
+        &self,
+        model: &mut Model,
+        exec: &Exec,
+        parent: Option<usize>,
+        record: &Record,
+    ) -> usize {
+        let at = model.steps.len();
+        let number = u32::try_from(at).unwrap_or(u32::MAX);
+        model
+            .steps
+            .push(Step::new(number, parent, exec.pid, title(exec), now()));
+        for output in &record.outputs {
+            let path = output.name.at(self.world.root());
+            let before = self.world.change(&path, in_place(output));
             let parents = self.parents(&path);
-            let mut model = self.model();
             let seen = (&before.seen, before.changes);
-            model.write(at, before.id, how, Access::NONE, seen, &parents);
+            model.write(at, before.id, how(output), Access::NONE, seen, &parents);
             model.up(at, |step| {
                 if matches!(output.what, What::Dir(_))
                     && step
@@ -202,37 +238,7 @@ impl Watch {
                 true
             });
         }
-        let touched = match staged.commit() {
-            Ok(touched) => touched,
-            Err(error) => {
-                // Some outputs may be in place already. They are what the step would have made, so running
-                // it is right, but what it finds is not what it would have found: it may not be cached.
-                let mut model = self.model();
-                if let Some(at) = parent {
-                    let why = format!("an output could not be served: {error}");
-                    model.up(at, |step| {
-                        step.refuse(why.as_str());
-                        true
-                    });
-                }
-                return Err(Miss::Blob(error.to_string()));
-            }
-        };
-        for path in &touched {
-            self.world.forget(path);
-            self.world.tell_stale(path);
-        }
-
-        if !record.outputs.is_empty() {
-            self.model().changing(exec.pid);
-        }
-        let broken = self.replay(exec, &record, parent, fds);
-        self.tell_hit(exec, &record, parent, began);
-        self.end(exec.pid, Fate::Exited(record.status), &[]);
-        Ok(match broken {
-            Some(signal) => ExecAnswer::Signal(signal),
-            None => ExecAnswer::Exit(record.status),
-        })
+        at
     }
 
     /// A path that another step has changed since the record was found to hold, or may be changing.
@@ -289,12 +295,10 @@ impl Watch {
         None
     }
 
-    fn tell_hit(&self, exec: &Exec, record: &Record, parent: Option<usize>, began: Instant) {
+    fn tell_hit(&self, at: usize, record: &Record, began: Instant) {
         let mut model = self.model();
-        let number = u32::try_from(model.steps.len()).unwrap_or(u32::MAX);
-        let mut step = Step::new(number, parent, exec.pid, title(exec), now());
-        step.closed = true;
-        model.steps.push(step);
+        let step = &model.steps[at];
+        let (number, title, parent) = (step.number, step.title.clone(), step.parent);
         if let Some(at) = parent {
             for note in &record.notes {
                 model.up(at, |step| step.notes.insert(note.clone()));
@@ -306,13 +310,37 @@ impl Watch {
         self.sink.take(Report::Step(Told {
             number,
             parent,
-            title: title(exec),
+            title,
             verdict: Verdict::Hit,
             notes: record.notes.clone(),
             wall_us,
             saved_us: record.cost.wall_us.saturating_sub(wall_us),
         }));
     }
+}
+
+fn in_place(output: &Output) -> bool {
+    matches!(output.what, What::File { in_place: true, .. })
+}
+
+/// How the step that is served once changed an output.
+fn how(output: &Output) -> Wrote {
+    let mut how = match output.what {
+        What::Absent => Wrote::REMOVED,
+        What::Attributes(_) => Wrote::ATTRIBUTES,
+        What::File { .. } | What::Link(_) | What::Dir(_) | What::Fifo(_) | What::HardLink(_) => {
+            Wrote::WHOLE
+        }
+    };
+    let set = match output.stamp {
+        Stamp::Exact(_) => true,
+        Stamp::Now(_) => matches!(output.what, What::Attributes(_)),
+        Stamp::Keep => false,
+    };
+    if set {
+        how |= Wrote::TIMES;
+    }
+    how
 }
 
 /// A command for people: its words, shortened.

@@ -173,7 +173,14 @@ impl World {
     #[must_use]
     pub fn change(&self, path: &Path, in_place: bool) -> Look {
         let before = self.last(path);
-        let seen = &before.seen;
+        self.keep(path, &before, in_place);
+        self.changed(path);
+        before
+    }
+
+    /// What takes its time in [`Self::change`].
+    pub fn keep(&self, path: &Path, look: &Look, in_place: bool) {
+        let seen = &look.seen;
         if seen.kind == Kind::File && seen.digest.get().is_none() {
             if seen.is_saving() {
                 if in_place {
@@ -183,8 +190,6 @@ impl World {
                 let _settled = self.digest(path, seen);
             }
         }
-        self.changed(path);
-        before
     }
 
     /// The build changes the path, or is about to.

@@ -257,9 +257,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let all: Vec<Others> = (0..LANES).map(|_| enter(&dir)).collect();
         assert!(changed(&enter(&dir), Path::new("/w/x"), LONG));
-        assert!(
-            all.iter()
-                .all(|one| !changed(one, Path::new("/w/x"), LONG))
-        );
+        assert!(all.iter().all(|one| !changed(one, Path::new("/w/x"), LONG)));
     }
 }

@@ -1,0 +1,202 @@
+//! A watch without kernel and mount: processes are numbers, and what they do is told by hand.
+
+#![allow(clippy::disallowed_methods)] // a test writes where it likes
+
+use super::*;
+use crate::disk::{Disk, Fault, RealDisk};
+use crate::report::{Step as Told, Verdict};
+use crate::store::Memo;
+use rfs_tracer::event::{End, Fd, Walk};
+use std::sync::Mutex;
+
+/// Numbers that no process has.
+const SHELL: Pid = 1 << 28;
+
+/// Takes what is told.
+#[derive(Default)]
+struct Ear(Mutex<Vec<Told>>);
+
+impl Sink for Ear {
+    fn take(&self, event: Report) {
+        match event {
+            Report::Step(step) => self.0.lock().unwrap().push(step),
+            Report::Warning(why) => panic!("{why}"),
+        }
+    }
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Does something before the next operation of one kind.
+#[derive(Default)]
+struct Meanwhile(Mutex<Option<(&'static str, Act)>>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Disk for Meanwhile {
+    fn fault(&self, op: &'static str, _: usize) -> Option<Fault> {
+        let mut act = self.0.lock().unwrap();
+        let due = act.take_if(|(when, _)| *when == op);
+        drop(act);
+        if let Some((_, act)) = due {
+            act();
+        }
+        None
+    }
+}
+
+/// A process that can be ended at once.
+struct Fds;
+
+impl OwnFds for Fds {
+    fn ready_to_exit(&self) -> bool {
+        true
+    }
+    fn write_all(&self, _: i32, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn seek(&self, _: i32, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Build {
+    dir: tempfile::TempDir,
+    watch: Arc<Watch>,
+    ear: Arc<Ear>,
+    meanwhile: Arc<Meanwhile>,
+}
+
+impl Build {
+    /// A build whose command, a shell, has started.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("ws");
+        std::fs::create_dir_all(root.join(".rfs")).unwrap();
+        std::fs::write(root.join("tool"), "a program").unwrap();
+        let meanwhile = Arc::new(Meanwhile::default());
+        drop(Cache::open(&dir.path().join("cache"), Arc::new(RealDisk)).unwrap());
+        let cache = Cache::open(&dir.path().join("cache"), meanwhile.clone()).unwrap();
+        let ear = Arc::new(Ear::default());
+        let config = Config {
+            stage: root.join(".rfs/stage"),
+            policy: Policy::default(),
+            rerun: false,
+            strict_clock: false,
+            provenance: Provenance::default(),
+            machine: String::new(),
+        };
+        let world = Arc::new(World::new(root, Memo::volatile()));
+        let watch = Watch::new(config, world, Some(Arc::new(cache)), ear.clone());
+        let build = Self {
+            dir,
+            watch: Arc::new(watch),
+            ear,
+            meanwhile,
+        };
+        build.watch.born(SHELL, None);
+        assert_eq!(build.exec(SHELL, "sh", vec![]), ExecAnswer::Run);
+        build
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("ws").join(name)
+    }
+
+    fn walk(&self, name: &str) -> Walk {
+        let path = self.path(name);
+        let end = match self.watch.look(&path) {
+            Look::Absent => End::Absent,
+            found @ (Look::Dir | Look::Link(_) | Look::File | Look::Unknown(_)) => {
+                End::Found(found)
+            }
+        };
+        Walk {
+            path,
+            links: vec![],
+            end,
+        }
+    }
+
+    /// A process of the shell's executes a program.
+    fn exec(&self, pid: Pid, argv: &str, fds: Vec<Fd>) -> ExecAnswer {
+        self.watch.born(pid, Some(SHELL));
+        let exec = Exec {
+            pid,
+            program: self.walk("tool"),
+            interpreters: vec![],
+            argv: argv
+                .split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect(),
+            env: vec![],
+            cwd: self.path(""),
+            fds,
+            umask: 0o022,
+            ids: [0; 4],
+            ignored: 0,
+            children: vec![],
+        };
+        self.watch.exec(exec, &Fds)
+    }
+
+    /// A process opens a file to append to it, and does.
+    fn append(&self, pid: Pid, name: &str, text: &str) {
+        use std::io::Write;
+        let walk = self.walk(name);
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND;
+        let mode = 0o644;
+        self.watch.event(pid, Event::Open { walk, flags, mode });
+        let file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.path(name));
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn exit(&self, pid: Pid) {
+        self.watch.exit(pid, 0, &[]);
+        self.watch.settle();
+    }
+
+    fn verdict(&self, title: &str) -> Verdict {
+        let told = self.ear.0.lock().unwrap();
+        let step = told.iter().rfind(|step| step.title == title);
+        step.unwrap_or_else(|| panic!("{title} in {told:?}"))
+            .verdict
+            .clone()
+    }
+}
+
+/// Between the look that says that a record holds and its outputs' being in place, a step beside it opens
+/// one of them: neither has made it alone.
+#[test]
+fn output_opened_while_it_is_served() {
+    for op in ["create", "rename", "utimensat"] {
+        let build = Arc::new(Build::new());
+        assert_eq!(build.exec(SHELL + 1, "make out", vec![]), ExecAnswer::Run);
+        build.append(SHELL + 1, "out", "made\n");
+        build.exit(SHELL + 1);
+        assert!(matches!(build.verdict("make out"), Verdict::Ran(_)));
+        std::fs::remove_file(build.path("out")).unwrap();
+
+        assert_eq!(build.exec(SHELL + 2, "other", vec![]), ExecAnswer::Run);
+        let other = build.clone();
+        let act = move || other.append(SHELL + 2, "out", "appended\n");
+        *build.meanwhile.0.lock().unwrap() = Some((op, Box::new(act)));
+        let answer = build.exec(SHELL + 3, "make out", vec![]);
+        assert!(build.meanwhile.0.lock().unwrap().is_none(), "no {op}");
+        if answer == ExecAnswer::Run {
+            build.exit(SHELL + 3);
+        } else {
+            assert_eq!(answer, ExecAnswer::Exit(0));
+            build.exit(SHELL + 2);
+            let refused = build.verdict("other");
+            assert!(matches!(refused, Verdict::Refused(_)), "{op}: {refused:?}");
+        }
+    }
+}
