@@ -10,7 +10,8 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 dir=${1:-$here/target/try}
 . "$here/tests/setup.sh"
 
-need gcc libc6-dev make dpkg-dev ca-certificates
+# shellcheck disable=SC2086 # names, to be split
+need $BUILD_NEEDS make dpkg-dev ca-certificates
 need_rust
 need_fuse ours
 

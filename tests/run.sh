@@ -7,8 +7,9 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
 
-need gcc libc6-dev make python3 strace busybox-static dpkg-dev ca-certificates \
-    binutils diffutils procps util-linux mount
+# shellcheck disable=SC2086 # names, to be split
+need $BUILD_NEEDS make python3 strace busybox-static dpkg-dev ca-certificates \
+    binutils diffutils procps util-linux mount hwloc-nox
 need_rust
 need_fuse everyones
 

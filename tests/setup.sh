@@ -4,6 +4,9 @@
 
 # The oldest Rust that builds rfs (rust-version in Cargo.toml).
 RUST_MIN=1.85
+# What the build needs beside Rust.
+# shellcheck disable=SC2034 # for those who source this
+BUILD_NEEDS="gcc libc6-dev pkg-config libhwloc-dev libudev-dev"
 
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf '==> %s\n' "$*" >&2; exit 1; }

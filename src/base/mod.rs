@@ -1,6 +1,7 @@
 //! Values only: what the rooms of rfs say to each other. Nothing here touches a file or a process.
 
 pub mod access;
+pub mod cpuset;
 pub mod digest;
 pub mod identity;
 pub mod name;
@@ -8,6 +9,7 @@ pub mod policy;
 pub mod reason;
 pub mod record;
 pub mod seen;
+pub mod topology;
 
 pub use access::Access;
 pub use digest::{Digest, Hasher};

@@ -20,6 +20,11 @@ pub(super) fn warn(text: impl Display, hint: Option<&str>) {
     error_line(&lines);
 }
 
+/// A line on standard error as it is, for programs.
+pub(super) fn raw(text: impl Display) {
+    error_line(&text.to_string());
+}
+
 /// Why a command of ours could not be done.
 pub(super) fn error(error: &CommandError) {
     error_line(&error.to_string());

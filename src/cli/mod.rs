@@ -14,8 +14,10 @@ mod init;
 mod logging;
 mod machine;
 mod place;
+mod run;
 mod signals;
 mod summary_file;
+mod topo;
 mod wire;
 mod workspace;
 
@@ -43,6 +45,8 @@ enum Command {
     Init(init::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
+    Run(run::Args),
+    Topo(topo::Args),
 }
 
 /// The program: reads the command line, does what it says and returns the exit status.
@@ -65,6 +69,8 @@ fn run(command: Command) -> i32 {
         Command::Init(args) => init::run(&args),
         Command::Cache(args) => cache::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Topo(args) => topo::run(args),
     };
     done.unwrap_or_else(|error| {
         console::error(&error);
@@ -82,6 +88,7 @@ fn usage(error: &clap::Error) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::wildcard_enum_match_arm, reason = "one command is meant")]
     use super::*;
     use clap::CommandFactory;
 
@@ -93,9 +100,7 @@ mod tests {
     fn build(line: &str) -> Result<build::Args, clap::Error> {
         match Cli::try_parse_from(line.split(' '))?.command {
             Command::Build(args) => Ok(args),
-            Command::Init(_) | Command::Cache(_) | Command::Doctor(_) => {
-                panic!("not a build: {line}")
-            }
+            _ => panic!("not a build: {line}"),
         }
     }
 

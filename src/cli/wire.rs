@@ -33,7 +33,7 @@ pub(super) enum Failure {
 impl From<runner::Error> for Failure {
     fn from(error: runner::Error) -> Self {
         match error {
-            runner::Error::Mount(..) | runner::Error::Trace(_) => {
+            runner::Error::Mount(..) | runner::Error::Trace(_) | runner::Error::Bind(..) => {
                 Self::Watch(short(&error.to_string()))
             }
             runner::Error::Exec(name, source) => {

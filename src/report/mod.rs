@@ -4,6 +4,7 @@ pub mod duration;
 pub mod explain;
 pub mod size;
 pub mod summary;
+pub mod topology;
 
 pub use summary::Summary;
 

@@ -1,6 +1,12 @@
 //! Starts executions and brings back how they ended. Knows no command line and no terminal.
 
+pub mod bind;
+pub mod budget;
+pub mod launch;
+pub mod location;
+pub mod slots;
 pub mod spawn;
+pub mod topology;
 
 use crate::base::policy::Policy;
 use crate::report::Sink;
@@ -66,6 +72,9 @@ pub enum Error {
     /// The command could not be traced.
     #[error("cannot trace the command: {0}")]
     Trace(String),
+    /// The processors or the memory could not be had.
+    #[error("cannot bind to {0}: {1}")]
+    Bind(bind::Binding, std::io::Error),
     /// The command could not be executed: errno.
     #[error("{0}: cannot execute: {1}")]
     Exec(String, std::io::Error),
@@ -143,7 +152,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         Err(session::Error::Mount(why)) => Err(Error::Mount(request.workspace.clone(), why)),
         Err(error) => match error.into() {
             Error::Mount(_, why) => Err(Error::Mount(request.workspace.clone(), why)),
-            other @ (Error::Trace(_) | Error::Exec(..)) => Err(other),
+            other @ (Error::Trace(_) | Error::Exec(..) | Error::Bind(..)) => Err(other),
         },
     }
 }

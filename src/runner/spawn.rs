@@ -1,11 +1,13 @@
-//! What the program does to its own process: become two, and die as its command died.
+//! What the program does to its own process: become two, bind itself, and die as its command died.
 //!
 //! Knows nothing of commands and builds. One of the listed files with unsafe code.
 #![allow(unsafe_code)]
 
+use super::bind::Memory;
+use crate::base::cpuset::CpuSet;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
-use nix::unistd::ForkResult;
+use nix::unistd::{ForkResult, Pid};
 use std::io;
 
 /// fork(2), for a process with one thread.
@@ -22,6 +24,107 @@ pub fn fork() -> io::Result<ForkResult> {
     // SAFETY: the process has one thread (looked at above, and only that thread could start another), so
     // that no lock is held by a thread that the child does not have.
     Ok(unsafe { nix::unistd::fork() }?)
+}
+
+/// What a process has used, from wait4(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// User and system time, in microseconds.
+    pub cpu_us: u64,
+    /// Largest resident set, in bytes.
+    pub peak_bytes: u64,
+    /// Page faults that needed the disk.
+    pub major_faults: u64,
+    /// Switches to another process, wanted or not.
+    pub switches: u64,
+}
+
+/// wait4(2) without waiting: a child that has ended, how, and what it has used.
+///
+/// # Errors
+/// ECHILD when there is no child.
+pub fn ended_child() -> io::Result<Option<(Pid, super::Ended, Usage)>> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to values that live through the call and have the kernel's layout.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    match pid {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => return Ok(None),
+        _ => {}
+    }
+    // SAFETY: it was zeroed, and a `rusage` of zeros is a value.
+    let usage = unsafe { usage.assume_init() };
+    let ended = if libc::WIFSIGNALED(status) {
+        super::Ended::Signal(libc::WTERMSIG(status))
+    } else {
+        super::Ended::Exit(libc::WEXITSTATUS(status))
+    };
+    let count = |number: libc::c_long| u64::try_from(number).unwrap_or(0);
+    let micros = |time: libc::timeval| count(time.tv_sec) * 1_000_000 + count(time.tv_usec);
+    let used = Usage {
+        cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
+        peak_bytes: count(usage.ru_maxrss) * 1024,
+        major_faults: count(usage.ru_majflt),
+        switches: count(usage.ru_nvcsw) + count(usage.ru_nivcsw),
+    };
+    Ok(Some((Pid::from_raw(pid), ended, used)))
+}
+
+/// sched_setaffinity(2) of the calling thread. Not by way of a `cpu_set_t`, which ends at 1024 processors.
+///
+/// # Errors
+/// EINVAL when none of the processors is there and allowed.
+pub fn set_affinity(cpus: &CpuSet) -> io::Result<()> {
+    let words = cpus.words();
+    // SAFETY: the kernel reads `size_of_val(words)` bytes from a slice that lives through the call; 0 is the
+    // calling thread.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            0,
+            size_of_val(words),
+            words.as_ptr(),
+        )
+    };
+    told(done)
+}
+
+/// set_mempolicy(2) of the calling thread; what it executes inherits it.
+///
+/// # Errors
+/// EINVAL when a node is not there or not allowed; ENOSYS on kernels without memory nodes.
+pub fn set_memory_policy(memory: &Memory) -> io::Result<()> {
+    let (mode, nodes) = match memory {
+        Memory::Default => return Ok(()),
+        Memory::Local(nodes) if nodes.len() < 2 => (libc::MPOL_PREFERRED, nodes),
+        Memory::Local(nodes) => (PREFERRED_MANY, nodes),
+        Memory::Bind(nodes) => (libc::MPOL_BIND, nodes),
+        Memory::Interleave(nodes) => (libc::MPOL_INTERLEAVE, nodes),
+    };
+    let words = nodes.words();
+    // The kernel takes one bit less than it is told.
+    let bits = words.len() * 64 + 1;
+    // SAFETY: the kernel reads `bits - 1` bits, all in a slice that lives through the call.
+    let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, words.as_ptr(), bits) };
+    told(done)
+}
+
+/// MPOL_PREFERRED_MANY of linux/mempolicy.h, since Linux 5.15.
+const PREFERRED_MANY: libc::c_int = 5;
+
+fn told(done: libc::c_long) -> io::Result<()> {
+    if done == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// _exit(2), for a child that could not become what it was to be: nothing of the parent's is flushed.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: ends the process and touches nothing of it.
+    unsafe { libc::_exit(status) }
 }
 
 /// Gives a signal its default action.

@@ -1,0 +1,228 @@
+//! `rfs run`: a command, once or several times side by side, each at its place on the machine; outside of
+//! any build, and with the report of what each has got.
+
+use super::console;
+use super::error::{CommandError, Kind};
+use super::signals::Taken;
+use super::topo::{self, PolicyName};
+use crate::base::cpuset::CpuSet;
+use crate::base::topology::Machine;
+use crate::report::size;
+use crate::runner::bind::{Binding, Memory};
+use crate::runner::budget::Budget;
+use crate::runner::launch::{self, Over, Process, Started};
+use crate::runner::slots::{self, Policy};
+use crate::runner::topology::{self, Source};
+use crate::runner::{Ended, Error, location, spawn};
+use serde::Serialize;
+use std::ffi::OsString;
+
+/// Run a command pinned to processors and memory, once or N times, and report what it got
+///
+/// Nothing is recorded and nothing is served. Each of several processes finds its number in RFS_RANK and
+/// their count in RFS_SIZE. Exit status: that of the command; of several, the first that is not 0.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Processes to start
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    ranks: u32,
+    /// The processors for all of them: places such as core:0-3, numa:1, "pack:0.core:all", os=eth0, 0xff
+    #[arg(long, value_name = "PLACES")]
+    bind: Option<String>,
+    /// How several are laid out on those
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<PolicyName>,
+    /// How memory is placed: local to the processors, bound to them, or interleaved
+    #[arg(long, value_name = "WAY", default_value = "none")]
+    membind: MemoryName,
+    /// Report as JSON, schema `rfs.run/1`, on standard error
+    #[arg(long)]
+    json: bool,
+    /// No report
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum MemoryName {
+    /// As the caller has it
+    None,
+    /// Near the processors, elsewhere when that is full
+    Local,
+    /// Near the processors only
+    Bind,
+    /// Dealt over the nodes near the processors
+    Interleave,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    ranks: Vec<Rank<'a>>,
+}
+
+/// What one has asked for, got and used.
+#[derive(Serialize)]
+struct Rank<'a> {
+    asked: &'a Binding,
+    got: &'a crate::runner::bind::Placement,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    cpu_s: f64,
+    peak_bytes: u64,
+    major_faults: u64,
+    switches: u64,
+}
+
+pub(super) fn run(args: Args) -> Result<i32, CommandError> {
+    let bindings = bindings(&args)?;
+    let taken = Taken::take()?;
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let process = |(rank, binding): (usize, Binding)| {
+        let mut env = environment.clone();
+        env.retain(|(name, _value)| name != "RFS_RANK" && name != "RFS_SIZE");
+        env.push(("RFS_RANK".into(), rank.to_string().into()));
+        env.push(("RFS_SIZE".into(), args.ranks.to_string().into()));
+        Process {
+            argv: args.command.clone(),
+            env,
+            binding,
+        }
+    };
+    let processes: Vec<Process> = bindings.into_iter().enumerate().map(process).collect();
+    let started = launch::start(&processes, &taken.mask).map_err(failed)?;
+    let over = launch::wait(&started, &taken.coming)
+        .map_err(|error| CommandError::new(format_args!("cannot wait for the command: {error}")))?;
+    if !args.quiet {
+        report(&processes, &started, &over, args.json)?;
+    }
+    let bad = over.iter().find(|one| one.ended != Ended::Exit(0));
+    Ok(match bad.map(|one| one.ended) {
+        None => 0,
+        Some(Ended::Exit(status)) => status,
+        Some(Ended::Signal(signal)) => spawn::die_by(signal),
+    })
+}
+
+fn failed(error: Error) -> CommandError {
+    match error {
+        Error::Exec(name, error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            CommandError::of(Kind::NotFound, format_args!("{name}: command not found"))
+        }
+        Error::Exec(..) => CommandError::of(Kind::NotExecutable, error),
+        Error::Bind(..) => CommandError::new(error)
+            .hint("`rfs topo` shows the processors and the memory that can be had"),
+        Error::Mount(..) | Error::Trace(_) => CommandError::new(error),
+    }
+}
+
+/// Where each is to run.
+fn bindings(args: &Args) -> Result<Vec<Binding>, CommandError> {
+    let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
+    let budget = Budget::of(&machine, topo::slurm().as_deref());
+    let cpus = match &args.bind {
+        Some(places) => {
+            let wanted = location::parse(&machine, places).map_err(CommandError::new)?;
+            let allowed = wanted.and(&budget.cpus);
+            if allowed.is_empty() {
+                return Err(CommandError::new(format_args!(
+                    "none of the processors {wanted} may be used here: allowed are {}",
+                    budget.cpus
+                )));
+            }
+            allowed
+        }
+        None => budget.cpus,
+    };
+    let policy = args.policy.map_or(Policy::None, Policy::from);
+    let pinned = args.bind.is_some() || policy != Policy::None;
+    let slots = slots::plan(&machine, &cpus, args.ranks as usize, policy);
+    let binding = |slot: slots::Slot| Binding {
+        memory: memory(args.membind, &machine, &slot.cpus),
+        cpus: pinned.then_some(slot.cpus),
+    };
+    Ok(slots.into_iter().map(binding).collect())
+}
+
+fn memory(name: MemoryName, machine: &Machine, cpus: &CpuSet) -> Memory {
+    let nodes = machine.nodes_near(cpus);
+    match name {
+        MemoryName::None => Memory::Default,
+        MemoryName::Local => Memory::Local(nodes),
+        MemoryName::Bind => Memory::Bind(nodes),
+        MemoryName::Interleave => Memory::Interleave(nodes),
+    }
+}
+
+fn report(
+    processes: &[Process],
+    started: &[Started],
+    over: &[Over],
+    json: bool,
+) -> Result<(), CommandError> {
+    let rank = |((process, started), over): ((&'_ Process, &'_ Started), &Over)| {
+        let (exit, signal) = match over.ended {
+            Ended::Exit(status) => (Some(status), None),
+            Ended::Signal(signal) => (None, Some(signal)),
+        };
+        (
+            process.binding.clone(),
+            started.placement.clone(),
+            exit,
+            signal,
+            over.usage,
+        )
+    };
+    let all: Vec<_> = processes.iter().zip(started).zip(over).map(rank).collect();
+    if json {
+        let ranks = all.iter().map(|(asked, got, exit, signal, usage)| Rank {
+            asked,
+            got,
+            exit: *exit,
+            signal: *signal,
+            cpu_s: seconds(usage),
+            peak_bytes: usage.peak_bytes,
+            major_faults: usage.major_faults,
+            switches: usage.switches,
+        });
+        let report = Report {
+            schema: "rfs.run/1",
+            ranks: ranks.collect(),
+        };
+        console::raw(serde_json::to_string(&report).map_err(CommandError::new)?);
+        return Ok(());
+    }
+    for (rank, (asked, got, exit, signal, usage)) in all.iter().enumerate() {
+        let how = match (exit, signal) {
+            (Some(0), _) | (None, None) => String::new(),
+            (Some(status), _) => format!("exit status {status}; "),
+            (None, Some(signal)) => format!("killed by signal {signal}; "),
+        };
+        console::tell(format_args!(
+            "{rank}: {how}asked {asked}; got cpus {}, memory {} of nodes {}; {:.2} s of CPU, {} at \
+             most, {} major faults, {} switches",
+            got.cpus,
+            if got.memory.is_empty() {
+                "default"
+            } else {
+                &got.memory
+            },
+            got.nodes,
+            seconds(usage),
+            size::text(usage.peak_bytes),
+            usage.major_faults,
+            usage.switches,
+        ));
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "hundredths are shown")]
+fn seconds(usage: &spawn::Usage) -> f64 {
+    usage.cpu_us as f64 / 1e6
+}

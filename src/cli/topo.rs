@@ -1,0 +1,245 @@
+//! `rfs topo`: shows a machine, plans where jobs would go on it, and compares two.
+
+use super::console;
+use super::error::CommandError;
+use super::place;
+use crate::base::topology::Machine;
+use crate::report::topology::{difference, picture, text};
+use crate::runner::budget::Budget;
+use crate::runner::slots::{self, Policy, Slot};
+use crate::runner::topology::{self, Source};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Show the machine, or another one, and where jobs would run on it
+///
+/// Without options: this machine, as a tree. Any machine can be described instead, by an XML file of hwloc's
+/// or in words (see hwloc(7), "Synthetic topologies"), and planned for without owning it.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The machine as the process PID may use it
+    #[arg(long, value_name = "PID", group = "source")]
+    pid: Option<u32>,
+    /// The machine in hwloc's XML file FILE; without FILE: write this machine as XML
+    #[arg(long, value_name = "FILE", num_args = 0..=1, group = "source")]
+    #[expect(clippy::option_option, reason = "absent, alone, with a value")]
+    xml: Option<Option<PathBuf>>,
+    /// An imagined machine, such as "pack:2 numa:2 core:8 pu:2"
+    #[arg(long, value_name = "DESCRIPTION", group = "source")]
+    synthetic: Option<String>,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// The same as --format json
+    #[arg(long)]
+    json: bool,
+    /// The same as --format text
+    #[arg(long)]
+    text: bool,
+    /// The same as --format svg
+    #[arg(long)]
+    svg: bool,
+    /// Tell where jobs would run, instead of what there is
+    #[arg(long)]
+    plan: bool,
+    /// Number of jobs to plan for [default: as many as there is room for]
+    #[arg(long, value_name = "N", requires = "plan", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    jobs: Option<u32>,
+    /// How jobs are laid out
+    #[arg(
+        long,
+        value_name = "POLICY",
+        requires = "plan",
+        default_value = "spread"
+    )]
+    policy: PolicyName,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Tell what is different between two machines; exit status 1 if anything is
+    Diff {
+        /// An XML file, a description, or `here`
+        old: String,
+        /// An XML file, a description, or `here`
+        new: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A tree
+    Text,
+    /// Schema `rfs.topology/1`, or `rfs.plan/1`
+    Json,
+    /// hwloc's own format
+    Xml,
+    /// A picture
+    Svg,
+}
+
+/// The policies by the names that users type.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PolicyName {
+    /// Everywhere; the kernel decides
+    None,
+    /// As far from each other as can be
+    Spread,
+    /// One processor each, next to each other
+    Pack,
+    /// One core each
+    Core,
+    /// One of the largest caches each
+    Cache,
+    /// One memory node each
+    Numa,
+}
+
+impl From<PolicyName> for Policy {
+    fn from(name: PolicyName) -> Self {
+        match name {
+            PolicyName::None => Self::None,
+            PolicyName::Spread => Self::Spread,
+            PolicyName::Pack => Self::Pack,
+            PolicyName::Core => Self::Core,
+            PolicyName::Cache => Self::Cache,
+            PolicyName::Numa => Self::Numa,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: &'static str,
+    #[serde(flatten)]
+    machine: &'a Machine,
+}
+
+#[derive(Serialize)]
+struct Plan<'a> {
+    schema: &'static str,
+    policy: Policy,
+    budget: &'a Budget,
+    slots: &'a [Slot],
+}
+
+pub(super) fn run(args: Args) -> Result<i32, CommandError> {
+    if let Some(Command::Diff { old, new }) = &args.command {
+        return diff(old, new);
+    }
+    let format = args.format()?;
+    let source = match (args.pid, args.xml, args.synthetic) {
+        (Some(pid), _, _) => Source::Pid(pid),
+        (_, Some(Some(file)), _) => Source::Xml(file),
+        (_, _, Some(text)) => Source::Synthetic(text),
+        _ => Source::Here,
+    };
+    if args.plan {
+        return plan(&source, format, args.jobs, args.policy.into());
+    }
+    if format == Format::Xml {
+        console::answer(
+            topology::xml(&source)
+                .map_err(CommandError::new)?
+                .trim_end(),
+        );
+        return Ok(0);
+    }
+    let machine = topology::read(&source).map_err(CommandError::new)?;
+    console::answer(match format {
+        Format::Json => json(&Shown {
+            schema: "rfs.topology/1",
+            machine: &machine,
+        })?,
+        Format::Svg => picture::svg(&machine).trim_end().to_owned(),
+        Format::Text | Format::Xml => text(&machine).trim_end().to_owned(),
+    });
+    Ok(0)
+}
+
+impl Args {
+    fn format(&self) -> Result<Format, CommandError> {
+        let given = [
+            (self.json, Format::Json),
+            (self.text, Format::Text),
+            (self.svg, Format::Svg),
+            (self.xml == Some(None), Format::Xml),
+        ];
+        let mut named = given
+            .iter()
+            .filter(|(given, _format)| *given)
+            .map(|&(_given, format)| format);
+        let first = named.next();
+        if named.next().is_some() {
+            return Err(CommandError::new("only one format can be written"));
+        }
+        Ok(first.unwrap_or(self.format))
+    }
+}
+
+/// The number of tasks that Slurm has given to each process, if it has.
+pub(super) fn slurm() -> Option<String> {
+    place::variable("SLURM_CPUS_PER_TASK")?.into_string().ok()
+}
+
+fn plan(
+    source: &Source,
+    format: Format,
+    jobs: Option<u32>,
+    policy: Policy,
+) -> Result<i32, CommandError> {
+    let machine = topology::read(source).map_err(CommandError::new)?;
+    let slurm = slurm().filter(|_text| machine.here);
+    let budget = Budget::of(&machine, slurm.as_deref());
+    let jobs = jobs.map_or_else(|| budget.jobs(), |jobs| jobs as usize);
+    let slots = slots::plan(&machine, &budget.cpus, jobs, policy);
+    console::answer(match format {
+        Format::Json => json(&Plan {
+            schema: "rfs.plan/1",
+            policy,
+            budget: &budget,
+            slots: &slots,
+        })?,
+        Format::Text => {
+            let line = |(job, slot): (usize, &Slot)| {
+                let Slot { cpus, nodes, place } = slot;
+                format!("job {job}: cpus {cpus}, memory {nodes}, {place}")
+            };
+            slots
+                .iter()
+                .enumerate()
+                .map(line)
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
+        Format::Xml | Format::Svg => {
+            return Err(CommandError::new("a plan is written as text or as JSON"));
+        }
+    });
+    Ok(0)
+}
+
+fn diff(old: &str, new: &str) -> Result<i32, CommandError> {
+    let machine = |text: &str| {
+        let source = match text {
+            "here" => Source::Here,
+            _ if PathBuf::from(text).is_file() => Source::Xml(PathBuf::from(text)),
+            _ => Source::Synthetic(text.to_owned()),
+        };
+        topology::read(&source).map_err(CommandError::new)
+    };
+    let lines = difference::lines(&machine(old)?, &machine(new)?);
+    if lines.is_empty() {
+        return Ok(0);
+    }
+    console::answer(lines.join("\n"));
+    Ok(1)
+}
+
+fn json(value: &impl Serialize) -> Result<String, CommandError> {
+    serde_json::to_string_pretty(value).map_err(CommandError::new)
+}
