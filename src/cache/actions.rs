@@ -34,6 +34,8 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// Why there are none although there was a file.
     pub damaged: Option<String>,
+    /// Why it is not known whether there are any.
+    pub unreadable: Option<disk::Error>,
 }
 
 impl Cache {
@@ -41,20 +43,15 @@ impl Cache {
     #[must_use]
     pub fn load(&self, key: &Digest) -> Loaded {
         let path = self.action_path(key);
+        let mut loaded = Loaded::default();
         match read(&path) {
-            Ok(records) => Loaded {
-                records,
-                damaged: None,
-            },
-            Err(Unreadable::Io(error)) => Loaded {
-                records: vec![],
-                damaged: Some(error.to_string()),
-            },
-            Err(Unreadable::Damaged(why)) => Loaded {
-                records: vec![],
-                damaged: Some(self.drop_damaged(path, why).to_string()),
-            },
+            Ok(records) => loaded.records = records,
+            Err(Unreadable::Io(error)) => loaded.unreadable = Some(error),
+            Err(Unreadable::Damaged(why)) => {
+                loaded.damaged = Some(self.drop_damaged(path, why).to_string());
+            }
         }
+        loaded
     }
 
     /// Adds a record to those of a weak key, as the first that is tried. It takes the place of one with

@@ -28,6 +28,7 @@ use rfs_tracer::event::{
 };
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a watch needs to know.
@@ -57,6 +58,8 @@ pub struct Watch {
     saver: save::Saver,
     /// What was changed through the view, by whoever.
     in_view: Mutex<HashSet<PathBuf>>,
+    /// That the cache cannot be read was told.
+    told_unreadable: AtomicBool,
 }
 
 impl Watch {
@@ -77,6 +80,7 @@ impl Watch {
             model: Mutex::default(),
             saver,
             in_view: Mutex::default(),
+            told_unreadable: AtomicBool::new(false),
         }
     }
 

@@ -8,10 +8,12 @@ use super::tool::Tool;
 use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
+use crate::disk;
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Step as Told, Verdict};
 use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Watch {
@@ -42,6 +44,9 @@ impl Watch {
             if let Some(damage) = loaded.damaged {
                 self.sink.take(Report::Warning(damage));
             }
+            if let Some(error) = loaded.unreadable {
+                self.unreadable(&error);
+            }
             match lookup(loaded.records, &self.world, |stdin| {
                 stdin_is(stdin, &exec.fds, self.world.root())
             }) {
@@ -57,6 +62,14 @@ impl Watch {
         }
         self.open_step(exec, tool, parent, key, miss);
         ExecAnswer::Run
+    }
+
+    /// Tells, once, that the cache cannot be read.
+    fn unreadable(&self, error: &disk::Error) {
+        if !self.told_unreadable.swap(true, Ordering::Relaxed) {
+            let why = format!("{error}; steps are run that may be in the cache");
+            self.sink.take(Report::Warning(why));
+        }
     }
 
     fn may_serve(&self, record: &Record) -> bool {

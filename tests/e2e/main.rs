@@ -21,6 +21,7 @@ mod tree;
 
 mod bad;
 mod face;
+mod kill;
 mod make;
 mod pipes;
 mod probes;

@@ -261,6 +261,16 @@ pub fn start(mut command: Command, merged: bool) -> (Started, Option<OwnedFd>) {
     (Started::new(child, what), reader)
 }
 
+/// Starts `command`, whose outputs are somewhere already.
+pub fn start_quietly(mut command: Command) -> Started {
+    let what = format!("{command:?}");
+    command.process_group(0);
+    let child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
+    Started::new(child, what)
+}
+
 impl Started {
     pub fn new(child: Child, what: String) -> Self {
         Self {

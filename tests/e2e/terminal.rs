@@ -32,14 +32,15 @@ fn open_terminal() -> (File, File) {
 }
 
 /// A command whose three descriptors are a terminal of its own, and that terminal's other side.
-struct Session {
+#[derive(Debug)]
+pub struct Session {
     started: Started,
     guard: Guard,
     terminal: File,
 }
 
 impl Session {
-    fn start(s: &TestSpace, cmd: &Cmd, wrapped: bool) -> Self {
+    pub fn start(s: &TestSpace, cmd: &Cmd, wrapped: bool) -> Self {
         let (terminal, slave) = open_terminal();
         let mut cmd = cmd.clone().env("TERM", "xterm");
         let setsid = ["setsid", "--ctty", "--wait"].map(Into::into);
@@ -75,12 +76,23 @@ impl Session {
         String::from_utf8_lossy(&seen).into_owned()
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub fn type_in(&mut self, text: &str) {
         self.terminal.write_all(text.as_bytes()).unwrap();
     }
 
+    /// The window is closed.
+    pub fn hang_up(self) -> ExitStatus {
+        drop(self.terminal);
+        let Self {
+            mut started, guard, ..
+        } = self;
+        let status = started.child.wait().unwrap();
+        guard.dismiss(&started.what);
+        status
+    }
+
     /// Reads on until nobody has the terminal any more.
-    fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(mut self) -> (ExitStatus, String) {
         let mut bytes = Vec::new();
         let mut piece = [0; 4096];
         // The error at the end is EIO: the other side is closed.
@@ -202,13 +214,7 @@ fn terminal_is_closed() {
     let cmd = Cmd::sh("exec 3> ../outside/fifo; echo ready; sleep 1000");
     let mut session = Session::start(&s, &cmd, true);
     session.wait_for("ready");
-    let Session {
-        mut started,
-        guard,
-        terminal,
-    } = session;
-    drop(terminal);
-    let status = started.child.wait().unwrap();
+    let status = session.hang_up();
     assert_eq!(
         status
             .code()
@@ -217,7 +223,6 @@ fn terminal_is_closed() {
         "{status:?}"
     );
     assert_eq!(gone.join().unwrap(), "");
-    guard.dismiss(&started.what);
 }
 
 /// Without a pipe in between there is no need to forget anything: job control of a shell inside.

@@ -93,6 +93,8 @@ pub(crate) fn main(line: &Line, command: Result<i32, Errno>) -> i32 {
         }
     };
     nix::unistd::chdir("/").ok();
+    // Who kills the whole process group leaves us to clean up after it.
+    nix::unistd::setsid().ok();
     nix::sys::prctl::set_name(c"rfs-reaper").ok();
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);

@@ -19,8 +19,10 @@ use crate::regs::{EXIT_GROUP, NATIVE};
 use crate::seccomp::{self, Listener};
 use crate::trace;
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::io;
@@ -190,9 +192,13 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         // Held by nobody but the host, so that its end is seen.
         host_line.close_copy();
         reaper_line.close_copy();
-        let command = fork(|| match child.start(prepare) {
-            Ok(never) => match never {},
-            Err(status) => status,
+        let reaper = nix::unistd::getpid();
+        let command = fork(|| {
+            reapers_end.close_copy();
+            match child.start(prepare, reaper) {
+                Ok(never) => match never {},
+                Err(status) => status,
+            }
         });
         reaper::main(&reapers_end, command)
     });
@@ -429,7 +435,11 @@ struct Child {
 const FAILED: i32 = 125;
 
 impl Child {
-    fn start(self, prepare: impl FnOnce() -> io::Result<()>) -> Result<Infallible, i32> {
+    fn start(
+        self,
+        prepare: impl FnOnce() -> io::Result<()>,
+        reaper: Pid,
+    ) -> Result<Infallible, i32> {
         let cookie = self.plan.cookie;
         let fail = |stage, error: &io::Error| {
             let errno = error.raw_os_error().unwrap_or(0);
@@ -445,6 +455,12 @@ impl Child {
         entered.map_err(|e| fail(line::Stage::Cwd, &e.into()))?;
         if let Some((soft, hard)) = self.files {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).ok();
+        }
+        // Where host and reaper are killed together nobody is left to end it. Not before the preparation:
+        // new credentials forget it.
+        set_pdeathsig(Signal::SIGKILL).ok();
+        if nix::unistd::getppid() != reaper {
+            return Err(FAILED);
         }
         let exec = Exec::new(&self.plan);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None).ok();
