@@ -262,3 +262,46 @@ fn what_cannot_be_had_is_told() {
         );
     }
 }
+
+/// Two compilers at a time, each waiting for the other, in a build that is pinned by cores.
+#[test]
+fn steps_that_compute_have_places_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let compiler = "#!/bin/sh
+allowed=$(sed -n 's/Cpus_allowed_list:.//p' /proc/self/status)
+echo \"$allowed\" > cpus.$1
+until [ -e cpus.1 ] && [ -e cpus.2 ]; do sleep 0.01; done
+";
+    std::fs::write(dir.path().join("gcc"), compiler).unwrap();
+    let script = "chmod +x gcc; ./gcc 1 & ./gcc 2; wait; sed -n 's/Cpus_allowed_list:.//p' /proc/self/status";
+    let build = |pin: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rfs"));
+        command
+            .arg("build")
+            .args(pin)
+            .args(["--", "sh", "-c", script]);
+        command
+            .current_dir(dir.path())
+            .env("RFS_CACHE_DIR", dir.path().join("cache"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let set = |name: &str| -> CpuSet {
+            let file = dir.path().join(name);
+            let cpus = std::fs::read_to_string(&file)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap();
+            std::fs::remove_file(file).unwrap();
+            cpus
+        };
+        let around: CpuSet = text(&output.stdout).trim().parse().unwrap();
+        (set("cpus.1"), set("cpus.2"), around)
+    };
+    let all = read(&Source::Here).unwrap().allowed;
+    let (one, two, around) = build(&["--rerun", "--pin", "pack"]);
+    assert_eq!((one.len(), two.len(), &around), (1, 1, &all));
+    assert!(all.len() == 1 || one != two, "{one} {two}");
+    let (one, two, around) = build(&["--rerun"]);
+    assert_eq!((&one, &two, &around), (&all, &all, &all));
+}

@@ -46,6 +46,8 @@ pub struct Policy {
     pub asks_terminal: Vec<String>,
     /// Programs that exist to tell the time or give random numbers.
     pub chance: Vec<String>,
+    /// Programs that compute with one thread: they are pinned where pinning is asked for.
+    pub pin: Vec<String>,
     /// Programs that are never served nor recorded on their own nor as part of another.
     pub never: Vec<String>,
 }
@@ -96,6 +98,9 @@ impl Default for Policy {
             jobs_ignore: words("make gmake ninja samu"),
             asks_terminal: words("bash sh rustc cargo git less clang clang++ ninja meson cmake"),
             chance: words("date uuidgen shuf"),
+            pin: words(
+                "cc gcc c++ g++ cpp clang clang++ gfortran f951 gnat tcc as ar ranlib strip objcopy yacc bison flex m4",
+            ),
             never: words("su sudo doas"),
         }
     }

@@ -5,14 +5,19 @@ use super::descriptors::{self, Inherited};
 use super::error::{CommandError, Kind};
 use super::front::{self, Outcome};
 use super::signals::Taken;
+use super::topo::{self, PolicyName};
 use super::wire::{self, Failure};
 use super::{console, host, place, summary_file, workspace};
 use crate::disk::RealDisk;
-use crate::runner::{Request, Tracer, spawn};
+use crate::runner::budget::Budget;
+use crate::runner::pins::Places;
+use crate::runner::topology::{self, Source};
+use crate::runner::{Request, Tracer, slots, spawn};
 use nix::unistd::ForkResult;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Run a command; steps of it that were computed before are served
 ///
@@ -46,6 +51,9 @@ pub(super) struct Args {
     /// Way of tracing [default: auto]
     #[arg(long, value_name = "WAY")]
     tracer: Option<TracerName>,
+    /// Pin each step that computes with one thread to its place on the machine
+    #[arg(long, value_name = "POLICY")]
+    pin: Option<PolicyName>,
     /// No summary line
     #[arg(short, long)]
     quiet: bool,
@@ -122,6 +130,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         rerun: args.rerun,
         strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),
         policy: config.policy,
+        pins: args.pin.map(pins).transpose()?,
     };
     log::debug!(
         "workspace {:?}, cache {:?}",
@@ -176,6 +185,14 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             Err(run_plainly(&request.argv))
         }
     }
+}
+
+/// A place for each job that there is room for.
+fn pins(policy: PolicyName) -> Result<Arc<Places>, CommandError> {
+    let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
+    let budget = Budget::of(&machine, topo::slurm().as_deref());
+    let slots = slots::plan(&machine, &budget.cpus, budget.jobs(), policy.into());
+    Ok(Arc::new(Places::new(slots)))
 }
 
 const REMEDY: &str = "`rfs doctor` tells what this machine lacks and how to get it";

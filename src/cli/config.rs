@@ -136,7 +136,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 14] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 15] {
     let Policy {
         fold,
         parts,
@@ -151,6 +151,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 14] {
         jobs_ignore,
         asks_terminal,
         chance,
+        pin,
         never,
     } = policy;
     [
@@ -167,6 +168,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 14] {
         ("jobs-ignore", jobs_ignore),
         ("asks-terminal", asks_terminal),
         ("chance", chance),
+        ("pin", pin),
         ("never", never),
     ]
 }

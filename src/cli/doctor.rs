@@ -167,6 +167,7 @@ fn request(tracer: Tracer, dir: &Path) -> Request {
         rerun: false,
         strict_clock: false,
         policy: crate::base::policy::Policy::default(),
+        pins: None,
     }
 }
 

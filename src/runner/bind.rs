@@ -61,7 +61,7 @@ impl Binding {
     /// When the kernel refuses, as for processors or nodes that are not there.
     pub fn take(&self) -> io::Result<()> {
         if let Some(cpus) = &self.cpus {
-            super::spawn::set_affinity(cpus)?;
+            super::spawn::set_affinity(nix::unistd::Pid::from_raw(0), cpus)?;
         }
         super::spawn::set_memory_policy(&self.memory)
     }

@@ -4,14 +4,17 @@ pub mod bind;
 pub mod budget;
 pub mod launch;
 pub mod location;
+pub mod pins;
 pub mod slots;
 pub mod spawn;
 pub mod topology;
 
 use crate::base::policy::Policy;
 use crate::report::Sink;
+use crate::watch::pins::Pins;
 use crate::watch::session::{self, Plan, Session};
 use nix::sys::signal::SigSet;
+use pins::Places;
 use rfs_tracer::spawn::Backend;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,6 +55,8 @@ pub struct Request {
     pub strict_clock: bool,
     /// What is known of particular tools.
     pub policy: Policy,
+    /// Where steps that compute run.
+    pub pins: Option<Arc<Places>>,
 }
 
 /// How the command ended.
@@ -146,6 +151,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         rerun: request.rerun,
         strict_clock: request.strict_clock,
         policy: request.policy.clone(),
+        pins: request.pins.clone().map(|places| places as Arc<dyn Pins>),
     };
     match Session::start(plan, sink) {
         Ok(session) => Ok(Running { session }),

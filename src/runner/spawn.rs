@@ -71,18 +71,18 @@ pub fn ended_child() -> io::Result<Option<(Pid, super::Ended, Usage)>> {
     Ok(Some((Pid::from_raw(pid), ended, used)))
 }
 
-/// sched_setaffinity(2) of the calling thread. Not by way of a `cpu_set_t`, which ends at 1024 processors.
+/// sched_setaffinity(2) of a thread, 0 for the calling one. Not by way of a `cpu_set_t`, which ends at 1024 processors.
 ///
 /// # Errors
-/// EINVAL when none of the processors is there and allowed.
-pub fn set_affinity(cpus: &CpuSet) -> io::Result<()> {
+/// EINVAL when none of the processors is there and allowed, ESRCH when there is no such thread.
+pub fn set_affinity(thread: Pid, cpus: &CpuSet) -> io::Result<()> {
     let words = cpus.words();
-    // SAFETY: the kernel reads `size_of_val(words)` bytes from a slice that lives through the call; 0 is the
-    // calling thread.
+    // SAFETY: the kernel reads `size_of_val(words)` bytes from a slice that lives through the call, and
+    // writes nothing.
     let done = unsafe {
         libc::syscall(
             libc::SYS_sched_setaffinity,
-            0,
+            thread.as_raw(),
             size_of_val(words),
             words.as_ptr(),
         )

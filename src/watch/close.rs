@@ -53,6 +53,7 @@ impl Watch {
             let mut next = Some(proc.step);
             while let Some(at) = next.filter(|at| model.steps[*at].pid == pid) {
                 next = model.steps[at].parent;
+                self.unpin(&mut model, at);
                 if !model.steps[at].closed {
                     self.leftovers(&mut model, at);
                     model.cut_short(at, &proc.traces);

@@ -10,6 +10,7 @@ mod macros;
 mod model;
 mod names;
 mod paths;
+pub mod pins;
 mod pipes;
 mod save;
 mod serve;
@@ -38,6 +39,8 @@ pub struct Config {
     pub stage: PathBuf,
     /// What is known of particular tools.
     pub policy: Policy,
+    /// Where steps that compute run.
+    pub pins: Option<Arc<dyn pins::Pins>>,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.

@@ -36,6 +36,8 @@ pub(super) struct Model {
     pub macros: HashMap<(PathId, Identity), Macros>,
     /// Whether some process has sent SIGPIPE by itself.
     pub pipe_signal_sent: bool,
+    /// The places of steps that have one.
+    pub places: HashMap<usize, usize>,
     /// Steps that changed a path, as long as they run: they may hold it open.
     writers: HashMap<PathId, Vec<usize>>,
 }

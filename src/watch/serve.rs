@@ -119,6 +119,7 @@ impl Watch {
         }
         let at = model.steps.len();
         model.steps.push(step);
+        self.pin(&mut model, at, &exec, &tool);
         self.chance_of(&mut model, Some(at).filter(|_| parent.is_none()), &tool);
         self.loads(&mut model, at, &exec);
         for entry in exec.fds.iter().filter(|entry| entry.fd > 2) {

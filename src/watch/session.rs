@@ -1,5 +1,6 @@
 //! One mount and one tracer over one process tree, from start to end.
 
+use super::pins::Pins;
 use super::{Config, Watch};
 use crate::base::Provenance;
 use crate::base::policy::Policy;
@@ -41,6 +42,8 @@ pub struct Plan {
     pub strict_clock: bool,
     /// What is known of particular tools.
     pub policy: Policy,
+    /// Where steps that compute run.
+    pub pins: Option<Arc<dyn Pins>>,
 }
 
 /// The command did not run.
@@ -106,6 +109,7 @@ impl Session {
         let config = Config {
             stage: plan.workspace.join(".rfs/stage"),
             policy: plan.policy,
+            pins: plan.pins,
             rerun: plan.rerun,
             strict_clock: plan.strict_clock,
             provenance: Provenance {

@@ -85,6 +85,7 @@ impl Build {
         let config = Config {
             stage: root.join(".rfs/stage"),
             policy: Policy::default(),
+            pins: None,
             rerun: false,
             strict_clock: false,
             provenance: Provenance::default(),
