@@ -414,3 +414,27 @@ fn a_damaged_cache_is_told_once_with_its_file() {
         again.stdout
     );
 }
+
+#[test]
+fn records_are_told_to_people_and_programs() {
+    let place = Place::new();
+    place.sh(r#"RFS_CACHE_DIR=c "$RFS" build -q -- sh -c 'cat none || : > made'"#);
+    let told = place.sh(r#"RFS_CACHE_DIR=c "$RFS" cache records"#);
+    let json = place.sh(r#"RFS_CACHE_DIR=c "$RFS" cache records --json none"#);
+    let nothing = place.sh(r#"RFS_CACHE_DIR=c "$RFS" cache records no-such-command"#);
+    assert_eq!(nothing.stdout, "");
+    // Where builds cannot be watched there are none.
+    if !told.stdout.is_empty() {
+        assert!(
+            told.stdout.contains("\n  < none (absent)\n"),
+            "{}",
+            told.stdout
+        );
+        assert!(told.stdout.contains("\n  > made (file)"), "{}", told.stdout);
+        assert!(
+            json.stdout.contains(r#""schema":"rfs.record/1""#),
+            "{}",
+            json.stdout
+        );
+    }
+}

@@ -35,6 +35,9 @@ pub struct Policy {
     /// Programs that pass on the time stamps of directories. Others look at them only to see whether
     /// what they remember of the names inside is still right, and then read the names.
     pub times_dirs: Vec<String>,
+    /// Programs that pass on the time stamps of files that they have opened. That is asked by descriptor
+    /// (fstat(2)), which the C library does with every file for its size and nobody can watch.
+    pub times_files: Vec<String>,
     /// Options that make a program of `times-ignore` use time stamps: `program option`.
     pub times_args: Vec<String>,
     /// Environment variables that are passed on but do not decide whether a step is served.
@@ -67,7 +70,7 @@ impl Default for Policy {
                  arch nproc md5sum sha1sum cksum tac tsort link unlink sync timeout",
             ),
             parts: words("cc1 cc1plus cc1obj lto1 collect2 lto-wrapper f951 gnat1 d21 go1"),
-            driven: words("as ld ld.bfd ld.gold ld.lld collect2"),
+            driven: words("as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ gfortran"),
             drivers: words("gcc g++ cc c++ clang clang++ gfortran gnat collect2 lto-wrapper"),
             replaces: words(
                 "as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ clang clang++ cc1 cc1plus gfortran",
@@ -82,6 +85,9 @@ impl Default for Policy {
             ),
             times_order: words("make gmake ninja samu sh dash bash busybox ksh zsh test ["),
             times_dirs: words("tar bsdtar cpio zip 7z rsync cp ls stat find du touch install pax"),
+            times_files: words(
+                "gzip pigz xz lzma bzip2 zstd lz4 lzip zip 7z tar bsdtar cpio pax rsync cp install touch",
+            ),
             times_args: words(
                 "cp:-p cp:-a cp:-u cp:--preserve cp:--archive cp:--update install:-p install:-C \
                  install:--preserve-timestamps install:--compare touch:-r touch:--reference mv:-u mv:--update \

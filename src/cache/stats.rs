@@ -46,6 +46,15 @@ impl Cache {
         Ok(stats)
     }
 
+    /// All weak keys under which there are records.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn keys(&self) -> Result<Vec<Digest>, disk::Error> {
+        let found = self.walk("actions")?;
+        Ok(found.into_iter().filter_map(|found| found.digest).collect())
+    }
+
     /// Everything in the shards of `blobs` or `actions`, by name; locks are left out.
     pub(super) fn walk(&self, kind: &str) -> Result<Vec<Found>, disk::Error> {
         let mut all = Vec::new();

@@ -4,7 +4,7 @@ use super::error::CommandError;
 use super::{console, place, workspace};
 use crate::cache::{Cache, Report, Stats};
 use crate::disk::RealDisk;
-use crate::report::size;
+use crate::report::{record, size};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,11 +25,26 @@ enum What {
     /// Damaged files are never served; the steps that need them run again. Exit status 0 if everything is
     /// whole, 1 if something was not.
     Verify(Options),
+    /// Tell what is recorded of each command: what it read and what it wrote
+    ///
+    /// An input counts only in the ways in which it was looked at: kind, mode, size, reg (content), lnk (text
+    /// of the link), list (names in the directory), mtime and order (time stamps).
+    /// With --json one object a line, schema `rfs.record/1`.
+    Records(Records),
+}
+
+#[derive(Debug, clap::Args)]
+struct Records {
+    #[command(flatten)]
+    options: Options,
+    /// Only commands that contain this text
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// One JSON object, schema `rfs.cache/1`
+    /// JSON, schema `rfs.cache/1`
     #[arg(long)]
     json: bool,
     /// Directory of the cache [default: as for `rfs build`]
@@ -41,6 +56,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     match args.what {
         What::Stats(options) => stats(&options),
         What::Verify(options) => verify(&options),
+        What::Records(records) => self::records(&records),
     }
 }
 
@@ -162,6 +178,26 @@ fn verify(options: &Options) -> Result<i32, CommandError> {
         ));
     }
     Ok(i32::from(!wrong.is_empty()))
+}
+
+fn records(args: &Records) -> Result<i32, CommandError> {
+    let Some(cache) = open(&dir(&args.options)?)? else {
+        return Ok(0);
+    };
+    for key in cache.keys().map_err(unreadable)? {
+        for found in cache.load(&key).records {
+            let text = args.text.as_deref().unwrap_or_default();
+            if !found.title.contains(text) {
+                continue;
+            }
+            if args.options.json {
+                console::answer(record::json(&key, &found));
+            } else {
+                console::answer(record::text(&found));
+            }
+        }
+    }
+    Ok(0)
 }
 
 /// The cache that `rfs build` would use here.

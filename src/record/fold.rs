@@ -72,6 +72,11 @@ pub fn fold(
         let Some(access) = input(entry, after.map(AsRef::as_ref)) else {
             continue;
         };
+        let vanished = after.is_some_and(|after| after.is_absent()) && entry.first.is_absent();
+        if vanished && entry.wrote.any(Wrote::FRESH) && is_random(name(id).bytes()) {
+            // Whether a temporary file existed before decided nothing but its name.
+            continue;
+        }
         let mut state = entry
             .first
             .state(access.without(Access::REG), entry.listed)
@@ -142,12 +147,28 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
             access = access.without(blind) | Access::KIND | Access::MODE;
         }
     }
-    let vanished = after.is_some_and(Seen::is_absent) && entry.first.is_absent();
-    // A temporary file with a random name: whether it existed before decided nothing but the name.
-    if access == Access::NONE || (vanished && entry.wrote.any(Wrote::FRESH)) {
-        return None;
-    }
-    Some(access)
+    (access != Access::NONE).then_some(access)
+}
+
+/// Whether the last name of a path holds characters that mkstemp(3) and the like may have chosen: six or
+/// more, with capital letters or digits where a person would not put them. To be wrong about a random name
+/// costs an input that is always as it was.
+fn is_random(path: &[u8]) -> bool {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    // As Python makes them, in small letters.
+    let python = name.len() == 11 && name.starts_with(b"tmp");
+    let mixed = |run: &[u8]| {
+        let odd = |w: &[u8]| {
+            let letter = w[1].is_ascii_alphabetic();
+            (w[0].is_ascii_digit() && letter)
+                || (w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase())
+        };
+        run.len() >= 6 && run.windows(2).any(odd)
+    };
+    python
+        || name
+            .split(|b| !b.is_ascii_alphanumeric() && *b != b'_')
+            .any(mixed)
 }
 
 /// What changes most often is looked at first, so that a miss is found early.
@@ -393,4 +414,33 @@ fn order(output: &Output) -> (u8, std::cmp::Reverse<usize>, Name) {
         0
     };
     (class, std::cmp::Reverse(depth), output.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_random;
+
+    #[test]
+    fn random_names_are_told_from_chosen_ones() {
+        for name in [
+            "/tmp/ccX2abcd.s",
+            "a/tmpq_wxyzab",
+            "sedQrstuv",
+            "conf12345.dir",
+            "t.aBcDeF",
+        ] {
+            assert!(is_random(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "lock",
+            "lockfile",
+            "build/.LOCK",
+            "tmp",
+            "LOCKFILE",
+            "lock.1",
+            "Cargo.lock",
+        ] {
+            assert!(!is_random(name.as_bytes()), "{name}");
+        }
+    }
 }

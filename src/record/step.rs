@@ -28,7 +28,7 @@ impl Wrote {
     pub const ATTRIBUTES: Self = Self(8);
     /// Time stamps set.
     pub const TIMES: Self = Self(16);
-    /// Made with a name that must not exist (`O_EXCL`), as temporary files are.
+    /// Made with a name that must not exist (`O_EXCL`, mkdir(2)), as temporary files are.
     pub const FRESH: Self = Self(32);
     /// Extended attributes set.
     pub const XATTRS: Self = Self(64);

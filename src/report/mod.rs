@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod explain;
+pub mod record;
 pub mod size;
 pub mod summary;
 pub mod topology;

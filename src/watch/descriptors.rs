@@ -2,7 +2,7 @@
 
 use super::Watch;
 use super::model::Model;
-use crate::base::{Name, Stdin};
+use crate::base::{Access, Name, Stdin};
 use crate::record::Step;
 use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, WriteCall};
 use std::os::unix::ffi::OsStrExt;
@@ -112,7 +112,7 @@ impl Watch {
         let Some(proc) = model.procs.get_mut(&pid) else {
             return;
         };
-        let at = proc.step;
+        let (at, opened) = (proc.step, proc.tool.opened());
         if matches!(target, FdTarget::File { .. }) {
             proc.traces.touch(target);
         }
@@ -126,8 +126,8 @@ impl Watch {
                 continue;
             }
             match target {
-                FdTarget::Null => self.reads(&mut model, at, target),
-                FdTarget::File { .. } => self.reads(&mut model, at, target),
+                FdTarget::Null => self.reads(&mut model, at, opened, target),
+                FdTarget::File { .. } => self.reads(&mut model, at, opened, target),
                 FdTarget::Tty(_) => step.refuse("reads the terminal"),
                 FdTarget::Pipe(..) => step.refuse("reads its standard input, a pipe"),
                 FdTarget::Socket(_) => step.refuse("reads its standard input, a socket"),
@@ -140,7 +140,7 @@ impl Watch {
     }
 
     /// A step reads `/dev/null` or a regular file that it was started with as standard input.
-    fn reads(&self, model: &mut Model, at: usize, target: &FdTarget) {
+    fn reads(&self, model: &mut Model, at: usize, opened: Access, target: &FdTarget) {
         let step = &mut model.steps[at];
         if step.stdin == Stdin::Unread {
             let pos = step
@@ -159,7 +159,7 @@ impl Watch {
                 Stdin::Null
             };
         }
-        self.note_file(model, at, target);
+        self.note_file(model, at, opened, target);
     }
 
     /// A standard descriptor gets a second number, under which nobody looks. Shells come back to the
@@ -177,6 +177,7 @@ impl Watch {
         if proc.tool.shell || !hidden {
             return;
         }
+        let opened = proc.tool.opened();
         for at in model.chain(proc.step) {
             let step = &mut model.steps[at];
             if !step
@@ -188,7 +189,7 @@ impl Watch {
             }
             let known = matches!(target, FdTarget::Null | FdTarget::File { .. });
             if from == 0 && known {
-                self.reads(&mut model, at, target);
+                self.reads(&mut model, at, opened, target);
             } else {
                 step.refuse(format!("uses descriptor {from} under another number"));
             }

@@ -65,6 +65,7 @@ impl Model {
                     times: Times::Exact,
                     dirs: true,
                     stores: true,
+                    times_opened: true,
                     replaces: false,
                     shell: false,
                 };

@@ -31,7 +31,9 @@ impl Watch {
             }
             Event::Mkdir(walk, _) => {
                 let absent = walk.end == End::Absent;
-                let before = self.change(pid, &walk, Wrote::WHOLE, Access::KIND, false);
+                let mut how = Wrote::WHOLE;
+                how |= Wrote::FRESH;
+                let before = self.change(pid, &walk, how, Access::KIND, false);
                 if let Some(look) = before.filter(|_| absent) {
                     self.made(pid, look.id);
                 }
@@ -252,23 +254,21 @@ impl Watch {
             return;
         };
         let (at, dirs) = (proc.step, proc.tool.dirs);
+        let opened = proc.tool.opened();
         let tool = proc.tool.driver.clone();
         if !self.crossed(&mut model, at, walk) {
             return;
         }
         let look = self.world.last(&walk.path);
         let access = match look.seen.kind {
-            Kind::File if flags & libc::O_PATH == 0 => Access::KIND | Access::REG,
+            Kind::File if flags & libc::O_PATH == 0 => opened,
+            Kind::File | Kind::Dir => Access::STAT,
             Kind::Link => Access::LNK,
-            Kind::File
-            | Kind::Absent
-            | Kind::Dir
-            | Kind::Fifo
-            | Kind::Socket
-            | Kind::Device
-            | Kind::Unknown(_) => Access::KIND,
+            Kind::Absent | Kind::Fifo | Kind::Socket | Kind::Device | Kind::Unknown(_) => {
+                Access::KIND
+            }
         };
-        self.note(&mut model, at, &walk.path, &look, access);
+        self.note(&mut model, at, &walk.path, &look, access | Access::KIND);
         if access.has(Access::REG) {
             self.source(&mut model, at, &tool, &walk.path, &look);
         }
@@ -546,11 +546,17 @@ impl Watch {
             .collect()
     }
 
-    /// Notes that standard input of a step, a regular file, was read.
-    pub(super) fn note_file(&self, model: &mut Model, at: usize, target: &FdTarget) {
+    /// Notes that a regular file that a step was started with was or may be read.
+    pub(super) fn note_file(
+        &self,
+        model: &mut Model,
+        at: usize,
+        opened: Access,
+        target: &FdTarget,
+    ) {
         if let FdTarget::File { path, .. } = target {
             let look = self.world.look(path);
-            self.note(model, at, path, &look, Access::KIND | Access::REG);
+            self.note(model, at, path, &look, Access::KIND | opened);
         }
     }
 }

@@ -125,7 +125,7 @@ impl Watch {
         for entry in exec.fds.iter().filter(|entry| entry.fd > 2) {
             let readable = entry.flags & libc::O_ACCMODE != libc::O_WRONLY;
             if readable {
-                self.note_file(&mut model, at, &entry.target);
+                self.note_file(&mut model, at, tool.opened(), &entry.target);
             }
         }
         model.enter(exec.pid, at, tool);

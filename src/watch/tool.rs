@@ -1,5 +1,6 @@
 //! What is known of the program that a process runs.
 
+use crate::base::Access;
 use crate::base::policy::{Policy, Times, plain};
 use rfs_tracer::event::Exec;
 use std::path::Path;
@@ -17,6 +18,8 @@ pub(super) struct Tool {
     pub dirs: bool,
     /// Whether it may pass on the time stamps of directories, as an archiver does.
     pub stores: bool,
+    /// Whether it takes the time stamps of files that it has opened.
+    pub times_opened: bool,
     /// Whether it looks at old outputs only to replace them.
     pub replaces: bool,
     /// Whether it is a shell.
@@ -26,13 +29,18 @@ pub(super) struct Tool {
 impl Tool {
     /// The tool that is about to start.
     pub(super) fn of(exec: &Exec, policy: &Policy) -> Self {
-        let name = base(exec.argv.first().map_or(&b""[..], Vec::as_slice))
+        // `busybox cp` is a `cp`.
+        let argv = match exec.argv.as_slice() {
+            [first, applet @ ..] if !applet.is_empty() && first.ends_with(b"busybox") => applet,
+            argv => argv,
+        };
+        let name = base(argv.first().map_or(&b""[..], Vec::as_slice))
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| base_of(&exec.program.path));
         let script = exec.interpreters.first().map(|walk| base_of(&walk.path));
         let runner = script.filter(|name| !is_loader(name));
         let driver = runner.clone().unwrap_or_else(|| plain(&name).to_owned());
-        let times = policy.times(&driver, &exec.argv);
+        let times = policy.times(&driver, argv);
         let shell = matches!(
             driver.as_str(),
             "sh" | "dash" | "bash" | "ksh" | "zsh" | "busybox"
@@ -42,16 +50,30 @@ impl Tool {
             Times::Order => true,
             Times::Ignore | Times::Exact => false,
         };
+        // One of `times-ignore` is exact only by an option that says so.
+        let mut takers = policy.times_files.iter().chain(&policy.times_ignore);
+        let times_opened = times == Times::Exact && takers.any(|known| *known == driver);
         let replaces = policy.replaces.iter().any(|known| known == plain(&name));
         Self {
             driver,
             times,
             dirs,
+            times_opened,
             stores: policy.times_dirs.contains(&name),
             name,
             replaces,
             shell,
         }
+    }
+
+    /// What it may learn of a regular file that it has opened: what fstat(2) tells is not seen when it
+    /// is asked.
+    pub(super) fn opened(&self) -> Access {
+        let times = match self.times_opened {
+            true => Access::MTIME,
+            false => Access::NONE,
+        };
+        Access::REG | Access::MODE | times
     }
 
     /// Whether the program's accesses belong to the step around it: it costs less to run than to look up,

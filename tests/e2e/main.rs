@@ -23,6 +23,7 @@ mod bad;
 mod face;
 mod kill;
 mod make;
+mod oracle;
 mod pipes;
 mod probes;
 mod projects;

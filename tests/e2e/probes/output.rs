@@ -11,7 +11,7 @@ tests! {
     time_stamp_set_on_purpose sparse_file copy_by_the_kernel unnamed_temporary_file
     truncated_to_nothing exclusive_creation outside_the_workspace empty_output lock_file
     extended_by_seek temporary_file_without_a_directory archive_updated_in_place
-    umask_and_chmod_zero
+    umask_and_chmod_zero lock_that_is_there made_and_removed_directory
 }
 
 pub fn shared_mapping() -> Probe {
@@ -383,6 +383,30 @@ pub fn lock_file() -> Probe {
             Hit,
         )
         .with("in", "two\n", Ran(6))
+}
+
+/// A file that must not be there and is gone at the end is no temporary file if its name is fixed.
+pub fn lock_that_is_there() -> Probe {
+    let script = "set -C\n(: > lock) 2>/dev/null || exit 7\ncat in > out\nrm lock\n";
+    Probe::script(script, |s| s.write("in", "one\n"))
+        .first(2)
+        .after("clean", |s| s.remove("out"), Hit)
+        .with("lock", "", Ran(2))
+}
+
+pub fn made_and_removed_directory() -> Probe {
+    let script = "mkdir work 2>/dev/null || exit 7\ncat in > work/x\nmv work/x out\nrmdir work\n";
+    Probe::script(script, |s| s.write("in", "one\n"))
+        .first(2)
+        .after("clean", |s| s.remove("out"), Hit)
+        .after(
+            "it is there",
+            |s| {
+                s.remove("out");
+                s.mkdir("work");
+            },
+            Ran(2),
+        )
 }
 
 pub fn archive_updated_in_place() -> Probe {

@@ -1,0 +1,131 @@
+//! What `strace -f` saw of a command is a subset of what was recorded of it, whichever backend watched,
+//! and the backends record the same.
+//!
+//! A command runs three times in equal workspaces at one path: under strace, and under rfs with each
+//! backend. From the log of strace follows, for the whole command and for each program that it
+//! started, which names must be inputs, with the states that they had and the ways in which they were
+//! looked at, and which must be outputs. `rfs cache records` tells what was recorded.
+
+mod compare;
+mod demand;
+mod direct;
+mod names;
+mod programs;
+mod strace;
+
+use std::fs;
+
+use crate::run::Cmd;
+use crate::space::TestSpace;
+
+use compare::{Recorded, compare};
+use demand::Oracle;
+use names::Names;
+use strace::Log;
+
+const BACKENDS: [&str; 2] = ["notify", "ptrace"];
+
+/// A command, and what it needs to be there.
+pub struct Program {
+    pub furnish: fn(&TestSpace),
+    pub cmd: Cmd,
+    /// Fewer looks of the whole command than this say that the oracle has seen nothing.
+    pub at_least: usize,
+    /// Programs that it starts and that must have records of their own.
+    pub steps: &'static [&'static str],
+}
+
+fn check(program: &Program) {
+    check_with(program, &[]);
+}
+
+/// The same with more executable files in the workspace.
+fn check_with(program: &Program, files: &[(&str, &[u8])]) {
+    let space = TestSpace::new();
+    let fresh = || {
+        space.wipe();
+        fs::remove_dir_all(space.root().join("home")).unwrap();
+        fs::create_dir(space.root().join("home")).unwrap();
+        (program.furnish)(&space);
+        for (name, content) in files {
+            space.write(name, content);
+            space.chmod(name, 0o755);
+        }
+        // Time stamps that do not depend on when this was.
+        for (n, name) in Names::of(space.ws()).below(space.ws()).iter().enumerate() {
+            space.set_mtime(name, 1_000_000_000 + i64::try_from(n).unwrap());
+        }
+    };
+    fresh();
+    let names = Names::of(space.root());
+    let log = space.root().join("strace.log");
+    let mut cmd = program.cmd.clone();
+    cmd.outer = strace::options(log.to_str().unwrap())
+        .iter()
+        .map(Into::into)
+        .collect();
+    let _bare = space.bare(cmd).expect_code(0);
+    let text = fs::read(&log).unwrap();
+    fs::rename(&log, space.root().with_extension("strace")).unwrap();
+    let log = Log::read(&String::from_utf8_lossy(&text));
+    let cwd = space.ws().join(&program.cmd.cwd);
+    let oracle = Oracle::of(&log, &cwd, names);
+    let n_looks = oracle.demands[0].looks.len();
+    assert!(
+        n_looks >= program.at_least,
+        "only {n_looks} names were looked at"
+    );
+
+    let mut all = Vec::new();
+    for backend in BACKENDS {
+        fresh();
+        let cache = space.root().join(format!("cache-{backend}"));
+        let options = ["--tracer", backend, "--cache-dir", cache.to_str().unwrap()];
+        let run = space.rfs_with(&options, program.cmd.clone()).expect_code(0);
+        let args = [
+            "cache",
+            "records",
+            "--json",
+            "--cache-dir",
+            cache.to_str().unwrap(),
+        ];
+        let recorded = Recorded::read(&space.tool(&args).out());
+        let report = compare(&oracle, &recorded, space.ws());
+        eprintln!("{backend}: {report}");
+        let missed = first(&report.missed);
+        assert!(
+            missed.is_empty(),
+            "{backend} has not recorded\n{missed}\n{:#?}",
+            run.explain
+        );
+        for step in program.steps {
+            let found = recorded
+                .by_command
+                .keys()
+                .any(|command| command.starts_with(step));
+            assert!(found, "{step} has no record of its own: {:#?}", run.explain);
+        }
+        all.push(recorded);
+    }
+    let differences = all[0].differences(&all[1]);
+    assert!(
+        differences.is_empty(),
+        "the backends differ\n{}",
+        first(&differences)
+    );
+}
+
+/// The first few of many messages, shortened.
+fn first(messages: &[String]) -> String {
+    let short = messages.iter().take(20).map(|line| {
+        let line: String = line.chars().take(500).collect();
+        line + "\n"
+    });
+    let rest = messages.len().saturating_sub(20);
+    let more = if rest > 0 {
+        format!("and {rest} more")
+    } else {
+        String::new()
+    };
+    short.collect::<String>() + &more
+}
