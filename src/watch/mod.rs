@@ -12,6 +12,7 @@ mod names;
 mod paths;
 pub mod pins;
 mod pipes;
+mod places;
 mod save;
 mod serve;
 pub mod session;

@@ -4,6 +4,7 @@ use super::Watch;
 use super::descriptors::looked_at_descriptor;
 use super::model::Model;
 use super::names::may_write;
+use super::places::{Device, device, nobody_s};
 use crate::base::policy::Times;
 use crate::base::{Access, Kind, PathId};
 use crate::record::Wrote;
@@ -570,33 +571,5 @@ fn letter(kind: Kind) -> Option<u8> {
         Kind::Fifo => Some(b'p'),
         Kind::Socket => Some(b's'),
         Kind::Device => Some(b'c'),
-    }
-}
-
-/// Places that belong to the process or the machine and say nothing that a build may depend on:
-/// devices, and what the kernel makes up about processes and hardware. doc/semantics.md lists them.
-fn nobody_s(path: &Path) -> bool {
-    (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
-        || path.starts_with("/proc")
-        || path.starts_with("/sys")
-}
-
-/// What opening a device says.
-enum Device {
-    None,
-    Chance(&'static str),
-    Outside,
-}
-
-fn device(path: &Path) -> Device {
-    let Ok(name) = path.strip_prefix("/dev") else {
-        return Device::None;
-    };
-    match name.as_os_str().as_bytes() {
-        b"random" => Device::Chance("random numbers (/dev/random)"),
-        b"urandom" => Device::Chance("random numbers (/dev/urandom)"),
-        b"" | b"null" | b"zero" | b"full" | b"stdin" | b"stdout" | b"stderr" => Device::None,
-        name if name.starts_with(b"shm") || name.starts_with(b"fd") => Device::None,
-        _ => Device::Outside,
     }
 }
