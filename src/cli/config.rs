@@ -136,7 +136,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 15] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 16] {
     let Policy {
         fold,
         parts,
