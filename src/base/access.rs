@@ -54,6 +54,18 @@ impl Access {
         self.0 & other.0 != 0
     }
 
+    /// The set as a number, for what stores it.
+    #[must_use]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// What [`Self::bits`] gave; unknown bits are dropped.
+    #[must_use]
+    pub fn from_bits(bits: u16) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+
     /// The set without `other`.
     #[must_use]
     pub fn without(self, other: Self) -> Self {

@@ -21,6 +21,12 @@ impl Name {
         Self(inside.as_os_str().as_bytes().into())
     }
 
+    /// What [`Self::bytes`] gave. From elsewhere it is to be asked whether it [is clean](Self::is_clean).
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
     /// The absolute path of the name, given the workspace's root.
     #[must_use]
     pub fn at(&self, root: &Path) -> PathBuf {

@@ -160,8 +160,8 @@ impl Cache {
             "blobs",
             "actions",
             "tmp",
-            "memo",
-            "memo.new",
+            "index",
+            "index.damaged",
         ];
         for entry in fs::read_dir(&self.root).at("opendir", &self.root)? {
             let name = entry.at("readdir", &self.root)?.file_name();

@@ -104,6 +104,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
             .at("open", path)
     }
 
+    /// Opens an existing regular file for reading and writing.
+    fn open_write(&self, path: &Path) -> Result<File> {
+        self.admit("open", path)?;
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .at("open", path)
+    }
+
     /// Opens an existing regular file for writing and cuts it to nothing.
     fn open_truncate(&self, path: &Path) -> Result<File> {
         self.admit("open", path)?;

@@ -3,141 +3,114 @@
 //! Who puts an entry in promises that the file was not changed within a clock tick of its hashing: a
 //! later change could otherwise leave the identity as it was.
 
-use super::Error;
-use super::log::{Format, Log};
+use super::{Durability, Error, Snapshot, Store, digests, recover};
 use crate::base::{Digest, Identity};
 use crate::disk::Disk;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-const FORMAT: Format = Format {
-    magic: *b"rfs-memo",
-    version: 1,
-};
-/// Bytes of an entry: five numbers and a digest.
-const ENTRY: usize = 5 * 8 + 32;
-/// Entries of one frame: what is lost when one byte is damaged.
-const PER_FRAME: usize = 1024;
-/// Fewer entries than this are not worth a rewrite.
-const FEW: usize = 4096;
-/// Entries kept by a rewrite, the youngest: files that are gone would else be remembered for ever.
-const MANY: usize = 1 << 20;
+/// How long one state of the store is asked: what others remember meanwhile is worth a look, and a state
+/// that is being read keeps its pages from being used again.
+const FRESH: Duration = Duration::from_millis(100);
 
-/// A memory of digests, shared by threads, and by processes through its file.
+/// A memory of digests, shared by threads, and by processes through a store.
 pub struct Memo {
     inner: Mutex<Inner>,
+    disk: Option<Arc<dyn Disk>>,
 }
 
+#[derive(Default)]
 struct Inner {
-    known: HashMap<(u64, u64), (Identity, Digest)>,
-    /// Entries not yet in the file.
-    fresh: Vec<u8>,
-    /// Entries in the file, as far as we know.
-    n_stored: usize,
-    /// None if the file must be left alone.
-    log: Option<Log>,
+    /// None if nothing is to be kept.
+    store: Option<Arc<Store>>,
+    /// Entries not yet in the store.
+    new: HashMap<(u64, u64), (Identity, Digest)>,
+    view: Option<(Arc<Snapshot>, Instant)>,
+    /// What was wrong with the store when it was asked.
+    wrong: Option<Error>,
 }
 
 impl Memo {
-    /// Recalls what is in the file `memo` in `dir`. What is wrong with it is told; the memo then knows
+    /// Recalls what is in the store `index` in `dir`. What is wrong with it is told; the memo then knows
     /// less, and what cannot be opened at all is not written to.
     #[must_use]
     pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> (Self, Vec<Error>) {
-        let mut known = HashMap::new();
-        let mut warnings = Vec::new();
-        let mut n_stored = 0;
-        let log = Log::open(&dir.join("memo"), FORMAT, disk, &mut warnings, |payload| {
-            let entries = payload.chunks_exact(ENTRY);
-            n_stored += entries.len();
-            known.reserve(entries.len());
-            known.extend(entries.map(|entry| {
-                let (identity, digest) = decode(entry);
-                ((identity.dev, identity.ino), (identity, digest))
-            }));
-        });
-        let log = log.map_err(|error| warnings.push(error)).ok();
+        let (store, told) = recover::open(&dir.join("index"), &disk);
         let inner = Inner {
-            known,
-            fresh: Vec::new(),
-            n_stored,
-            log,
+            store,
+            ..Inner::default()
         };
-        let inner = Mutex::new(inner);
-        (Self { inner }, warnings)
+        let memo = Self {
+            inner: Mutex::new(inner),
+            disk: Some(disk),
+        };
+        (memo, told.into_iter().collect())
     }
 
     /// One without a file, which is forgotten at the end.
     #[must_use]
     pub fn volatile() -> Self {
-        let inner = Inner {
-            known: HashMap::new(),
-            fresh: Vec::new(),
-            n_stored: 0,
-            log: None,
-        };
         Self {
-            inner: Mutex::new(inner),
+            inner: Mutex::default(),
+            disk: None,
         }
     }
 
     /// The digest of the content that a file of this identity had.
     #[must_use]
     pub fn get(&self, identity: &Identity) -> Option<Digest> {
-        let inner = self.lock();
-        let (then, digest) = inner.known.get(&(identity.dev, identity.ino))?;
-        (then == identity).then_some(*digest)
-    }
-
-    /// Remembers a digest; it reaches the file at the next [`Self::flush`].
-    pub fn put(&self, identity: Identity, digest: Digest) {
         let mut inner = self.lock();
-        let place = (identity.dev, identity.ino);
-        let old = inner.known.insert(place, (identity, digest));
-        if old != Some((identity, digest)) {
-            encode(&mut inner.fresh, &identity, &digest);
+        if let Some((then, digest)) = inner.new.get(&(identity.dev, identity.ino)) {
+            return (then == identity).then_some(*digest);
         }
+        let found = inner.look(identity);
+        found.unwrap_or_else(|error| {
+            inner.wrong = Some(error);
+            inner.view = None;
+            None
+        })
     }
 
-    /// Appends what is new to the file, by one write; rewrites the file when more than half of it was
-    /// superseded.
+    /// Remembers a digest; it reaches the store at the next [`Self::flush`].
+    pub fn put(&self, identity: Identity, digest: Digest) {
+        let place = (identity.dev, identity.ino);
+        self.lock().new.insert(place, (identity, digest));
+    }
+
+    /// Puts what is new into the store. A store in which damage was seen is set aside.
     ///
     /// # Errors
-    /// The file cannot be written; what was new is then forgotten by the next command.
+    /// The store was damaged or cannot be written; what was new is then forgotten by the next command.
     pub fn flush(&self) -> Result<(), Error> {
         let mut inner = self.lock();
-        let fresh = std::mem::take(&mut inner.fresh);
-        let inner = &mut *inner;
-        let Some(log) = &mut inner.log else {
+        inner.view = None;
+        let new = std::mem::take(&mut inner.new);
+        let (Some(store), Some(disk)) = (inner.store.clone(), &self.disk) else {
             return Ok(());
         };
-        if !fresh.is_empty() {
-            log.append(&fresh)?;
-            inner.n_stored += fresh.len() / ENTRY;
-        }
-        if inner.n_stored > FEW.max(2 * inner.known.len()) {
-            let mut n_kept = 0;
-            log.rewrite(|payloads| {
-                let frames = youngest(payloads);
-                n_kept = frames.iter().map(|frame| frame.len() / ENTRY).sum();
-                frames
-            })?;
-            inner.n_stored = n_kept;
-        }
-        Ok(())
+        let kept = match inner.wrong.take() {
+            Some(error) => Err(error),
+            None => keep(&store, &new),
+        };
+        kept.map_err(|error| {
+            if !error.is_loss() {
+                return error;
+            }
+            inner.store = None;
+            recover::set_aside(store.path(), &**disk, error).unwrap_or_else(|error| error)
+        })
     }
 
-    /// How many files are known.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().known.len()
-    }
-
-    /// Whether nothing is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Makes what was flushed survive a loss of power.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn sync(&self) -> Result<(), Error> {
+        let store = self.lock().store.clone();
+        store.map_or(Ok(()), |store| store.make_durable())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -145,54 +118,47 @@ impl Memo {
     }
 }
 
-impl fmt::Debug for Memo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memo").field("len", &self.len()).finish()
+impl Inner {
+    fn look(&mut self, identity: &Identity) -> Result<Option<Digest>, Error> {
+        let (Some(store), None) = (&self.store, &self.wrong) else {
+            return Ok(None);
+        };
+        let view = match self.view.take() {
+            Some((view, taken)) if taken.elapsed() < FRESH => (view, taken),
+            Some(_) | None => (store.snapshot()?, Instant::now()),
+        };
+        let (view, _) = self.view.insert(view);
+        digests::get(&**view, identity)
     }
 }
 
-/// The last entry of each file, oldest first, in frames.
-fn youngest(payloads: &mut dyn DoubleEndedIterator<Item = &[u8]>) -> Vec<Vec<u8>> {
-    let mut seen = HashSet::new();
-    let mut kept: Vec<&[u8]> = payloads
-        .rev()
-        .flat_map(|payload| payload.chunks_exact(ENTRY).rev())
-        .filter(|entry| {
-            let (identity, _) = decode(entry);
-            seen.insert((identity.dev, identity.ino))
-        })
-        .take(MANY)
-        .collect();
-    kept.reverse();
-    kept.chunks(PER_FRAME).map(<[_]>::concat).collect()
+/// Writes what the store does not know yet.
+fn keep(store: &Store, new: &HashMap<(u64, u64), (Identity, Digest)>) -> Result<(), Error> {
+    let snapshot = store.snapshot()?;
+    let mut entries: Vec<_> = new.values().copied().collect();
+    entries.sort_unstable_by_key(|(identity, _)| (identity.dev, identity.ino));
+    let mut unknown = Vec::new();
+    for (identity, digest) in entries {
+        if digests::get(&*snapshot, &identity)? != Some(digest) {
+            unknown.push((identity, digest));
+        }
+    }
+    drop(snapshot);
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut txn = store.begin()?;
+    for (identity, digest) in &unknown {
+        digests::put(&mut txn, identity, digest)?;
+    }
+    txn.commit(Durability::Lazy)?;
+    Ok(())
 }
 
-fn encode(bytes: &mut Vec<u8>, identity: &Identity, digest: &Digest) {
-    bytes.extend_from_slice(&identity.dev.to_le_bytes());
-    bytes.extend_from_slice(&identity.ino.to_le_bytes());
-    bytes.extend_from_slice(&identity.size.to_le_bytes());
-    bytes.extend_from_slice(&identity.mtime.to_le_bytes());
-    bytes.extend_from_slice(&identity.ctime.to_le_bytes());
-    bytes.extend_from_slice(&digest.0);
-}
-
-/// Reads the [`ENTRY`] bytes that [`encode`] wrote.
-fn decode(entry: &[u8]) -> (Identity, Digest) {
-    let number = |n: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&entry[n * 8..][..8]);
-        bytes
-    };
-    let mut digest = [0; 32];
-    digest.copy_from_slice(&entry[40..ENTRY]);
-    let identity = Identity {
-        dev: u64::from_le_bytes(number(0)),
-        ino: u64::from_le_bytes(number(1)),
-        size: u64::from_le_bytes(number(2)),
-        mtime: i64::from_le_bytes(number(3)),
-        ctime: i64::from_le_bytes(number(4)),
-    };
-    (identity, Digest(digest))
+impl fmt::Debug for Memo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memo").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,38 @@
-//! What is remembered from one command to the next, beside the cache. Forgetting any of it costs time
-//! only: nothing is synced, and whatever is damaged is left out.
+//! What is remembered from one command to the next: one file of tables, mapped for reading, crash-safe.
+//! doc/store.md is its contract.
+//!
+//! Bottom up: the file's pages ([`layout`], [`map`], [`lock`]), states of it ([`file`], [`snapshot`],
+//! [`txn`], [`space`]), tables on them ([`table`], [`heap`], [`index`], [`names`]), and what is kept in
+//! those: [`history`], [`digests`]. Decides nothing about staleness.
 
-pub mod log;
+mod codec;
+mod contents;
+mod deps;
+mod digests;
+mod file;
+mod heap;
+pub mod history;
+mod holder;
+mod index;
+mod layout;
+mod lock;
+mod map;
 pub mod memo;
+mod names;
+mod pages;
+pub mod recover;
+mod schema;
+mod snapshot;
+mod space;
+mod table;
+mod txn;
 
+pub use deps::canonical;
+pub use file::Store;
 pub use memo::Memo;
+pub use pages::{Pages, PagesMut, Segment};
+pub use snapshot::Snapshot;
+pub use txn::{Durability, Txn};
 
 use crate::disk;
 use std::path::PathBuf;
@@ -28,14 +56,83 @@ pub enum Error {
         /// The newest format that is known here.
         known: u32,
     },
-    /// A part of a file was damaged and is left out.
+    /// An older rfs wrote the file.
+    #[error(
+        "{} was written by an older rfs (format {found}, known is {known})",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that is known here.
+        known: u32,
+    },
+    /// A file cannot be used, and does not have its name any more.
+    #[error(
+        "{why}; it is set aside as {}, and what it held is computed again",
+        aside.display()
+    )]
+    SetAside {
+        /// What is wrong with it.
+        why: Box<Self>,
+        /// Its new name.
+        aside: PathBuf,
+    },
+    /// What a table of a store says cannot be.
+    #[error("{} is damaged in segment {segment} at byte {at}: {what}", path.display())]
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// Number of the segment.
+        segment: u8,
+        /// Where in it.
+        at: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Somebody else writes, and does not come to an end.
+    #[error("{} is being written by {holder}", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Who it is.
+        holder: String,
+    },
+    /// A commit failed earlier.
+    #[error("{}: an earlier write failed; nothing more is written until it is opened anew", .0.display())]
+    Latched(PathBuf),
+    /// No more fits into it.
+    #[error("{} is as large as a store can be", .0.display())]
+    Full(PathBuf),
+    /// A part of a file is not what was written.
     #[error("{} is damaged at byte {at}: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Where.
         at: u64,
-        /// What is wrong, and what becomes of it.
+        /// What is wrong.
         what: &'static str,
     },
 }
+
+impl Error {
+    /// Whether the file can only be set aside.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Unsound { .. } | Self::Older { .. } => true,
+            Self::Disk(_)
+            | Self::Newer { .. }
+            | Self::SetAside { .. }
+            | Self::Locked { .. }
+            | Self::Latched(_)
+            | Self::Full(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

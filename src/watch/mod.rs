@@ -126,6 +126,11 @@ impl Watch {
         self.world.finish();
     }
 
+    /// Makes what is remembered survive a loss of power. What fails here was told when it was stored.
+    pub fn sync(&self) {
+        drop(self.world.sync());
+    }
+
     fn taint(&self, pid: Pid, scope: Scope, why: &str) {
         let mut model = self.model();
         let Some(at) = model.step_of(pid) else { return };

@@ -167,6 +167,7 @@ impl Session {
     pub fn drain(self) {
         self.running.drain();
         self.watch.settle();
+        self.watch.sync();
         drop(self.mounted);
     }
 }

@@ -342,6 +342,14 @@ impl World {
     pub fn flush(&self) -> Result<(), crate::store::Error> {
         self.memo.flush()
     }
+
+    /// Makes what was written survive a loss of power.
+    ///
+    /// # Errors
+    /// The memory's file could not be written.
+    pub fn sync(&self) -> Result<(), crate::store::Error> {
+        self.memo.sync()
+    }
 }
 
 impl Inner {

@@ -1,0 +1,356 @@
+//! Executions: under which key, from what, to what; who wrote a name last and who reads it.
+//!
+//! An execution is key (32 bytes), the next older one under that key, the one that wrote its first
+//! output before, its deps, its outputs, the rest of its record (u32 each: ids and addresses), number
+//! of deps (u32), last use in minutes since 1970 (u32), serial number (u32, 0 for a free record),
+//! microseconds (u64), bytes of its outputs (u64), serial number of the one before (u32), 4 unused.
+
+use super::Error;
+use super::codec::{Reader, push, unzigzag, zigzag};
+use super::layout::{u32_at, u64_at};
+use super::pages::{Pages, PagesMut};
+use super::schema::{EXECUTIONS, EXECUTIONS_BY_KEY, HEAP, NAMES, WRITERS};
+use super::{contents, deps};
+use crate::base::{Digest, Name, Record, What};
+use std::collections::HashMap;
+
+const OLDER: usize = 32;
+const BEFORE: usize = 36;
+const DEPS: usize = 40;
+const OUTPUTS: usize = 44;
+const REST: usize = 48;
+const N_DEPS: usize = 52;
+const USED: usize = 56;
+const SERIAL: usize = 60;
+const WALL: usize = 64;
+const BYTES: usize = 72;
+const BEFORE_SERIAL: usize = 80;
+/// The cell that holds the last serial number.
+const LAST_SERIAL: u8 = 0;
+/// Executions under one key, at most: more are a circle.
+const MAX_CHAIN: usize = 4096;
+
+/// The number of an execution, as long as it is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Execution(u32);
+
+/// What is known of an execution without its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// What was known before it ran.
+    pub key: Digest,
+    /// How many deps it has.
+    pub n_deps: u32,
+    /// When it was last run or served: minutes since 1970.
+    pub used: u32,
+    /// Microseconds that it took.
+    pub wall_us: u64,
+    /// Bytes of the contents that it wrote.
+    pub bytes: u64,
+    /// Greater than that of all executions that were stored before it.
+    pub serial: u32,
+}
+
+/// Stores an execution as the first under its key. `now`: minutes since 1970.
+///
+/// # Errors
+/// Damage, or no more room.
+pub fn add(
+    pages: &mut impl PagesMut,
+    key: &Digest,
+    record: &Record,
+    now: u32,
+) -> Result<Execution, Error> {
+    let mut outputs = Vec::new();
+    let mut names = Vec::new();
+    let (mut last, mut bytes) = (0, 0);
+    for output in &record.outputs {
+        let name = NAMES.intern(pages, output.name.bytes())?;
+        push(&mut outputs, zigzag(i64::from(name) - i64::from(last)));
+        names.push(name);
+        last = name;
+        if let What::File { digest, size, .. } = &output.what {
+            contents::intern(pages, digest, *size)?;
+            bytes += size;
+        }
+    }
+    let before = match names.first() {
+        Some(name) => writer_of(pages, *name)?,
+        None => None,
+    };
+    let before_serial = match before {
+        Some(before) => facts(pages, before)?.serial,
+        None => 0,
+    };
+    let rest = Record {
+        deps: Vec::new(),
+        ..record.clone()
+    };
+    let rest = postcard::to_stdvec(&rest)
+        .map_err(|_unencodable| pages.damaged(HEAP.segment, 0, "a record that cannot be stored"))?;
+    let serial = u32::try_from(EXECUTIONS.cell(pages, LAST_SERIAL)?).unwrap_or(u32::MAX);
+    let serial = serial.saturating_add(1);
+    let head = head(pages, key)?;
+    let n_deps = u32::try_from(record.deps.len()).unwrap_or(u32::MAX);
+
+    let mut fields = [0; 88];
+    fields[..32].copy_from_slice(&key.0);
+    let mut put = |at: usize, value: u32| fields[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    put(OLDER, head.map_or(0, |head| head.0));
+    put(BEFORE, before.map_or(0, |before| before.0));
+    put(BEFORE_SERIAL, before_serial);
+    put(DEPS, deps::add(pages, &record.deps)?);
+    put(OUTPUTS, HEAP.add(pages, &outputs)?);
+    put(REST, HEAP.add(pages, &rest)?);
+    put(N_DEPS, n_deps);
+    put(USED, now);
+    put(SERIAL, serial);
+    fields[WALL..WALL + 8].copy_from_slice(&record.cost.wall_us.to_le_bytes());
+    fields[BYTES..BYTES + 8].copy_from_slice(&bytes.to_le_bytes());
+    let id = EXECUTIONS.add(pages, &fields)?;
+    EXECUTIONS.put_cell(pages, LAST_SERIAL, u64::from(serial))?;
+    set_head(pages, key, head, Some(Execution(id)))?;
+    for name in names {
+        WRITERS.set(pages, name, &id.to_le_bytes())?;
+    }
+    Ok(Execution(id))
+}
+
+/// The executions under a key, the first to be tried first.
+///
+/// # Errors
+/// Damage.
+pub fn under(pages: &impl Pages, key: &Digest) -> Result<Vec<Execution>, Error> {
+    let mut found = Vec::new();
+    let mut next = head(pages, key)?;
+    while let Some(execution) = next {
+        if found.len() == MAX_CHAIN {
+            return Err(unsound(pages, "executions in a circle"));
+        }
+        found.push(execution);
+        let older = u32_at(EXECUTIONS.get(pages, execution.0)?, OLDER);
+        next = (older != 0).then_some(Execution(older));
+    }
+    Ok(found)
+}
+
+/// The record of an execution.
+///
+/// # Errors
+/// Damage.
+pub fn record(pages: &impl Pages, execution: Execution) -> Result<Record, Error> {
+    let fields = live(pages, execution)?;
+    let (list, rest) = (u32_at(fields, DEPS), u32_at(fields, REST));
+    let bytes = HEAP.read(pages, rest)?;
+    let mut record: Record = postcard::from_bytes(&bytes)
+        .map_err(|_undecodable| unsound(pages, "a record that cannot be read"))?;
+    record.deps = deps::get(pages, list)?;
+    Ok(record)
+}
+
+/// What is known of an execution without its record.
+///
+/// # Errors
+/// Damage.
+pub fn facts(pages: &impl Pages, execution: Execution) -> Result<Facts, Error> {
+    let fields = live(pages, execution)?;
+    let mut key = Digest([0; 32]);
+    key.0.copy_from_slice(&fields[..32]);
+    Ok(Facts {
+        key,
+        n_deps: u32_at(fields, N_DEPS),
+        used: u32_at(fields, USED),
+        wall_us: u64_at(fields, WALL),
+        bytes: u64_at(fields, BYTES),
+        serial: u32_at(fields, SERIAL),
+    })
+}
+
+/// All executions, by number.
+///
+/// # Errors
+/// Damage.
+pub fn all(pages: &impl Pages) -> Result<Vec<Execution>, Error> {
+    let mut found = Vec::new();
+    for id in 1..=EXECUTIONS.count(pages)? {
+        if u32_at(EXECUTIONS.get(pages, id)?, SERIAL) != 0 {
+            found.push(Execution(id));
+        }
+    }
+    Ok(found)
+}
+
+/// Makes an execution the first under its key, and notes that it was used.
+///
+/// # Errors
+/// Damage.
+pub fn promote(pages: &mut impl PagesMut, execution: Execution, now: u32) -> Result<(), Error> {
+    EXECUTIONS.put(pages, execution.0, USED, &now.to_le_bytes())?;
+    let key = facts(pages, execution)?.key;
+    let chain = under(pages, &key)?;
+    if chain.first() == Some(&execution) {
+        return Ok(());
+    }
+    unlink(pages, &chain, execution)?;
+    let first = chain[0];
+    EXECUTIONS.put(pages, execution.0, OLDER, &first.0.to_le_bytes())?;
+    set_head(pages, &key, Some(first), Some(execution))
+}
+
+/// Forgets an execution. Names and contents stay until the store is compacted.
+///
+/// # Errors
+/// Damage.
+pub fn remove(pages: &mut impl PagesMut, execution: Execution) -> Result<(), Error> {
+    for name in outputs(pages, execution)? {
+        if writer_of(pages, name)? == Some(execution) {
+            WRITERS.set(pages, name, &[0; 4])?;
+        }
+    }
+    let fields = live(pages, execution)?;
+    let [list, outputs, rest] = [DEPS, OUTPUTS, REST].map(|at| u32_at(fields, at));
+    let key = facts(pages, execution)?.key;
+    let chain = under(pages, &key)?;
+    unlink(pages, &chain, execution)?;
+    deps::remove(pages, list)?;
+    HEAP.remove(pages, outputs)?;
+    HEAP.remove(pages, rest)?;
+    EXECUTIONS.remove(pages, execution.0)
+}
+
+/// The execution that wrote a name last.
+///
+/// # Errors
+/// Damage.
+pub fn writer(pages: &impl Pages, name: &Name) -> Result<Option<Execution>, Error> {
+    match NAMES.find(pages, name.bytes())? {
+        Some(id) => writer_of(pages, id),
+        None => Ok(None),
+    }
+}
+
+/// The executions that have a dep on a name, by number. Looks at every piece of every dep vector once.
+///
+/// # Errors
+/// Damage.
+pub fn readers(pages: &impl Pages, name: &Name) -> Result<Vec<Execution>, Error> {
+    let Some(name) = NAMES.find(pages, name.bytes())? else {
+        return Ok(Vec::new());
+    };
+    let mut known: HashMap<u32, bool> = HashMap::new();
+    let mut found = Vec::new();
+    for execution in all(pages)? {
+        let list = u32_at(live(pages, execution)?, DEPS);
+        for piece in deps::pieces(pages, list)? {
+            let mentions = match known.get(&piece) {
+                Some(mentions) => *mentions,
+                None => {
+                    let mentions = deps::mentions(pages, piece, name)?;
+                    known.insert(piece, mentions);
+                    mentions
+                }
+            };
+            if mentions {
+                found.push(execution);
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The execution that wrote this one's first output the last time, if it is still known.
+///
+/// # Errors
+/// Damage.
+pub fn before(pages: &impl Pages, execution: Execution) -> Result<Option<Execution>, Error> {
+    let fields = live(pages, execution)?;
+    let (id, serial) = (u32_at(fields, BEFORE), u32_at(fields, BEFORE_SERIAL));
+    if id == 0 || serial == 0 {
+        return Ok(None);
+    }
+    let same = u32_at(EXECUTIONS.get(pages, id)?, SERIAL) == serial;
+    Ok(same.then_some(Execution(id)))
+}
+
+/// Ids of the names that an execution wrote.
+fn outputs(pages: &impl Pages, execution: Execution) -> Result<Vec<u32>, Error> {
+    let bytes = HEAP.read(pages, u32_at(live(pages, execution)?, OUTPUTS))?;
+    let mut reader = Reader(&bytes);
+    let mut names = Vec::new();
+    let mut last: i64 = 0;
+    while !reader.0.is_empty() {
+        let step = reader.number().map(unzigzag);
+        let name = step.and_then(|step| last.checked_add(step));
+        let id = name.and_then(|name| u32::try_from(name).ok());
+        let id = id.ok_or_else(|| unsound(pages, "outputs that are cut off"))?;
+        last = i64::from(id);
+        names.push(id);
+    }
+    Ok(names)
+}
+
+fn live(pages: &impl Pages, execution: Execution) -> Result<&[u8], Error> {
+    let fields = EXECUTIONS.get(pages, execution.0)?;
+    if u32_at(fields, SERIAL) == 0 {
+        return Err(unsound(pages, "an execution that was forgotten"));
+    }
+    Ok(fields)
+}
+
+fn writer_of(pages: &impl Pages, name: u32) -> Result<Option<Execution>, Error> {
+    if name > WRITERS.count(pages)? {
+        return Ok(None);
+    }
+    let id = u32_at(WRITERS.get(pages, name)?, 0);
+    Ok((id != 0).then_some(Execution(id)))
+}
+
+fn head(pages: &impl Pages, key: &Digest) -> Result<Option<Execution>, Error> {
+    let found = EXECUTIONS_BY_KEY.find(pages, u32_at(&key.0, 0), |id| {
+        Ok(EXECUTIONS.get(pages, id)?.starts_with(&key.0))
+    })?;
+    Ok(found.map(Execution))
+}
+
+fn set_head(
+    pages: &mut impl PagesMut,
+    key: &Digest,
+    old: Option<Execution>,
+    new: Option<Execution>,
+) -> Result<(), Error> {
+    let hash = u32_at(&key.0, 0);
+    if let Some(old) = old {
+        EXECUTIONS_BY_KEY.remove(pages, hash, old.0)?;
+    }
+    match new {
+        Some(new) => EXECUTIONS_BY_KEY.insert(pages, hash, new.0),
+        None => Ok(()),
+    }
+}
+
+/// Takes an execution out of the chain under its key.
+fn unlink(
+    pages: &mut impl PagesMut,
+    chain: &[Execution],
+    execution: Execution,
+) -> Result<(), Error> {
+    let damaged = || unsound(pages, "an execution under no key");
+    let place = chain.iter().position(|one| *one == execution);
+    let place = place.ok_or_else(damaged)?;
+    let older = chain.get(place + 1).copied();
+    match place.checked_sub(1).map(|place| chain[place]) {
+        Some(newer) => {
+            let older = older.map_or(0, |older| older.0);
+            EXECUTIONS.put(pages, newer.0, OLDER, &older.to_le_bytes())
+        }
+        None => {
+            let key = facts(pages, execution)?.key;
+            set_head(pages, &key, Some(execution), older)
+        }
+    }
+}
+
+fn unsound(pages: &impl Pages, what: &'static str) -> Error {
+    pages.damaged(HEAP.segment, 0, what)
+}

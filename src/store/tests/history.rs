@@ -1,0 +1,532 @@
+//! Executions, digests and names in a store against what the standard library has; crashes, damage.
+
+#![allow(clippy::disallowed_methods)] // damages files
+
+use super::crash::History;
+use super::random::Random;
+use crate::base::{Access, Chunk, Cost, Dep, Digest, Identity, Name, Output, Provenance};
+use crate::base::{Record, Stamp, State, Stdin, What};
+use crate::disk::RealDisk;
+use crate::store::history::{self, Execution};
+use crate::store::layout::PAGE;
+use crate::store::schema::SCHEMA;
+use crate::store::{Durability, Error, Pages, PagesMut, Segment, Snapshot, Store, Txn};
+use crate::store::{canonical, digests};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+fn name(n: u64) -> Name {
+    match n % 5 {
+        0 => Name::from_bytes(format!("/usr/include/sys/header-{n}.h").as_bytes()),
+        1 => Name::from_bytes(b""),
+        _ => Name::from_bytes(format!("src/part-{}/file-{n}.c", n % 3).as_bytes()),
+    }
+}
+
+/// A dep in one of all the ways that there are.
+fn dep(random: &mut Random, n_names: u64) -> Dep {
+    let mode = [0o644, 0, u32::try_from(random.below(2)).unwrap()];
+    let digest = Digest::of(&random.below(6).to_le_bytes());
+    let state = match random.below(9) {
+        0..3 => State::Absent,
+        3..5 => State::File {
+            mode,
+            size: random.below(3),
+            mtime: 5,
+            digest: Some(digest),
+        },
+        5 => State::File {
+            mode,
+            size: 1 << 40,
+            mtime: -7,
+            digest: None,
+        },
+        6 => State::Dir {
+            mode,
+            mtime: 6,
+            list: (random.below(2) == 0).then_some(digest),
+        },
+        7 => State::Link(b"../elsewhere".to_vec()),
+        _ if random.below(2) == 0 => State::Other(mode, 0x103),
+        _ => State::Hidden(-13),
+    };
+    let rank = [0, 0, 0, 3, u32::MAX][usize::try_from(random.below(5)).unwrap()];
+    Dep {
+        name: name(random.below(n_names)),
+        access: Access::from_bits(u16::try_from(random.next() & 0xfff).unwrap()),
+        state,
+        rank,
+    }
+}
+
+fn record(seed: u64, n_deps: u64, n_names: u64) -> Record {
+    let mut random = Random(seed);
+    let output = |random: &mut Random| Output {
+        name: name(random.below(n_names)),
+        what: match random.below(3) {
+            0 => What::Absent,
+            _ => What::File {
+                digest: Digest::of(&random.below(6).to_le_bytes()),
+                size: random.below(100),
+                mode: 0o755,
+                in_place: false,
+            },
+        },
+        stamp: Stamp::Now(1),
+        owner: None,
+    };
+    Record {
+        title: format!("cc -c {seed}"),
+        deps: (0..n_deps).map(|_| dep(&mut random, n_names)).collect(),
+        outputs: (0..random.below(4)).map(|_| output(&mut random)).collect(),
+        chunks: vec![Chunk {
+            fd: 2,
+            bytes: vec![b'w'; usize::try_from(random.below(9000)).unwrap()],
+        }],
+        stdin: Stdin::Null,
+        status: i32::try_from(seed % 3).unwrap(),
+        notes: vec![],
+        cost: Cost { wall_us: seed },
+        provenance: Provenance::default(),
+    }
+}
+
+/// As it comes out of the store.
+fn stored(record: &Record) -> Record {
+    Record {
+        deps: record.deps.iter().map(canonical).collect(),
+        ..record.clone()
+    }
+}
+
+fn key(n: u64) -> Digest {
+    Digest::of(&n.to_le_bytes())
+}
+
+/// Everything: records by key in their order, who wrote, who reads, digests of files.
+#[derive(Debug, PartialEq, Default)]
+struct State2 {
+    records: BTreeMap<Digest, Vec<Record>>,
+    memo: BTreeMap<u64, Digest>,
+}
+
+const N_FILES: u64 = 40;
+
+fn file(ino: u64) -> Identity {
+    Identity {
+        dev: 1,
+        ino,
+        size: 3,
+        mtime: 1,
+        ctime: 2,
+    }
+}
+
+fn read(pages: &Snapshot) -> Result<State2, Error> {
+    let mut state = State2::default();
+    for execution in history::all(pages)? {
+        let key = history::facts(pages, execution)?.key;
+        if state.records.contains_key(&key) {
+            continue;
+        }
+        let records = history::under(pages, &key)?;
+        let records = records.into_iter().map(|one| history::record(pages, one));
+        state
+            .records
+            .insert(key, records.collect::<Result<_, _>>()?);
+    }
+    for ino in 0..N_FILES {
+        if let Some(digest) = digests::get(pages, &file(ino))? {
+            state.memo.insert(ino, digest);
+        }
+    }
+    Ok(state)
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, SCHEMA, Arc::new(RealDisk)).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Add(u64, u64, u64),
+    Remove(prop::sample::Index),
+    Promote(prop::sample::Index),
+    Memo(u64, u64),
+    Commit,
+    Abort,
+    Reopen,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..3_u64, 0..40_u64, prop_oneof![0..6_u64, Just(300)]).prop_map(|(k, s, n)| Op::Add(k, s, n)),
+        3 => any::<prop::sample::Index>().prop_map(Op::Remove),
+        2 => any::<prop::sample::Index>().prop_map(Op::Promote),
+        2 => (0..N_FILES, any::<u64>()).prop_map(|(f, n)| Op::Memo(f, n)),
+        2 => Just(Op::Commit),
+        1 => Just(Op::Abort),
+        1 => Just(Op::Reopen),
+    ]
+}
+
+/// What the standard library makes of it. Executions by serial number.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    chains: BTreeMap<u64, Vec<(u32, Execution, Record)>>,
+    memo: BTreeMap<u64, Digest>,
+    serial: u32,
+}
+
+impl Model {
+    fn nth(&self, index: &prop::sample::Index) -> Option<(u64, usize)> {
+        let all: Vec<_> = self
+            .chains
+            .iter()
+            .flat_map(|(key, chain)| (0..chain.len()).map(|place| (*key, place)))
+            .collect();
+        (!all.is_empty()).then(|| all[index.index(all.len())])
+    }
+
+    fn check(&self, pages: &impl Pages) -> Result<(), TestCaseError> {
+        for (n, chain) in &self.chains {
+            let found = history::under(pages, &key(*n)).unwrap();
+            let ids: Vec<_> = chain.iter().map(|(_, id, _)| *id).collect();
+            prop_assert_eq!(&found, &ids);
+            for (serial, id, record) in chain {
+                let found = history::record(pages, *id).unwrap();
+                prop_assert_eq!(&found, &stored(record));
+                let facts = history::facts(pages, *id).unwrap();
+                prop_assert_eq!((facts.serial, facts.key), (*serial, key(*n)));
+            }
+        }
+        let all: Vec<_> = self.chains.values().flatten().collect();
+        prop_assert_eq!(history::all(pages).unwrap().len(), all.len());
+        for n in 0..12 {
+            let name = name(n);
+            let mut readers: Vec<_> = all
+                .iter()
+                .filter(|(_, _, record)| record.deps.iter().any(|dep| dep.name == name))
+                .map(|(_, id, _)| *id)
+                .collect();
+            readers.sort();
+            prop_assert_eq!(history::readers(pages, &name).unwrap(), readers);
+            // The last one that wrote it, if that is still known.
+            let writes = |record: &Record| record.outputs.iter().any(|o| o.name == name);
+            if let Some(found) = history::writer(pages, &name).unwrap() {
+                let last = all
+                    .iter()
+                    .filter(|(_, _, record)| writes(record))
+                    .max_by_key(|one| one.0);
+                prop_assert_eq!(Some(found), last.map(|one| one.1));
+            }
+        }
+        for ino in 0..N_FILES {
+            let found = digests::get(pages, &file(ino)).unwrap();
+            prop_assert_eq!(found, self.memo.get(&ino).copied());
+        }
+        Ok(())
+    }
+}
+
+fn apply(txn: &mut Txn<'_>, model: &mut Model, op: &Op) {
+    match op {
+        Op::Add(n, seed, n_deps) => {
+            let record = record(*seed, *n_deps, 12);
+            let id = history::add(txn, &key(*n), &record, 1).unwrap();
+            model.serial += 1;
+            let one = (model.serial, id, record);
+            model.chains.entry(*n).or_default().insert(0, one);
+        }
+        Op::Remove(index) => {
+            if let Some((n, place)) = model.nth(index) {
+                let chain = model.chains.get_mut(&n).unwrap();
+                let (_, id, _) = chain.remove(place);
+                history::remove(txn, id).unwrap();
+            }
+        }
+        Op::Promote(index) => {
+            if let Some((n, place)) = model.nth(index) {
+                let chain = model.chains.get_mut(&n).unwrap();
+                chain[..=place].rotate_right(1);
+                history::promote(txn, chain[0].1, 2).unwrap();
+            }
+        }
+        Op::Memo(ino, n) => {
+            let digest = Digest::of(&n.to_le_bytes());
+            digests::put(txn, &file(*ino), &digest).unwrap();
+            model.memo.insert(*ino, digest);
+        }
+        Op::Commit | Op::Abort | Op::Reopen => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn everything_is_as_in_a_map(ops in vec(op(), 0..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let mut store = open(&path);
+        let mut model = Model::default();
+        for ops in ops.split_inclusive(|op| matches!(op, Op::Commit | Op::Abort | Op::Reopen)) {
+            let mut next = model.clone();
+            let mut txn = store.begin().unwrap();
+            for op in ops {
+                apply(&mut txn, &mut next, op);
+            }
+            next.check(&txn)?;
+            match ops.last() {
+                Some(Op::Abort) => drop(txn),
+                Some(Op::Reopen) => {
+                    txn.commit(Durability::Lazy).unwrap();
+                    model = next;
+                    store = open(&path);
+                }
+                _ => {
+                    txn.commit(Durability::Lazy).unwrap();
+                    model = next;
+                }
+            }
+            model.check(&*store.snapshot().unwrap())?;
+        }
+        // Once all is forgotten, its room is used again.
+        let snapshot = store.snapshot().unwrap();
+        snapshot.check().unwrap();
+        let heap = snapshot.n_pages(Segment(9));
+        let mut txn = store.begin().unwrap();
+        let all: Vec<_> = model.chains.values().flatten().cloned().collect();
+        for (_, id, _) in &all {
+            history::remove(&mut txn, *id).unwrap();
+        }
+        for (_, _, record) in &all {
+            history::add(&mut txn, &key(0), record, 1).unwrap();
+        }
+        prop_assert!(txn.n_pages(Segment(9)) <= heap + 1);
+    }
+}
+
+#[test]
+fn every_crash_leaves_a_whole_history() {
+    let mut random = Random(8);
+    let mut history = History::new(SCHEMA, read);
+    for round in 0..10 {
+        let durability = [Durability::Lazy, Durability::Durable][usize::from(round % 3 == 2)];
+        history.commit(durability, random.below(3) == 0, |txn| {
+            for _ in 0..1 + random.below(3) {
+                let record = record(random.below(20), random.below(40), 30);
+                history::add(txn, &key(random.below(3)), &record, 1)?;
+            }
+            if random.below(2) == 0 {
+                let all = history::all(txn)?;
+                history::remove(
+                    txn,
+                    all[usize::try_from(random.below(all.len() as u64)).unwrap()],
+                )?;
+            }
+            let digest = Digest::of(&random.next().to_le_bytes());
+            digests::put(txn, &file(random.below(N_FILES)), &digest)
+        });
+    }
+    let n_crashes = history.cut_everywhere(9);
+    assert!(n_crashes > 300, "{n_crashes}");
+}
+
+/// A store with a few executions.
+fn sample(path: &Path) -> State2 {
+    let store = open(path);
+    for round in 0..4 {
+        let mut txn = store.begin().unwrap();
+        for seed in 0..6 {
+            history::add(&mut txn, &key(seed), &record(seed + round, 60, 200), 1).unwrap();
+            digests::put(&mut txn, &file(seed), &key(round)).unwrap();
+        }
+        txn.commit(Durability::Lazy).unwrap();
+    }
+    read(&store.snapshot().unwrap()).unwrap()
+}
+
+/// Asks everything that can be asked.
+fn ask(path: &Path) -> Result<State2, Error> {
+    let store = Store::open(path, SCHEMA, Arc::new(RealDisk))?;
+    let snapshot = store.snapshot()?;
+    let state = read(&snapshot)?;
+    for n in 0..20 {
+        history::readers(&*snapshot, &name(n))?;
+        if let Some(writer) = history::writer(&*snapshot, &name(n))? {
+            history::before(&*snapshot, writer)?;
+        }
+    }
+    Ok(state)
+}
+
+#[test]
+fn no_damaged_page_changes_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let right = sample(&path);
+    let whole = fs::read(&path).unwrap();
+    let n_pages = (whole.len() / PAGE) as u64;
+    let image = dir.path().join("image");
+    let mut random = Random(11);
+    let mut n_found = 0;
+    for round in 0..600 {
+        let mut bytes = whole.clone();
+        let page = |n: u64| usize::try_from(n).unwrap() * PAGE;
+        let (one, two) = (page(random.below(n_pages)), page(random.below(n_pages)));
+        match round % 4 {
+            0 => bytes[one..one + PAGE].fill(0),
+            1 => {
+                bytes.copy_within(one..one + PAGE, two);
+                bytes[one..one + PAGE].copy_from_slice(&whole[two..two + PAGE]);
+            }
+            2 => bytes.truncate(one + usize::try_from(random.below(PAGE as u64)).unwrap()),
+            _ => {
+                for _ in 0..1 + random.below(4) {
+                    let at = usize::try_from(random.below(whole.len() as u64)).unwrap();
+                    bytes[at] ^= 1 << random.below(8);
+                }
+            }
+        }
+        fs::write(&image, &bytes).unwrap();
+        match ask(&image) {
+            Ok(state) => assert_eq!(state, right, "round {round}"),
+            Err(_) => n_found += 1,
+        }
+    }
+    assert!(n_found > 200, "{n_found}");
+}
+
+/// Pages with right crcs and wrong content: what a fault of ours, or somebody on purpose, would leave.
+#[test]
+fn pages_made_on_purpose_give_errors_or_answers_but_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    sample(&path);
+    let whole = fs::read(&path).unwrap();
+    let image = dir.path().join("image");
+    let mut n_errors = 0;
+    for seed in 0..250 {
+        let mut random = Random(seed);
+        fs::write(&image, &whole).unwrap();
+        let store = open(&image);
+        let mut txn = store.begin().unwrap();
+        let n_changes = 1 + random.below(3);
+        for _ in 0..n_changes {
+            let segment = Segment(u8::try_from(random.below(13)).unwrap());
+            let n_pages = u64::from(txn.n_pages(segment));
+            if n_pages == 0 {
+                continue;
+            }
+            let no = u32::try_from(random.below(n_pages)).unwrap();
+            let page = txn.page_mut(segment, no).unwrap();
+            for _ in 0..1 + random.below(3) {
+                // Near the start there is more that matters.
+                let at = usize::try_from(random.below(200) * 4 % PAGE as u64).unwrap();
+                let value = [0, 1, u64::MAX, 0x7fff_ffff, random.next()]
+                    [usize::try_from(random.below(5)).unwrap()];
+                let value = u32::try_from(value & 0xffff_ffff).unwrap();
+                page[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        txn.commit(Durability::Lazy).unwrap();
+        n_errors += usize::from(ask(&image).is_err());
+        // Writing on such ground may fail, and may not panic or hang either.
+        let mut txn = store.begin().unwrap();
+        let mut change = || -> Result<(), Error> {
+            history::add(&mut txn, &key(1), &record(seed, 20, 200), 1)?;
+            for execution in history::all(&txn)?.into_iter().take(3) {
+                history::remove(&mut txn, execution)?;
+            }
+            digests::put(&mut txn, &file(1), &key(2))
+        };
+        n_errors += usize::from(change().is_err());
+    }
+    assert!(n_errors > 25, "{n_errors}");
+}
+
+#[test]
+fn deps_cost_few_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let header = |n: u64| Dep {
+        name: Name::from_bytes(format!("/usr/include/c++/12/bits/header_{n}.h").as_bytes()),
+        access: Access::REG | Access::KIND,
+        state: State::File {
+            mode: [0o644, 0, 0],
+            size: n,
+            mtime: 1_700_000_000_000_000_000,
+            digest: Some(Digest::of(&n.to_le_bytes())),
+        },
+        rank: 0,
+    };
+    let negative = |n: u64| Dep {
+        name: Name::from_bytes(format!("/usr/local/include/header_{n}.h").as_bytes()),
+        access: Access::KIND,
+        state: State::Absent,
+        rank: 0,
+    };
+    let mut bare = record(0, 0, 5);
+    bare.chunks.clear();
+    let mut txn = store.begin().unwrap();
+    // All names and contents first, so that what follows is the cost of the deps alone.
+    bare.deps = (0..20_000).map(header).collect();
+    bare.deps.extend((0..20_000).map(negative));
+    history::add(&mut txn, &key(0), &bare, 1).unwrap();
+    let mut random = Random(1);
+    let mut measure = |make: &dyn Fn(u64) -> Dep, shared: bool| {
+        let before = txn.n_pages(Segment(9)) + txn.n_pages(Segment(10));
+        let mut n_deps = 0;
+        for n in 0..200 {
+            let first = if shared { 0 } else { random.below(19_000) };
+            bare.deps = (first..first + 500).map(make).collect();
+            if shared {
+                bare.deps.insert(250, make(500 + n));
+            }
+            n_deps += bare.deps.len();
+            history::add(&mut txn, &key(n), &bare, 1).unwrap();
+        }
+        let after = txn.n_pages(Segment(9)) + txn.n_pages(Segment(10));
+        let bytes = (after - before) as usize * PAGE;
+        bytes as f64 / n_deps as f64
+    };
+    let (one, other) = (measure(&header, false), measure(&negative, false));
+    assert!(one <= 20.0, "{one} bytes a dep");
+    assert!(other <= 4.0, "{other} bytes a negative dep");
+    let (one, other) = (measure(&header, true), measure(&negative, true));
+    assert!(
+        one <= 2.0 && other <= 2.0,
+        "{one}, {other} bytes a shared dep"
+    );
+}
+
+#[test]
+fn what_was_there_before_is_known_until_it_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let mut txn = store.begin().unwrap();
+    let writes = |n: u64| Record {
+        outputs: vec![Output {
+            name: name(2),
+            what: What::Absent,
+            stamp: Stamp::Keep,
+            owner: None,
+        }],
+        ..record(n, 3, 5)
+    };
+    let first = history::add(&mut txn, &key(1), &writes(1), 1).unwrap();
+    let second = history::add(&mut txn, &key(2), &writes(2), 1).unwrap();
+    assert_eq!(history::writer(&txn, &name(2)).unwrap(), Some(second));
+    assert_eq!(history::before(&txn, second).unwrap(), Some(first));
+    assert_eq!(history::before(&txn, first).unwrap(), None);
+    history::remove(&mut txn, first).unwrap();
+    // Its number is given out again.
+    let third = history::add(&mut txn, &key(3), &record(9, 1, 1), 1).unwrap();
+    assert_eq!(third, first);
+    assert_eq!(history::before(&txn, second).unwrap(), None);
+}

@@ -1,0 +1,8 @@
+//! The store against everything that can happen to a file.
+
+mod crash;
+mod history;
+mod kill;
+mod pages;
+mod random;
+mod tables;

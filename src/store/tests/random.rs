@@ -1,0 +1,19 @@
+//! Numbers that are the same in every run.
+
+/// splitmix64.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Random(pub(in crate::store) u64);
+
+impl Random {
+    pub(in crate::store) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(in crate::store) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
