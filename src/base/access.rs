@@ -37,8 +37,10 @@ impl Access {
     pub const PEEK: Self = Self(1024);
     /// That a regular file has no other names: a record cannot say which ones those are.
     pub const SINGLE: Self = Self(2048);
+    /// That it has no extended attributes: a record cannot say which ones those are.
+    pub const PLAIN: Self = Self(4096);
     /// Everything.
-    pub const ALL: Self = Self(4095);
+    pub const ALL: Self = Self(8191);
     /// What stat(2) tells, time stamps apart.
     pub const STAT: Self = Self(1 | 2 | 4);
 
@@ -88,9 +90,9 @@ impl BitOrAssign for Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 12] = [
+        const NAMES: [&str; 13] = [
             "kind", "mode", "size", "reg", "lnk", "list", "mtime", "order", "over", "oust", "peek",
-            "single",
+            "single", "plain",
         ];
         let set: Vec<_> = NAMES
             .iter()

@@ -29,6 +29,8 @@ pub enum Change {
     TimeOrder,
     /// It could not be looked at: errno.
     Unreadable(i32),
+    /// It has extended attributes.
+    Attributes,
 }
 
 impl fmt::Display for Change {
@@ -44,6 +46,7 @@ impl fmt::Display for Change {
             Self::Names => "changed (names in the directory)",
             Self::TimeStamp => "changed (time stamp)",
             Self::TimeOrder => "changed (order of time stamps)",
+            Self::Attributes => "changed (extended attributes)",
             Self::Unreadable(errno) => return write!(f, "could not be read (errno {errno})"),
         };
         f.write_str(text)

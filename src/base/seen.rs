@@ -46,6 +46,8 @@ pub struct Seen {
     pub text: Vec<u8>,
     /// Digest of a regular file's content, or the errno that kept it from being read.
     pub digest: OnceLock<Result<Digest, i32>>,
+    /// Whether it has extended attributes (xattr(7)), where somebody wanted to know.
+    pub attributes: OnceLock<bool>,
     saving: AtomicBool,
 }
 
@@ -67,6 +69,7 @@ impl Seen {
             nlink: 0,
             text: Vec::new(),
             digest: OnceLock::new(),
+            attributes: OnceLock::new(),
             saving: AtomicBool::new(false),
         }
     }

@@ -107,6 +107,9 @@ fn check(dep: &Dep, world: &World) -> Result<Look, Change> {
     if let Some(change) = dep.state.change(&state, first) {
         return Err(change);
     }
+    if dep.access.has(Access::PLAIN) && world.has_attributes(&path, seen) {
+        return Err(Change::Attributes);
+    }
     if dep.access.has(Access::REG) && seen.kind == Kind::File {
         world.digest(&path, seen).map_err(Change::Unreadable)?;
     }

@@ -55,6 +55,9 @@ impl Wrote {
         if self.any(Self::ATTRIBUTES) {
             hidden |= Access::MODE;
         }
+        if self.any(Self::XATTRS) {
+            hidden |= Access::PLAIN;
+        }
         if self.any(Self::TIMES) {
             hidden |= Access::MTIME | Access::ORDER;
         }
@@ -117,6 +120,8 @@ pub struct Step {
     pub owner: (u32, u32),
     /// What it did with paths.
     pub paths: HashMap<PathId, Entry>,
+    /// The paths that it changed, by the directories that they are in.
+    pub changed_in: HashMap<PathId, Vec<PathId>>,
     /// Directories that it made: nothing below them was there before.
     pub made: HashSet<PathId>,
     /// What it printed.
@@ -156,6 +161,7 @@ impl Step {
             umask: 0o022,
             owner: (0, 0),
             paths: HashMap::new(),
+            changed_in: HashMap::new(),
             made: HashSet::new(),
             chunks: Vec::new(),
             printed: 0,
@@ -194,39 +200,35 @@ impl Step {
         true
     }
 
-    /// Notes a change that is about to happen. `access` is what its outcome tells about what was there.
+    /// Notes a change that is about to happen in a directory. `access` is what its outcome tells about what
+    /// was there.
     pub fn write(
         &mut self,
         id: PathId,
+        dir: Option<PathId>,
         how: Wrote,
         access: Access,
-        before: &Arc<Seen>,
-        changes: u32,
+        (before, changes): (&Arc<Seen>, u32),
     ) {
-        let untouched = |entry: &Entry| entry.wrote == Wrote::NOTHING;
-        match self.paths.get_mut(&id) {
-            Some(entry) => {
-                if untouched(entry) {
-                    entry.access |= access;
-                }
-                entry.wrote |= how;
-                entry.changes = entry.changes.min(changes);
-                entry.own += 1;
-            }
-            None => {
-                let entry = Entry {
-                    access,
-                    first: before.clone(),
-                    changes,
-                    own: 1,
-                    shared: false,
-                    listed: None,
-                    wrote: how,
-                    stats: 0,
-                };
-                self.paths.insert(id, entry);
+        let entry = self.paths.entry(id).or_insert_with(|| Entry {
+            access,
+            first: before.clone(),
+            changes,
+            own: 0,
+            shared: false,
+            listed: None,
+            wrote: Wrote::NOTHING,
+            stats: 0,
+        });
+        if entry.wrote == Wrote::NOTHING {
+            entry.access |= access;
+            if let Some(dir) = dir {
+                self.changed_in.entry(dir).or_default().push(id);
             }
         }
+        entry.wrote |= how;
+        entry.changes = entry.changes.min(changes);
+        entry.own += 1;
     }
 
     /// Whether the step has changed the path so far.

@@ -6,7 +6,7 @@ use super::save::Job;
 use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Step, Wrote, fold};
 use crate::world::open;
-use rfs_tracer::event::{Fd, FdTarget, Pid};
+use rfs_tracer::event::{Fd, FdTarget, LAST_SEEN, Pid};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,6 @@ use std::time::Duration;
 
 /// A disk with less free space than this, in bytes, may have made a command fail.
 const MIN_FREE: u64 = 4 << 20;
-
-/// Writes to descriptors above this one are not told.
-const LAST_SEEN: i32 = 9;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]
@@ -147,11 +144,17 @@ impl Watch {
                 return self.saver.refused(&step, wall);
             }
         };
-        for id in &folded.xattrs {
-            let path = world.path(*id);
-            if has_xattrs(&path) {
-                let name = Name::of(&path, world.root());
-                step.refuse(format!("sets extended attributes of {name}"));
+        for (output, pending) in &folded.outputs {
+            let made = match output.what {
+                What::File { in_place, .. } => !in_place,
+                What::Dir(_) => true,
+                What::Absent | What::Link(_) | What::Fifo(_) => false,
+                What::HardLink(_) | What::Attributes(_) => false,
+            };
+            let path = world.path(pending.id);
+            let set = folded.xattrs.contains(&pending.id);
+            if (made || set) && world.has_attributes(&path, &pending.seen) {
+                step.refuse(format!("leaves extended attributes on {}", output.name));
                 return self.saver.refused(&step, wall);
             }
         }
@@ -227,18 +230,6 @@ fn take(model: &mut Model, at: usize) -> Step {
 /// Inputs that nobody changes during a build but the build itself need no second look.
 fn settled(path: &Path, root: &Path) -> bool {
     !path.starts_with(root) && (path.starts_with("/usr") || path.starts_with("/etc"))
-}
-
-/// Whether a file has extended attributes (xattr(7)), other than the label that SELinux gives every file.
-fn has_xattrs(path: &Path) -> bool {
-    let mut names = vec![0; 64 << 10];
-    match rustix::fs::llistxattr(path, &mut names[..]) {
-        Ok(len) => names[..len]
-            .split(|byte| *byte == 0)
-            .any(|name| !name.is_empty() && name != b"security.selinux"),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOENT) => false,
-        Err(_) => true,
-    }
 }
 
 /// Files of the workspace that a process has mapped shared and writable (proc_pid_maps(5)).

@@ -1,10 +1,11 @@
 //! Reads and writes through descriptors that a step was started with.
 
 use super::Watch;
+use super::key::jobserver;
 use super::model::Model;
 use crate::base::{Access, Name, Stdin};
 use crate::record::Step;
-use rfs_tracer::event::{Answer, Fd, FdTarget, Pid, WriteCall};
+use rfs_tracer::event::{Answer, Exec, Fd, FdTarget, LAST_SEEN, Pid, WriteCall};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -15,6 +16,15 @@ fn reaches(fds: &[Fd], fd: i32, target: &FdTarget) -> Option<i32> {
     let same = fds.iter().filter(writable).find(|entry| entry.fd == fd);
     same.or_else(|| fds.iter().find(writable))
         .map(|entry| entry.fd)
+}
+
+/// Whether writes to a descriptor that is inherited are not told and leave no trace.
+pub(super) fn is_unseen(entry: &Fd) -> bool {
+    let stream = match entry.target {
+        FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::Tty(_) | FdTarget::Other(_) => true,
+        FdTarget::Null | FdTarget::File { .. } | FdTarget::Dir(_) => false,
+    };
+    stream && entry.fd > LAST_SEEN && entry.flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
 /// Calls `put` for every step around a write that was started with the descriptor it reaches.
@@ -172,7 +182,7 @@ impl Watch {
         let hidden = if from == 0 {
             to != 0
         } else {
-            to >= 10 && *target != FdTarget::Null
+            to > LAST_SEEN && *target != FdTarget::Null
         };
         if proc.tool.shell || !hidden {
             return;
@@ -194,6 +204,26 @@ impl Watch {
                 step.refuse(format!("uses descriptor {from} under another number"));
             }
         }
+    }
+}
+
+/// A program starts with descriptors of which nobody can say what it writes to them: neither can the
+/// steps that were started with the same ones under any number.
+pub(super) fn unseen(model: &mut Model, at: usize, exec: &Exec) {
+    let jobserver = jobserver(&exec.env);
+    for entry in exec.fds.iter().filter(|entry| is_unseen(entry)) {
+        if jobserver.contains(&entry.fd) {
+            continue;
+        }
+        model.up(at, |step| {
+            if reaches(&step.fds, entry.fd, &entry.target).is_some() {
+                let fd = entry.fd;
+                step.refuse(format!(
+                    "starts a program with its output as descriptor {fd}"
+                ));
+            }
+            true
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! The weak key: all that is known of a program before it runs.
 
 use super::Watch;
+use super::descriptors::is_unseen;
 use crate::base::{Digest, Kind, Name, digest::Framed};
 use rfs_tracer::event::{Exec, Fd, FdTarget};
 use std::os::unix::ffi::OsStrExt;
@@ -114,6 +115,10 @@ impl Watch {
             if jobserver.contains(&entry.fd) {
                 continue;
             }
+            if is_unseen(entry) {
+                let fd = entry.fd;
+                return Err(format!("can write to inherited descriptor {fd} unseen"));
+            }
             let readable = entry.flags & libc::O_ACCMODE != libc::O_WRONLY;
             key.number(entry.fd.unsigned_abs().into());
             if entry.fd > 0 {
@@ -193,7 +198,7 @@ fn without_jobs(value: &[u8]) -> Vec<u8> {
 }
 
 /// Descriptor numbers of a GNU make jobserver (`--jobserver-auth=R,W` or `--jobserver-fds=R,W`).
-fn jobserver(env: &[Vec<u8>]) -> Vec<i32> {
+pub(super) fn jobserver(env: &[Vec<u8>]) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in env {
         if !entry.starts_with(b"MAKEFLAGS=") && !entry.starts_with(b"CARGO_MAKEFLAGS=") {

@@ -6,6 +6,7 @@
 mod close;
 mod descriptors;
 mod key;
+mod list;
 mod macros;
 mod model;
 mod names;
@@ -245,7 +246,8 @@ impl Observer for Watch {
             | Event::Chown(_)
             | Event::Utime { .. }
             | Event::Truncate(_)
-            | Event::Xattr(_) => self.path_event(pid, event),
+            | Event::Xattr(_)
+            | Event::Getxattr(_) => self.path_event(pid, event),
         }
         Answer::Go
     }

@@ -145,6 +145,7 @@ impl Model {
         parents: &[PathId],
     ) {
         let chain = self.chain(at);
+        let dir = parents.first().copied();
         let mut shared: Vec<usize> = Vec::new();
         let rivals = self.rivals(&chain, id);
         for rival in rivals {
@@ -155,9 +156,10 @@ impl Model {
         self.up(at, |step| {
             let fresh = parents.iter().any(|dir| step.made.contains(dir));
             if fresh && !step.paths.contains_key(&id) {
-                step.write(id, how, Access::NONE, &Arc::new(Seen::absent()), before.1);
+                let absent = Arc::new(Seen::absent());
+                step.write(id, dir, how, Access::NONE, (&absent, before.1));
             } else {
-                step.write(id, how, access, before.0, before.1);
+                step.write(id, dir, how, access, before);
             }
             true
         });

@@ -42,6 +42,9 @@ impl Watch {
             self.read(pid, from, Access::KIND);
             return self.read(pid, to, Access::KIND);
         }
+        if self.stuck(pid, from) || (matches!(to.end, End::Found(_)) && self.stuck(pid, to)) {
+            return;
+        }
         let old = self.world.last(&from.path);
         if old.seen.kind == Kind::Dir || exchange {
             return self.rename_tree(pid, from, to, exchange);
@@ -144,6 +147,27 @@ impl Watch {
             self.note(&mut model, at, dir, &look, Access::KIND | Access::MODE);
         }
         true
+    }
+
+    /// Whether the name may not be removed since it lies in a sticky directory (`/tmp`) and neither is this
+    /// user's, so that the call fails. Whose they are decides in any case.
+    pub(super) fn stuck(&self, pid: Pid, walk: &Walk) -> bool {
+        let me = rustix::process::geteuid();
+        let Some(dir) = walk.path.parent().filter(|_| !me.is_root()) else {
+            return false;
+        };
+        let (file, above) = (self.world.last(&walk.path), self.world.last(dir));
+        if above.seen.mode[0] & 0o1000 == 0 || file.seen.is_absent() {
+            return false;
+        }
+        let mut model = self.model();
+        if let Some(at) = model.step_of(pid) {
+            let access = Access::KIND | Access::MODE;
+            self.read_at(&mut model, at, walk, access);
+            self.note(&mut model, at, dir, &above, access);
+        }
+        let owners = [file.seen.mode[1], above.seen.mode[1]];
+        !owners.contains(&me.as_raw())
     }
 }
 

@@ -8,10 +8,8 @@ use super::places::{Device, device, nobody_s};
 use crate::base::policy::Times;
 use crate::base::{Access, Kind, PathId};
 use crate::record::Wrote;
-use crate::world::{self, listing};
+use crate::world;
 use rfs_tracer::event::{End, Event, FdTarget, Look, Pid, Scope, Walk};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 impl Watch {
@@ -56,7 +54,9 @@ impl Watch {
                 let access = Access::KIND | Access::MODE | Access::REG;
                 self.change(pid, &walk, Wrote::PART, access, true);
             }
+            Event::Getxattr(walk) => self.attributes(pid, &walk),
             Event::Xattr(walk) => {
+                self.attributes(pid, &walk);
                 let access = Access::KIND | Access::MODE;
                 self.change(pid, &walk, Wrote::XATTRS, access, false);
             }
@@ -125,6 +125,30 @@ impl Watch {
             }
             true
         });
+    }
+
+    /// Extended attributes are read: a record can only say that there are none.
+    fn attributes(&self, pid: Pid, walk: &Walk) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        if !self.crossed(&mut model, at, walk) {
+            return;
+        }
+        let look = self.world.last(&walk.path);
+        self.note(
+            &mut model,
+            at,
+            &walk.path,
+            &look,
+            Access::KIND | Access::PLAIN,
+        );
+        if self.world.has_attributes(&walk.path, &look.seen) {
+            let why = format!("uses extended attributes of {}", walk.path.display());
+            model.up(at, |step| {
+                step.refuse(why.as_str());
+                true
+            });
+        }
     }
 
     /// Notes a look at the end of a walk and at the links on the way.
@@ -417,6 +441,9 @@ impl Watch {
         if fails {
             return self.read(pid, walk, Access::KIND);
         }
+        if self.stuck(pid, walk) {
+            return;
+        }
         // A directory goes only when it is empty.
         self.list_dir(pid, walk);
         let access = if self.replaces(pid) {
@@ -437,73 +464,6 @@ impl Watch {
                 .is_some_and(|entry| entry.first.is_absent())
             {
                 step.made.insert(id);
-            }
-            true
-        });
-    }
-
-    pub(super) fn list(&self, pid: Pid, dir: &Path) {
-        if nobody_s(dir) {
-            return;
-        }
-        let names = match listing::read(dir, self.world.root()) {
-            Ok(names) => names,
-            Err(error) => {
-                let why = format!(
-                    "lists {}, which cannot be read here: {error}",
-                    dir.display()
-                );
-                return self.taint(pid, Scope::All, &why);
-            }
-        };
-        let mut model = self.model();
-        if let Some(at) = model.step_of(pid) {
-            self.list_at(&mut model, at, dir, &names);
-        }
-    }
-
-    /// Notes that the names in a directory were read. Each step gets those that were there before it
-    /// changed any itself.
-    pub(super) fn list_at(&self, model: &mut Model, at: usize, dir: &Path, names: &listing::Names) {
-        let look = self.world.last(dir);
-        let parents = self.parents(dir);
-        model.up(at, |step| {
-            if step.made.contains(&look.id) || parents.iter().any(|above| step.made.contains(above))
-            {
-                return true;
-            }
-            if step
-                .paths
-                .get(&look.id)
-                .is_some_and(|entry| entry.listed.is_some())
-            {
-                return false;
-            }
-            let mut before = names.clone();
-            let written = step
-                .paths
-                .iter()
-                .filter(|(_, entry)| entry.wrote != Wrote::NOTHING);
-            written.for_each(|(id, entry)| {
-                let path = self.world.path(*id);
-                if path.parent() != Some(dir) {
-                    return;
-                }
-                let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
-                match letter(entry.first.kind) {
-                    Some(letter) => before.insert(name.to_vec(), letter),
-                    None => before.remove(name),
-                };
-            });
-            step.read(
-                look.id,
-                Access::KIND | Access::LIST,
-                &look.seen,
-                look.changes,
-            );
-            if let Some(entry) = step.paths.get_mut(&look.id) {
-                entry.access |= Access::LIST;
-                entry.listed = Some(listing::digest(&before));
             }
             true
         });
@@ -559,17 +519,5 @@ impl Watch {
             let look = self.world.look(path);
             self.note(model, at, path, &look, Access::KIND | opened);
         }
-    }
-}
-
-fn letter(kind: Kind) -> Option<u8> {
-    match kind {
-        Kind::Absent | Kind::Unknown(_) => None,
-        Kind::File => Some(b'f'),
-        Kind::Dir => Some(b'd'),
-        Kind::Link => Some(b'l'),
-        Kind::Fifo => Some(b'p'),
-        Kind::Socket => Some(b's'),
-        Kind::Device => Some(b'c'),
     }
 }

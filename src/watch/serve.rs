@@ -2,7 +2,7 @@
 
 use super::Watch;
 use super::close::Fate;
-use super::descriptors::stdin_is;
+use super::descriptors::{stdin_is, unseen};
 use super::model::Model;
 use super::tool::Tool;
 use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
@@ -29,6 +29,9 @@ impl Watch {
         let limits = proc.and_then(|proc| proc.limits);
         let folds = tool.folds(proc.map(|proc| &proc.tool), &self.config.policy);
         self.chance_of(&mut model, parent, &tool);
+        if let Some(at) = parent {
+            unseen(&mut model, at, &exec);
+        }
         if let (Some(at), true) = (parent, folds) {
             self.loads(&mut model, at, &exec);
             model.enter(exec.pid, at, tool);

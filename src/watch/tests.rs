@@ -201,3 +201,29 @@ fn output_opened_while_it_is_served() {
         }
     }
 }
+
+/// What another step changes between two looks at the names in a directory is none of the step's.
+#[test]
+fn directory_listed_twice() {
+    for changes in [true, false] {
+        let build = Build::new();
+        std::fs::create_dir(build.path("d")).unwrap();
+        assert_eq!(build.exec(SHELL + 1, "list", vec![]), ExecAnswer::Run);
+        let list = || build.watch.event(SHELL + 1, Event::List(build.path("d")));
+        list();
+        build.append(SHELL + 1, "d/own", "own\n");
+        assert_eq!(build.exec(SHELL + 2, "other", vec![]), ExecAnswer::Run);
+        if changes {
+            build.append(SHELL + 2, "d/other", "other\n");
+        }
+        build.exit(SHELL + 2);
+        list();
+        build.exit(SHELL + 1);
+        let verdict = build.verdict("list");
+        let refused = matches!(verdict, Verdict::Refused(_));
+        assert_eq!(refused, changes, "{verdict:?}");
+        build.exit(SHELL);
+        let verdict = build.verdict("sh");
+        assert!(matches!(verdict, Verdict::Ran(_)), "{verdict:?}");
+    }
+}

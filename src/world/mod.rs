@@ -4,6 +4,7 @@
 //! once a build; paths of the workspace each time they come up, so that edits from outside are noticed.
 //! This room decides nothing about steps.
 
+mod attributes;
 mod clock;
 pub mod listing;
 mod others;
@@ -301,6 +302,17 @@ impl World {
                 .1
                 .wait(guard)
                 .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether what was seen at `path` has extended attributes.
+    #[must_use]
+    pub fn has_attributes(&self, path: &Path, seen: &Seen) -> bool {
+        match seen.kind {
+            Kind::File | Kind::Dir | Kind::Link => {
+                *seen.attributes.get_or_init(|| attributes::any(path))
+            }
+            Kind::Absent | Kind::Fifo | Kind::Socket | Kind::Device | Kind::Unknown(_) => false,
         }
     }
 

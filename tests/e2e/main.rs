@@ -32,5 +32,6 @@ mod semantics;
 mod signal;
 mod start;
 mod stream;
+mod subtle;
 mod terminal;
 mod user;

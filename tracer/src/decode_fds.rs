@@ -3,7 +3,7 @@
 
 use crate::decode::{Caller, Decoded};
 use crate::descriptors::Writing;
-use crate::event::Event;
+use crate::event::{Event, LAST_SEEN};
 use crate::table::{Data, FdOp};
 
 impl Caller<'_> {
@@ -16,7 +16,7 @@ impl Caller<'_> {
                     self.read_stdin()?;
                 }
                 // The filter lets through what goes to a high descriptor, unless it is from the input.
-                if (0..=9).contains(&self.int(out)) {
+                if (0..=LAST_SEEN).contains(&self.int(out)) {
                     let writing = Writing::new(
                         &self.shared.links,
                         self.call,

@@ -60,6 +60,7 @@ impl Caller<'_> {
             NameOp::Chown(target) => self.tell(Event::Chown(self.name(target)?.walk)),
             NameOp::Truncate(target) => self.tell(Event::Truncate(self.name(target)?.walk)),
             NameOp::Xattr(target) => self.tell(Event::Xattr(self.name(target)?.walk)),
+            NameOp::Getxattr(target) => self.tell(Event::Getxattr(self.name(target)?.walk)),
             NameOp::Utime(target, times) => {
                 let explicit = self.times_given(times)?;
                 let walk = self.stamped(target)?;

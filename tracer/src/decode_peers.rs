@@ -87,6 +87,7 @@ impl Caller<'_> {
                 }
                 self.taint(Scope::All, "changes its personality")
             }
+            PeerOp::Users(count) => self.users(count),
         }
     }
 
@@ -107,6 +108,22 @@ impl Caller<'_> {
         }
         self.shared.someone_changes_root();
         self.taint(Scope::All, "makes a namespace")
+    }
+
+    /// Root may go everywhere; what another user may is not looked at. An id of -1 stays as it is, which
+    /// the oldest calls say in 16 bits.
+    fn users(&self, count: u8) -> Decoded {
+        let ids: Vec<u32> = (0..count).map(|n| self.arg(n) as u32).collect();
+        let stays = |id: &u32| matches!(*id, 0 | 0xffff | u32::MAX);
+        if ids.iter().all(stays) {
+            return Ok(());
+        }
+        match Status::read(self.call.tid) {
+            Ok(status) if status.ids[..2].contains(&0) => {
+                self.taint(Scope::All, "acts as another user")
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Working directories are no longer one a process.

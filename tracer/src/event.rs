@@ -153,7 +153,11 @@ pub enum ExecAnswer {
     Signal(i32),
 }
 
-/// A write by a traced process to a descriptor that it may have inherited (0 to 9).
+/// Writes to descriptors above this one are not told. Programs open so many files, but hardly any is
+/// given so many.
+pub const LAST_SEEN: i32 = 255;
+
+/// A write by a traced process to a descriptor that it may have inherited (0 to [`LAST_SEEN`]).
 pub trait WriteCall {
     /// Descriptor number.
     fn fd(&self) -> i32;
@@ -259,9 +263,11 @@ pub enum Event<'a> {
     Truncate(Walk),
     /// setxattr, removexattr and their relatives.
     Xattr(Walk),
-    /// write, writev, pwrite... to descriptors 0 to 9.
+    /// getxattr, listxattr and their relatives.
+    Getxattr(Walk),
+    /// write, writev, pwrite... to descriptors up to [`LAST_SEEN`].
     Write(&'a dyn WriteCall),
-    /// copy_file_range, sendfile, splice to descriptors 0 to 9: bytes that nobody can copy out.
+    /// copy_file_range, sendfile, splice to such descriptors: bytes that nobody can copy out.
     /// `Answer::Fail(EINVAL)` makes programs fall back to read and write.
     WriteDirect(&'a dyn WriteCall),
     /// read, readv, recv... on descriptor 0, whatever it is, with its target.
@@ -351,6 +357,7 @@ impl std::fmt::Debug for Event<'_> {
             Self::Utime { walk, explicit } => write!(f, "utime {walk:?} explicit={explicit}"),
             Self::Truncate(w) => write!(f, "truncate {w:?}"),
             Self::Xattr(w) => write!(f, "xattr {w:?}"),
+            Self::Getxattr(w) => write!(f, "getxattr {w:?}"),
             Self::Write(c) => write!(f, "write fd={} len={}", c.fd(), c.len()),
             Self::WriteDirect(c) => write!(f, "write-direct fd={} len={}", c.fd(), c.len()),
             Self::ReadStdin(t) => write!(f, "read-stdin {t:?}"),

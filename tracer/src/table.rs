@@ -118,6 +118,7 @@ pub(crate) enum NameOp {
     Utime(Target, Times),
     Truncate(Target),
     Xattr(Target),
+    Getxattr(Target),
 }
 
 /// A call on descriptors; numbers are those of arguments.
@@ -156,6 +157,8 @@ pub(crate) enum PeerOp {
     Unshare,
     Chroot,
     Personality,
+    /// So many user ids.
+    Users(u8),
 }
 
 /// One system call.

@@ -12,12 +12,13 @@ use super::PeerOp::*;
 use super::Target::{At, AtFlags, Fd, Path};
 use super::Times::{Native, Ptr, Wide};
 use super::{NO as __, Row, row};
+use crate::event::LAST_SEEN;
 use crate::event::Scope::{All, Own};
 use crate::filter::Test::{self, Any, ArgAtMost, ArgHasBits, ArgIs, ArgLacksBits, ArgNonZero};
 use crate::filter::Treatment::{Enosys, Trap, TrapIf};
 
 /// Descriptors up to this number may have been inherited and are watched.
-const LOW: u32 = 9;
+const LOW: u32 = LAST_SEEN as u32;
 const LOW_FD_0: Test = ArgAtMost(0, LOW);
 const STDIN_0: Test = ArgAtMost(0, 0);
 const STDIO_0: Test = ArgAtMost(0, 2);
@@ -83,6 +84,14 @@ pub(super) static ROWS: &[Row] = &[
     row("pidfd_send_signal", 424, 424, 424, Trap, Peers(PidfdKill)),
     row("pidfd_getfd", 438, 438, 438, Trap, Taint(All, "takes a descriptor of another process")),
     row("process_vm_writev", 311, 271, 348, Trap, Taint(All, "writes the memory of another process")),
+    row("setuid", 105, 146, 23, Trap, Peers(Users(1))),
+    row("setuid32", __, __, 213, Trap, Peers(Users(1))),
+    row("setreuid", 113, 145, 70, Trap, Peers(Users(2))),
+    row("setreuid32", __, __, 203, Trap, Peers(Users(2))),
+    row("setresuid", 117, 147, 164, Trap, Peers(Users(3))),
+    row("setresuid32", __, __, 208, Trap, Peers(Users(3))),
+    row("setfsuid", 122, 151, 138, Trap, Peers(Users(1))),
+    row("setfsuid32", __, __, 215, Trap, Peers(Users(1))),
     row("getrandom", 318, 278, 355, TrapIf(ArgHasBits(2, GRND_RANDOM)), Chance("getrandom(GRND_RANDOM)")),
     // Looking at names.
     row("open", 2, __, 5, Trap, Names(Open(Path(0, Follow), Args(1, 2)))),
@@ -105,12 +114,14 @@ pub(super) static ROWS: &[Row] = &[
     row("readlinkat", 267, 78, 305, Trap, Names(Readlink(At(0, Stay)))),
     row("statfs", 137, 43, 99, Trap, Names(Stat(Path(0, Follow)))),
     row("statfs64", __, __, 268, Trap, Names(Stat(Path(0, Follow)))),
-    row("getxattr", 191, 8, 229, Trap, Names(Stat(Path(0, Follow)))),
-    row("lgetxattr", 192, 9, 230, Trap, Names(Stat(Path(0, Stay)))),
-    row("listxattr", 194, 11, 232, Trap, Names(Stat(Path(0, Follow)))),
-    row("llistxattr", 195, 12, 233, Trap, Names(Stat(Path(0, Stay)))),
-    row("getxattrat", 464, 464, 464, Trap, Names(Stat(AtFlags(0, 2, Follow)))),
-    row("listxattrat", 465, 465, 465, Trap, Names(Stat(AtFlags(0, 2, Follow)))),
+    row("getxattr", 191, 8, 229, Trap, Names(Getxattr(Path(0, Follow)))),
+    row("lgetxattr", 192, 9, 230, Trap, Names(Getxattr(Path(0, Stay)))),
+    row("listxattr", 194, 11, 232, Trap, Names(Getxattr(Path(0, Follow)))),
+    row("llistxattr", 195, 12, 233, Trap, Names(Getxattr(Path(0, Stay)))),
+    row("fgetxattr", 193, 10, 231, Trap, Names(Getxattr(Fd(0)))),
+    row("flistxattr", 196, 13, 234, Trap, Names(Getxattr(Fd(0)))),
+    row("getxattrat", 464, 464, 464, Trap, Names(Getxattr(AtFlags(0, 2, Follow)))),
+    row("listxattrat", 465, 465, 465, Trap, Names(Getxattr(AtFlags(0, 2, Follow)))),
     row("file_getattr", 468, 468, 468, Trap, Names(Stat(AtFlags(0, 4, Follow)))),
     row("name_to_handle_at", 303, 264, 341, Trap, Names(Stat(AtFlags(0, 4, Stay)))),
     row("open_by_handle_at", 304, 265, 342, Trap, Taint(All, "opens a file by handle")),
