@@ -517,6 +517,10 @@ impl Watch {
     ) {
         if let FdTarget::File { path, .. } = target {
             let look = self.world.look(path);
+            if look.seen.kind != Kind::File {
+                let why = format!("reads a file that has no name: {}", path.display());
+                return model.steps[at].refuse(why);
+            }
             self.note(model, at, path, &look, Access::KIND | opened);
         }
     }

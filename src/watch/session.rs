@@ -4,7 +4,7 @@ use super::pins::Pins;
 use super::{Config, Watch};
 use crate::base::Provenance;
 use crate::base::policy::Policy;
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::disk::RealDisk;
 use crate::report::{Event as Report, Sink};
 use crate::store::Memo;
@@ -106,8 +106,10 @@ impl Session {
             None => Memo::volatile(),
         };
         let world = Arc::new(World::new(plan.workspace.clone(), memo));
+        let stage = plan.workspace.join(".rfs/stage");
+        cache::sweep(&RealDisk, &stage);
         let config = Config {
-            stage: plan.workspace.join(".rfs/stage"),
+            stage,
             policy: plan.policy,
             pins: plan.pins,
             rerun: plan.rerun,

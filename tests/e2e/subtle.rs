@@ -166,3 +166,53 @@ fn sticky_directory() {
             ..Setting::default()
         });
 }
+
+/// What is read from a file that has lost its name cannot be told by its name.
+#[test]
+fn removed_file_that_is_read() {
+    let script = "cp in f\nexec 3< f\nrm f\nsh inner.sh <&3\n";
+    told(
+        Probe::script(script, |s| {
+            one(s);
+            s.write("inner.sh", "cat > out\n");
+        })
+        .first(5)
+        .with("in", "two\n", Ran(5))
+        .with("in", "one\n", AtMost(5)),
+    );
+}
+
+/// The kernel marks the names of removed files so; some file may be called that.
+#[test]
+fn file_called_deleted() {
+    let tool = "#!/bin/sh\ncat 'in (deleted)' > out\ncd 'd (deleted)'\ncat in >> ../out\n";
+    told(
+        Probe::new(
+            move |s| {
+                s.write("in (deleted)", "one\n");
+                s.write("d (deleted)/in", "uno\n");
+                s.script("tool (deleted)", tool);
+            },
+            Cmd::new(["./tool (deleted)"]),
+        )
+        .first(3)
+        .again(Hit)
+        .with("in (deleted)", "two\n", Ran(3))
+        .with("d (deleted)/in", "due\n", Ran(3))
+        .again(Hit),
+    );
+}
+
+/// What killed builds left behind goes with the next build, but what others are making stays.
+#[test]
+fn abandoned_stage_files() {
+    let s = TestSpace::new();
+    one(&s);
+    let _ran = s.rfs(Cmd::sh("cat in > out")).expect_ran();
+    for name in ["old", "young"] {
+        s.write(format!(".rfs/stage/{name}"), "");
+    }
+    s.set_mtime(".rfs/stage/old", 1_000_000_000);
+    let _served = s.rfs(Cmd::sh("cat in > out")).expect_hit();
+    assert!(!s.exists(".rfs/stage/old") && s.exists(".rfs/stage/young"));
+}

@@ -247,11 +247,8 @@ impl<'a> Caller<'a> {
 
     /// The name of the file that a descriptor refers to, if it has one.
     fn file_name(&self, fd: i32) -> io::Result<Option<PathBuf>> {
-        let link = self
-            .shared
-            .links
-            .read(self.call.tid, format_args!("fd/{fd}"));
-        link.map(links::named)
+        let links = &self.shared.links;
+        links.named(self.call.tid, format_args!("fd/{fd}"))
     }
 
     /// The working directory.
@@ -260,7 +257,7 @@ impl<'a> Caller<'a> {
             .processes()
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
             .map_err(|e| unreadable(&e))?;
-        if !links::is_named(&cwd) {
+        if !links::is_named(&cwd, &format!("/proc/{}/cwd", self.call.tid)) {
             self.taint(Scope::All, "works in a removed directory")?;
             return Err(Stopped::Unsaid);
         }
@@ -294,7 +291,7 @@ impl Asker for Caller<'_> {
         }
         self.checked.set(false);
         let name = std::str::from_utf8(name).ok()?;
-        links::named(self.shared.links.read(self.call.tid, name).ok()?)
+        self.shared.links.named(self.call.tid, name).ok()?
     }
 }
 

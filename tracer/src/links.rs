@@ -38,6 +38,13 @@ impl Links {
         }
     }
 
+    /// The same of a file that has a name.
+    pub(crate) fn named(&self, tid: i32, name: impl Display) -> io::Result<Option<PathBuf>> {
+        let at = format!("/proc/{tid}/{name}");
+        let link = self.read(tid, name)?;
+        Ok(is_named(&link, &at).then_some(link))
+    }
+
     /// Whether a thread has another root than the first process.
     pub(crate) fn is_rooted_elsewhere(&self, tid: i32) -> bool {
         let root = self
@@ -63,15 +70,20 @@ fn below(root: &Path, text: PathBuf) -> PathBuf {
     }
 }
 
-/// Leaves out what has no name: pipes, sockets, removed files. Who really calls a file `x (deleted)` is
-/// not told apart.
-pub(crate) fn named(link: PathBuf) -> Option<PathBuf> {
-    is_named(&link).then_some(link)
+/// Whether a link is the name of a file: pipes, sockets and removed files have none. One that was removed
+/// is told with a mark at its end, which others may have for a name.
+pub(crate) fn is_named(link: &Path, at: &str) -> bool {
+    let bytes = link.as_os_str().as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return false;
+    }
+    !bytes.ends_with(b" (deleted)") || (fs::symlink_metadata(link).is_ok() && is_linked(at))
 }
 
-pub(crate) fn is_named(link: &Path) -> bool {
-    let bytes = link.as_os_str().as_bytes();
-    bytes.first() == Some(&b'/') && !bytes.ends_with(b" (deleted)")
+/// Whether the file behind a link of `/proc` has a name. No filesystem is woken for it.
+fn is_linked(at: &str) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    statx(CWD, at, AtFlags::STATX_DONT_SYNC, StatxFlags::NLINK).is_ok_and(|stat| stat.stx_nlink > 0)
 }
 
 #[cfg(test)]
@@ -89,13 +101,26 @@ mod tests {
         ] {
             assert_eq!(below(root, told.into()), Path::new(name));
         }
-        assert!(!is_named(&below(root, "/tmp".into())));
+        assert!(!is_named(&below(root, "/tmp".into()), ""));
     }
 
     #[test]
     fn what_has_no_name_is_left_out() {
-        for (told, has) in [("/a", true), ("/a (deleted)", false), ("socket:[1]", false)] {
-            assert_eq!(named(told.into()).is_some(), has);
+        use std::os::fd::AsRawFd;
+        let links = Links::default();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let named = |file: &dyn AsRawFd| {
+            let fd = file.as_raw_fd();
+            links.named(me, format_args!("fd/{fd}")).unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "a (deleted)"] {
+            let path = dir.path().join(name);
+            let file = fs::File::create(&path).unwrap();
+            assert_eq!(named(&file), Some(path.clone()));
+            fs::remove_file(&path).unwrap();
+            assert_eq!(named(&file), None, "{name}");
         }
+        assert_eq!(named(&nix::unistd::pipe().unwrap().0), None);
     }
 }
