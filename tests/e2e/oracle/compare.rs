@@ -6,8 +6,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::Program;
 use super::demand::{CONTENT, Demand, LIST, Look, MODE, Oracle, SIZE};
 use super::names::Node;
+use super::temporary::{Temporary, is_random};
+
+/// What may differ from run to run in what is made: archives hold time stamps, objects names.
+const VARYING: [&str; 3] = ["content", "size", "stamped"];
 
 /// All records of a cache: each with its inputs and outputs by path.
 pub struct Recorded {
@@ -15,46 +20,49 @@ pub struct Recorded {
     pub by_command: BTreeMap<String, Vec<Record>>,
 }
 
+/// Several names may be one when they are temporary.
+type ByPath = BTreeMap<String, Vec<Value>>;
+
 #[derive(Debug)]
 pub struct Record {
-    inputs: BTreeMap<String, Value>,
-    outputs: BTreeMap<String, Value>,
+    inputs: ByPath,
+    outputs: ByPath,
 }
 
 impl Recorded {
     /// Reads what `rfs cache records --json` says.
-    pub fn read(text: &str) -> Self {
+    pub fn read(text: &str, temporary: &Temporary) -> Self {
         let mut by_command: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for line in text.lines() {
             let value: Value = serde_json::from_str(line).unwrap();
             assert_eq!(value["schema"], "rfs.record/1", "{line}");
             let by_path = |list: &Value| {
-                let items = list.as_array().unwrap().iter();
-                items
-                    .map(|item| (item["path"].as_str().unwrap().to_owned(), item.clone()))
-                    .collect()
+                let mut found = ByPath::new();
+                for item in list.as_array().unwrap() {
+                    let mut item = item.clone();
+                    let path = temporary.same(item["path"].as_str().unwrap());
+                    item["path"] = path.as_str().into();
+                    found.entry(path).or_default().push(item);
+                }
+                found
             };
             let record = Record {
                 inputs: by_path(&value["inputs"]),
                 outputs: by_path(&value["outputs"]),
             };
-            let command = value["command"].as_str().unwrap().to_owned();
+            let command = whole_words(&temporary.same(value["command"].as_str().unwrap()));
             by_command.entry(command).or_default().push(record);
         }
         Self { by_command }
     }
 
-    /// Whether some command of the lot made what an input is.
-    fn is_made(&self, input: &Value) -> bool {
-        let path = input["path"].as_str().unwrap();
-        let all = self.by_command.values().flatten();
-        all.into_iter()
-            .any(|record| record.outputs.contains_key(path))
-            || path.starts_with("/tmp/cc")
+    /// Whether some command of the lot made what is at a path.
+    fn is_made(&self, path: &str) -> bool {
+        let mut all = self.by_command.values().flatten();
+        all.any(|record| record.outputs.contains_key(path))
     }
 
-    /// How two lots of records differ. Contents that were made by the command may differ from run to run
-    /// (time stamps in archives, names of temporary files).
+    /// How two lots of records differ.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let all = |recorded: &Self| {
             let mut lines = BTreeSet::new();
@@ -62,22 +70,31 @@ impl Recorded {
                 for record in records {
                     let mut put = |sign: &str, value: &Value| {
                         let mut value = value.clone();
-                        let made = record.outputs.contains_key(value["path"].as_str().unwrap());
-                        if sign == ">" || made || self.is_made(&value) {
-                            let fields = value.as_object_mut().unwrap();
-                            fields.retain(|name, _| {
-                                !["content", "size", "stamped"].contains(&name.as_str())
-                            });
-                        }
-                        let line = same_names(&format!("{sign} {value} of {command}"));
-                        // Whether a random name looks random is a matter of chance.
                         let path = value["path"].as_str().unwrap();
-                        if value["is"] != "absent" || !is_random(Path::new(path)) {
-                            lines.insert(line);
+                        let made = record.outputs.contains_key(path) || self.is_made(path);
+                        let temporary = path.contains(['?', '#']) || is_random(path);
+                        let fields = value.as_object_mut().unwrap();
+                        // It depends on which files were made within one tick of the clock.
+                        fields.remove("rank");
+                        if sign == ">" || made || temporary {
+                            fields.retain(|name, _| !VARYING.contains(&name.as_str()));
+                        }
+                        // Whether a temporary name looks like one is a matter of chance.
+                        let random = temporary && value["is"] == "absent";
+                        if !random && !is_search(&value) {
+                            lines.insert(format!("{sign} {value} of {command}"));
                         }
                     };
-                    record.inputs.values().for_each(|value| put("<", value));
-                    record.outputs.values().for_each(|value| put(">", value));
+                    record
+                        .inputs
+                        .values()
+                        .flatten()
+                        .for_each(|value| put("<", value));
+                    record
+                        .outputs
+                        .values()
+                        .flatten()
+                        .for_each(|value| put(">", value));
                 }
             }
             lines
@@ -92,23 +109,14 @@ impl Recorded {
     }
 }
 
-/// Names that mkstemp(3) makes are made equal.
-fn same_names(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("/tmp/") {
-        let (before, tail) = rest.split_at(at + 5);
-        out.push_str(before);
-        let len = tail.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        let name = &tail[..len];
-        out.push_str(if name.len() == 8 && name.starts_with("cc") {
-            "ccXXXXXX"
-        } else {
-            name
-        });
-        rest = &tail[len..];
-    }
-    out + rest
+/// Whether an input is one of a search for a program that went on. Under the notify backend a shell's look
+/// at the right name may be interrupted by a signal (doc/semantics.md), and the shell then looks for the
+/// next one.
+fn is_search(input: &Value) -> bool {
+    let path = input["path"].as_str().unwrap();
+    let dirs = ["/bin", "/sbin", "/usr/bin/", "/usr/sbin/"];
+    let link = input["is"] == "link" && dirs.contains(&path);
+    link || (input["is"] == "absent" && dirs.iter().any(|dir| path.starts_with(dir)))
 }
 
 /// What came of a comparison.
@@ -137,17 +145,17 @@ impl fmt::Display for Report {
 }
 
 /// Compares the whole command and every program of it that has a record.
-pub fn compare(oracle: &Oracle, recorded: &Recorded, ws: &Path) -> Report {
+pub fn compare(oracle: &Oracle, recorded: &Recorded, ws: &Path, program: &Program) -> Report {
     let mut report = Report::default();
     for (n, demand) in oracle.demands.iter().enumerate() {
-        let command = title(&demand.argv);
+        let command = whole_words(&program.temporary.same(&title(&demand.argv)));
         let Some(records) = recorded.by_command.get(&command) else {
             if n == 0 {
                 report.missed.push(format!("anything of {command}"));
             }
             continue;
         };
-        let looks = |record: &Record| missed_by(demand, record, ws);
+        let looks = |record: &Record| missed_by(demand, record, ws, program);
         // One program may have been started with equal arguments in several places.
         let missed = records
             .iter()
@@ -164,16 +172,13 @@ pub fn compare(oracle: &Oracle, recorded: &Recorded, ws: &Path) -> Report {
     report
 }
 
-/// Whether a name may be one of mkstemp(3) and the like: a run of capitals, digits and others.
-fn is_random(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_made = |run: &str| {
-        run.chars()
-            .any(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+/// Without a word that is cut off.
+fn whole_words(title: &str) -> String {
+    let Some(text) = title.strip_suffix("...") else {
+        return title.to_owned();
     };
-    let mut runs = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let python = name.starts_with("tmp") && name.len() == 11;
-    python || runs.any(|run| run.len() >= 6 && is_made(run))
+    let word = |c: char| c.is_ascii_alphanumeric();
+    text.trim_end_matches(word).to_owned() + "..."
 }
 
 /// As records have it.
@@ -204,27 +209,42 @@ fn name(path: &Path, ws: &Path) -> String {
     }
 }
 
-fn missed_by(demand: &Demand, record: &Record, ws: &Path) -> Vec<String> {
+fn missed_by(demand: &Demand, record: &Record, ws: &Path, program: &Program) -> Vec<String> {
     let mut missed = Vec::new();
     for (path, look) in &demand.looks {
-        let name = name(path, ws);
-        let changed = demand.changed.get(path);
-        let gone = changed.is_some_and(|[_, after]| *after == Node::Absent);
-        // A temporary name that leaves no trace.
-        if gone
-            && is_random(path)
-            && look.first == Node::Absent
-            && !record.inputs.contains_key(&name)
+        let own = name(path, ws);
+        let name = program.temporary.same(&own);
+        if program
+            .apart
+            .iter()
+            .any(|part| path.ends_with(part) && !path.starts_with(ws))
         {
             continue;
         }
-        if let Some(why) = lacks(record.inputs.get(&name), look, changed.is_some()) {
+        let changed = demand.changed.get(path);
+        let gone = changed.is_some_and(|[_, after]| *after == Node::Absent);
+        let inputs = record.inputs.get(&name).map_or(&[][..], Vec::as_slice);
+        // A temporary name that leaves no trace.
+        let temporary = name != own || is_random(&own);
+        if gone && temporary && look.first == Node::Absent && inputs.is_empty() {
+            continue;
+        }
+        let why = match inputs {
+            [] => Some(format!("not recorded, was {:?}", look.first)),
+            // One of them is it, if they are temporary.
+            some => some
+                .iter()
+                .map(|input| lacks(input, look, changed.is_some()))
+                .min()
+                .flatten(),
+        };
+        if let Some(why) = why {
             missed.push(format!("{name}: {why} ({})", look.line));
         }
     }
     for (path, [before, now]) in &demand.changed {
-        let name = name(path, ws);
-        let told = record.outputs.get(&name);
+        let name = program.temporary.same(&name(path, ws));
+        let told = record.outputs.get(&name).map_or(&[][..], Vec::as_slice);
         let unchanged = before == now && matches!(now, Node::Absent | Node::Dir | Node::File);
         let wanted = match now {
             Node::Absent => "absent",
@@ -233,11 +253,13 @@ fn missed_by(demand: &Demand, record: &Record, ws: &Path) -> Vec<String> {
             Node::Link(_) => "link",
             Node::Other => "fifo",
         };
-        let is = told.and_then(|told| told["is"].as_str());
-        let fits = is == Some(wanted)
-            || (*now == Node::File && matches!(is, Some("hard link" | "attributes")))
-            || (*now == Node::Dir && is == Some("attributes"))
-            || (is.is_none() && unchanged);
+        let is: Vec<&str> = told.iter().filter_map(|told| told["is"].as_str()).collect();
+        let like = |is: &&str| match now {
+            Node::File => matches!(*is, "file" | "hard link" | "attributes"),
+            Node::Dir => matches!(*is, "directory" | "attributes"),
+            Node::Absent | Node::Link(_) | Node::Other => *is == wanted,
+        };
+        let fits = is.iter().any(like) || (is.is_empty() && unchanged);
         if !fits {
             missed.push(format!("output {name}: {wanted} (is {is:?})"));
         }
@@ -246,10 +268,7 @@ fn missed_by(demand: &Demand, record: &Record, ws: &Path) -> Vec<String> {
 }
 
 /// What an input does not say of what was looked at.
-fn lacks(input: Option<&Value>, look: &Look, changed: bool) -> Option<String> {
-    let Some(input) = input else {
-        return Some(format!("not recorded, was {:?}", look.first));
-    };
+fn lacks(input: &Value, look: &Look, changed: bool) -> Option<String> {
     let access: Vec<&str> = input["access"].as_str().unwrap().split('+').collect();
     let has = |way: &str| access.contains(&way);
     // Replaced whole, or written over, by one that has not looked at what was there.

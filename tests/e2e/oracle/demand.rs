@@ -240,7 +240,7 @@ impl Reader<'_> {
             None => Some(self.oracle.processes[self.at].cwd.clone()),
         };
         let walk = if text.is_empty() {
-            if dir.is_none() || self.call.result.is_err() {
+            if self.call.result.is_err() || dir.is_none_or(|fd| self.call.is_standard(fd)) {
                 return None;
             }
             let path = base?;
@@ -301,7 +301,9 @@ impl Reader<'_> {
     fn fd_walk(&self, fd: usize) -> Option<Walk> {
         let path = PathBuf::from(self.call.fd_path(fd)?);
         let node = self.oracle.names.at(&path);
-        let named = !is_nobodys(&path) && node != Node::Absent && self.call.result.is_ok();
+        let standard = self.call.is_standard(fd);
+        let named =
+            !standard && !is_nobodys(&path) && node != Node::Absent && self.call.result.is_ok();
         named.then_some(Walk {
             path,
             links: Vec::new(),

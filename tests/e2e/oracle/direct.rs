@@ -1,6 +1,7 @@
 //! Programs without a C library of the system: static, by calls of their own, with signals in between.
 
 use super::programs::sources;
+use super::temporary::Temporary;
 use super::{Program, check, check_with};
 use crate::run::Cmd;
 use crate::space::TestSpace;
@@ -18,6 +19,8 @@ fn static_busybox() {
         cmd: Cmd::new(["/bin/busybox", "sh", "-c", text]),
         at_least: 20,
         steps: &["/bin/busybox"],
+        temporary: Temporary(&["one??????"]),
+        ..Program::default()
     });
 }
 
@@ -32,6 +35,7 @@ fn in_c(name: &str, how: &str, text: &'static str, furnish: fn(&TestSpace), at_l
             cmd: format!("./{name}").as_str().into(),
             at_least,
             steps: &["./"],
+            ..Program::default()
         },
         &[(name, &program)],
     );
@@ -48,6 +52,25 @@ fn raw_calls() {
     };
     let how = "gcc -O1 -nostdlib -static -fno-stack-protector";
     in_c("raw", how, include_str!("raw.c"), furnish, 60);
+}
+
+#[test]
+fn threads_and_signals() {
+    let furnish = |s: &TestSpace| (0..20).for_each(|n| s.write(format!("in/f{n}"), "x\n"));
+    in_c(
+        "threads",
+        "gcc -O1 -pthread",
+        include_str!("threads.c"),
+        furnish,
+        500,
+    );
+    in_c(
+        "threads",
+        "musl-gcc -O1 -static",
+        include_str!("threads.c"),
+        furnish,
+        500,
+    );
 }
 
 #[test]
@@ -68,4 +91,78 @@ fn musl() {
     };
     in_c("dynamic", "musl-gcc", text, furnish, 15);
     in_c("static", "musl-gcc -static", text, furnish, 15);
+}
+
+/// What cannot be told in a record is refused by both backends, for the same reason.
+#[test]
+fn refusals() {
+    let calls = [
+        (
+            "x32",
+            "syscall(0x40000000 | 21, \"in/one\", 0)",
+            "x32 program",
+        ),
+        ("inotify", "inotify_init()", "watches files"),
+        (
+            "fanotify",
+            "syscall(SYS_fanotify_init, 0, 0)",
+            "watches files",
+        ),
+        (
+            "by_handle",
+            "syscall(SYS_open_by_handle_at, -100, &handle, 0)",
+            "opens a file by handle",
+        ),
+        ("unknown", "syscall(6000, 1, 2)", "system call"),
+        ("chroot", "chroot(\"in\")", "changes its root"),
+        (
+            "own_root",
+            "syscall(SYS_openat2, -100, \"in/../in\", &how, 24)",
+            "opens below a root of its own",
+        ),
+        (
+            "memory_of_others",
+            "syscall(SYS_process_vm_writev, getppid(), 0, 0, 0, 0, 0)",
+            "memory",
+        ),
+        (
+            "parent_s_child",
+            "syscall(SYS_clone, CLONE_PARENT | 17, 0, 0, 0, 0) || (_exit(0), 0)",
+            "parent",
+        ),
+    ];
+    let mut text =
+        "#define _GNU_SOURCE\n#include <sched.h>\n#include <string.h>\n#include <sys/inotify.h>\n\
+        #include <sys/syscall.h>\n#include <unistd.h>\n#include <stdlib.h>\n\
+        static struct { unsigned bytes; int type; char data[128]; } handle = {.bytes = 8};\n\
+        static long how[3] = {0, 0, 0x10};\nint main(int n, char **v) {\n"
+            .to_owned();
+    for (name, call, _) in &calls {
+        text += &format!("if (!strcmp(v[1], \"{name}\")) {call};\n");
+    }
+    text += "return 0; }\n";
+    let s = TestSpace::new();
+    s.write("in/one", "one\n");
+    s.write("x.c", text);
+    s.must("gcc -w -o x x.c");
+    for (name, _, why) in calls {
+        let mut told = Vec::new();
+        for backend in super::BACKENDS {
+            let run = s.rfs_with(&["--tracer", backend], format!("./x {name}").as_str());
+            let run = run.expect_code(0);
+            assert_eq!(
+                run.summary().refused,
+                1,
+                "{name}, {backend}: {:?}",
+                run.explain
+            );
+            assert!(
+                run.explain[0].contains(why),
+                "{name}, {backend}: {:?}",
+                run.explain
+            );
+            told.push(run.explain);
+        }
+        assert_eq!(told[0], told[1], "{name}");
+    }
 }

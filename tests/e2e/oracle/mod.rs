@@ -6,12 +6,14 @@
 //! started, which names must be inputs, with the states that they had and the ways in which they were
 //! looked at, and which must be outputs. `rfs cache records` tells what was recorded.
 
+mod builds;
 mod compare;
 mod demand;
 mod direct;
 mod names;
 mod programs;
 mod strace;
+mod temporary;
 
 use std::fs;
 
@@ -22,6 +24,7 @@ use compare::{Recorded, compare};
 use demand::Oracle;
 use names::Names;
 use strace::Log;
+use temporary::Temporary;
 
 const BACKENDS: [&str; 2] = ["notify", "ptrace"];
 
@@ -33,6 +36,24 @@ pub struct Program {
     pub at_least: usize,
     /// Programs that it starts and that must have records of their own.
     pub steps: &'static [&'static str],
+    /// Names that are others in each run.
+    pub temporary: Temporary,
+    /// Last names outside of the workspace that are looked at only without rfs, where the workspace is no
+    /// mount point.
+    pub apart: &'static [&'static str],
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self {
+            furnish: |_| {},
+            cmd: "true".into(),
+            at_least: 1,
+            steps: &[],
+            temporary: Temporary(&["cc??????", "st??????", "sed??????", "tmp????????"]),
+            apart: &[],
+        }
+    }
 }
 
 fn check(program: &Program) {
@@ -89,8 +110,8 @@ fn check_with(program: &Program, files: &[(&str, &[u8])]) {
             "--cache-dir",
             cache.to_str().unwrap(),
         ];
-        let recorded = Recorded::read(&space.tool(&args).out());
-        let report = compare(&oracle, &recorded, space.ws());
+        let recorded = Recorded::read(&space.tool(&args).out(), &program.temporary);
+        let report = compare(&oracle, &recorded, space.ws(), program);
         eprintln!("{backend}: {report}");
         let missed = first(&report.missed);
         assert!(

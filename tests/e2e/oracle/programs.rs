@@ -26,6 +26,7 @@ fn script(text: &str, at_least: usize, steps: &'static [&'static str]) {
         cmd: Cmd::sh(text),
         at_least,
         steps,
+        ..Program::default()
     });
 }
 
@@ -76,6 +77,7 @@ fn dash() {
         cmd: Cmd::new(["dash", "-c", &text]),
         at_least: 40,
         steps: &["dash"],
+        ..Program::default()
     });
 }
 
@@ -94,6 +96,7 @@ fn bash() {
         cmd: Cmd::new(["bash", "-c", text]),
         at_least: 40,
         steps: &["bash"],
+        ..Program::default()
     });
 }
 
@@ -126,6 +129,7 @@ fn python() {
         cmd: "/usr/bin/python3 build.py".into(),
         at_least: 200,
         steps: &["/usr/bin/python3"],
+        ..Program::default()
     });
 }
 
@@ -146,6 +150,7 @@ fn perl() {
         cmd: "perl build.pl".into(),
         at_least: 80,
         steps: &["perl"],
+        ..Program::default()
     });
 }
 
@@ -162,5 +167,6 @@ fn make() {
         cmd: "make -j2".into(),
         at_least: 150,
         steps: &["make", "cc"],
+        ..Program::default()
     });
 }

@@ -135,6 +135,14 @@ impl Call {
         path.starts_with('/').then(|| unescape(path))
     }
 
+    /// Whether descriptor argument `n` is a standard one: what it is open on was given to the program, and
+    /// is not looked at by asking for its size.
+    pub fn is_standard(&self, n: usize) -> bool {
+        self.args
+            .get(n)
+            .is_some_and(|arg| ["0<", "1<", "2<"].iter().any(|fd| arg.starts_with(fd)))
+    }
+
     /// Whether argument `n` holds a flag.
     pub fn has(&self, n: usize, flag: &str) -> bool {
         let words = |c: char| !c.is_ascii_alphanumeric() && c != '_';
