@@ -257,14 +257,10 @@ impl Item<'_> {
             }
             (What::Dir(mode), there) => return self.put_dir(disk, *mode, there),
             (What::File { mode, .. }, there) => return self.put_file(disk, *mode, there),
+            // Also when its text is already this: whoever watches must see that it was made anew.
             (What::Link(text), there) => {
-                let alone = |meta: &Metadata| meta.is_symlink() && meta.nlink() == 1;
-                let same = there.as_ref().is_some_and(alone)
-                    && fs::read_link(path).is_ok_and(|now| now.as_os_str().as_bytes() == text);
-                if !same {
-                    let text = Path::new(OsStr::from_bytes(text));
-                    self.replace(disk, there.as_ref(), |temp| disk.symlink(text, temp))?;
-                }
+                let text = Path::new(OsStr::from_bytes(text));
+                self.replace(disk, there.as_ref(), |temp| disk.symlink(text, temp))?;
             }
             (What::Fifo(mode), there) => {
                 let same = there

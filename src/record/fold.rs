@@ -4,7 +4,7 @@ use super::step::{Entry, Step, Wrote};
 use crate::base::{
     Access, Dep, Digest, Kind, Name, Output, PathId, Refusal, Seen, Stamp, State, What,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// An input of the record, with what is needed to complete it.
@@ -215,12 +215,16 @@ fn outputs(
     changed.sort_by_cached_key(|(id, _, _)| name(*id));
     let objects = Objects::of(entries, &changed, step.started.1, name);
     let span = i64::try_from(step.started.0.elapsed().as_nanos()).unwrap_or(i64::MAX);
+    let there = entries.iter().filter(|(_, entry)| !entry.first.is_absent());
+    let old: Stamped = there
+        .map(|(_, entry)| (object(&entry.first), entry.first.id.mtime))
+        .collect();
     for (id, entry, after) in changed {
         let path = name(id);
         let Some(what) = what(entry, after, &path, &objects, step.started.1)? else {
             continue;
         };
-        let stamp = stamp(entry, after, &what, (step.started.1, span));
+        let stamp = stamp(entry, after, &what, &old, (step.started.1, span));
         let mine = (after.mode[1], after.mode[2]);
         let owner = (!after.is_absent() && mine != step.owner).then_some(mine);
         let output = Output {
@@ -364,24 +368,39 @@ fn what(
     })
 }
 
-/// A time stamp older than the step, or set and newer than it, was set on purpose; one from its own time
-/// is "now".
-fn stamp(entry: &Entry, after: &Seen, what: &What, (start, span): (i64, i64)) -> Stamp {
+/// A time stamp that the step set to something outside of its own time was set on purpose, and so was one
+/// that came from before the step (`old`), with a file that was moved. Any other one is "now", even if the
+/// kernel's clock, which ticks, was behind when the step started.
+fn stamp(
+    entry: &Entry,
+    after: &Seen,
+    what: &What,
+    old: &Stamped,
+    (start, span): (i64, i64),
+) -> Stamp {
+    let set = entry.wrote.any(Wrote::TIMES);
     match what {
         What::File { .. } | What::Fifo(_) | What::Link(_) => (),
-        What::Attributes(_) if entry.wrote.any(Wrote::TIMES) => (),
-        What::Dir(_) if entry.wrote.any(Wrote::TIMES) => (),
+        What::Attributes(_) if set => (),
+        What::Dir(_) if set => (),
         What::Absent | What::HardLink(_) | What::Attributes(_) | What::Dir(_) => {
             return Stamp::Keep;
         }
     }
-    let end = start.saturating_add(span);
-    if after.id.mtime >= start && (after.id.mtime <= end || !entry.wrote.any(Wrote::TIMES)) {
+    let mtime = after.id.mtime;
+    let now = match set {
+        true => (start..=start.saturating_add(span)).contains(&mtime),
+        false => !old.contains(&(object(after), mtime)),
+    };
+    if now {
         Stamp::Now(0)
     } else {
-        Stamp::Exact(after.id.mtime)
+        Stamp::Exact(mtime)
     }
 }
+
+/// Objects with their time stamps, as they were before the step.
+type Stamped = HashSet<((u64, u64), i64)>;
 
 /// Replaces the time stamps of the step's own time by their order.
 fn rank_stamps(outputs: &mut [(Output, Pending)]) {

@@ -13,12 +13,13 @@ const MAX_MOVED: usize = 20_000;
 
 impl Watch {
     pub(super) fn link(&self, pid: Pid, from: &Walk, to: &Walk) {
+        if to.end != End::Absent {
+            self.read(pid, from, Access::KIND);
+            return self.read(pid, to, Access::KIND);
+        }
         // What is read under the new name is the old one's.
         let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
         self.read(pid, from, access);
-        if matches!(to.end, End::Found(_)) {
-            return self.read(pid, to, Access::KIND);
-        }
         if from.end == End::Own {
             // The file has no name yet (O_TMPFILE), or one that only its opener knows.
             self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
@@ -37,8 +38,10 @@ impl Watch {
         let dir = |walk: &Walk| walk.end == End::Found(Look::Dir);
         let other = matches!(to.end, End::Found(_)) && dir(from) != dir(to);
         let taken = flags & libc::RENAME_NOREPLACE != 0 && matches!(to.end, End::Found(_));
-        if taken || (!exchange && other) {
-            // A directory takes only an empty directory's place, anything else no directory's.
+        let nowhere = !matches!(to.end, End::Found(_) | End::Absent);
+        if taken || nowhere || (!exchange && other) {
+            // Nowhere to move it to, or the name is taken: a directory takes only an empty
+            // directory's place, anything else no directory's.
             self.read(pid, from, Access::KIND);
             return self.read(pid, to, Access::KIND);
         }
