@@ -18,7 +18,7 @@ use crate::tree::Tree;
 const NOBODY: u32 = 65534;
 
 /// Under which conditions the commands run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setting {
     /// As an ordinary user; that the tests' own user is root is needed for that.
     pub nobody: bool,
@@ -214,7 +214,7 @@ impl TestSpace {
         fs::create_dir(&self.ws).unwrap();
         self.own(&self.ws);
         for entry in fs::read_dir(self.root().join("outside")).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
+            self.remove(entry.unwrap().path());
         }
     }
 
