@@ -24,8 +24,8 @@ const MAX_DEPS: usize = 16_000;
 const MAGIC: &[u8; 8] = b"rfs-act\x01";
 /// Magic and digest.
 const HEADER: usize = MAGIC.len() + 32;
-/// Larger files are not read.
-const MAX_BYTES: u64 = 1 << 30;
+/// Larger files are neither written nor read: what a forged one could have us allocate is bounded.
+const MAX_BYTES: u64 = 128 << 20;
 
 /// What is known of a key.
 #[derive(Debug, Default)]
@@ -108,9 +108,9 @@ impl Cache {
         if !change(&mut records) {
             return Ok(());
         }
+        let bytes = encode_within(MAX_BYTES, &mut records)?;
         let tmp = self.tmp(0o600)?;
-        self.disk
-            .write_at(&tmp.file, &tmp.path, &encode(&records)?, 0)?;
+        self.disk.write_at(&tmp.file, &tmp.path, &bytes, 0)?;
         Ok(tmp.keep(&path)?)
     }
 
@@ -188,7 +188,22 @@ fn forget_oldest(records: &mut Vec<Record>) {
     records.truncate(kept);
 }
 
-fn encode(records: &[Record]) -> Result<Vec<u8>, Error> {
+/// Encodes as many of the first records as fit.
+pub(super) fn encode_within(max_bytes: u64, records: &mut Vec<Record>) -> Result<Vec<u8>, Error> {
+    loop {
+        let bytes = encode(records)?;
+        if bytes.len() as u64 <= max_bytes {
+            return Ok(bytes);
+        }
+        if records.len() < 2 {
+            let why = format!("{} bytes of inputs and output", bytes.len());
+            return Err(Error::Unsound(why));
+        }
+        records.pop();
+    }
+}
+
+pub(super) fn encode(records: &[Record]) -> Result<Vec<u8>, Error> {
     let head = vec![0; HEADER];
     let mut bytes = postcard::to_extend(records, head)
         .map_err(|error| Error::Unsound(format!("not to be encoded: {error}")))?;
@@ -198,7 +213,7 @@ fn encode(records: &[Record]) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
     let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
         return Err("shorter than its header".into());
     };

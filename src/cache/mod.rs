@@ -25,8 +25,9 @@ pub use verify::Report;
 
 use crate::base::Digest;
 use crate::disk::{self, At, Disk};
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,17 @@ const VERSION: u32 = 1;
 
 /// What a temporary file is older than when its writer must be dead.
 const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// All names in the cache's directory.
+const OURS: [&str; 7] = [
+    "VERSION",
+    "CACHEDIR.TAG",
+    "blobs",
+    "actions",
+    "tmp",
+    "index",
+    "index.damaged",
+];
 
 /// The cache cannot be used. Each message names the path and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +77,21 @@ pub enum OpenError {
         /// Its format.
         found: u32,
     },
+    /// Its owner could have us serve anything.
+    #[error(
+        "{} belongs to user {owner}, who is neither you nor root: choose another cache with \
+         RFS_CACHE_DIR",
+        path.display()
+    )]
+    NotYours {
+        /// The cache's directory.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+    },
+    /// Everybody could have us serve anything.
+    #[error("{} can be written by everybody: `chmod o-w` it", .0.display())]
+    Everybodys(PathBuf),
     /// A system call failed.
     #[error("{0}: make the cache writable, or choose another with RFS_CACHE_DIR")]
     Disk(#[from] disk::Error),
@@ -114,7 +141,7 @@ impl Cache {
         };
         match fs::metadata(dir) {
             Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory(dir.to_owned())),
-            Ok(_) => {}
+            Ok(meta) => trusted(dir, &meta)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => cache.make_dir_all(dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(OpenError::NotADirectory(dir.to_owned()));
@@ -131,6 +158,12 @@ impl Cache {
             }
             Some(_) | None => cache.found()?,
         }
+        for name in OURS {
+            match fs::symlink_metadata(dir.join(name)) {
+                Ok(meta) => trusted(&dir.join(name), &meta)?,
+                Err(_gone) => {}
+            }
+        }
         Ok(cache)
     }
 
@@ -143,10 +176,16 @@ impl Cache {
     /// The format in the `VERSION` file; none if it is missing or not readable as one.
     fn version(&self) -> Result<Option<u32>, disk::Error> {
         let path = self.root.join("VERSION");
-        match fs::read(&path) {
-            Ok(bytes) => Ok(std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(|text| text.strip_prefix("rfs-cache ")?.trim_end().parse().ok())),
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path);
+        let mut text = String::new();
+        match file.and_then(|file| file.take(64).read_to_string(&mut text)) {
+            Ok(_) => Ok(text
+                .strip_prefix("rfs-cache ")
+                .and_then(|version| version.trim_end().parse().ok())),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).at("read", &path),
         }
@@ -154,15 +193,6 @@ impl Cache {
 
     /// Makes an empty directory, or what is left of a cache, a cache.
     fn found(&self) -> Result<(), OpenError> {
-        const OURS: [&str; 7] = [
-            "VERSION",
-            "CACHEDIR.TAG",
-            "blobs",
-            "actions",
-            "tmp",
-            "index",
-            "index.damaged",
-        ];
         for entry in fs::read_dir(&self.root).at("opendir", &self.root)? {
             let name = entry.at("readdir", &self.root)?.file_name();
             if !OURS.iter().any(|ours| name == *ours) {
@@ -234,6 +264,20 @@ impl Cache {
     }
 }
 
+/// Whether nobody but its owner, who is the user or root, and his group can change what the cache has here.
+fn trusted(path: &Path, meta: &Metadata) -> Result<(), OpenError> {
+    let owner = meta.uid();
+    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+        let path = path.to_owned();
+        return Err(OpenError::NotYours { path, owner });
+    }
+    // With the sticky bit, as at the root of a tmpfs, everybody's own is his own.
+    if !meta.is_symlink() && meta.mode() & 0o1002 == 0o002 {
+        return Err(OpenError::Everybodys(path.to_owned()));
+    }
+    Ok(())
+}
+
 /// Removes the temporary files that killed processes left in a directory: those older than a day.
 /// Failures do not matter, it is tried again.
 pub fn sweep(disk: &dyn Disk, dir: &Path) {
@@ -285,5 +329,7 @@ impl Drop for Tmp<'_> {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,14 @@
 //!
 //! Knows the tree as directories and paths only: whoever shows it to others must be told what changed.
 
-use super::sound::output_is_sound;
+use super::sound::{output_is_sound, outputs_are_apart};
 use super::stamps::Clock;
 use super::{Cache, Error};
 use crate::base::{Name, Output, Record, Stamp, What};
 use crate::disk::{self, At, Disk};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub enum ServeError {
     /// A system call failed on the tree.
     #[error(transparent)]
     Disk(#[from] disk::Error),
-    /// What an output should be made in is no directory.
+    /// What an output should be made in is no directory, or is reached through a symbolic link.
     #[error("{} is not a directory", .0.display())]
     Parent(PathBuf),
     /// A file to be written in place is an input under another name.
@@ -77,10 +77,12 @@ impl<'a> Staged<'a> {
         stage_dir: &'a Path,
     ) -> Result<Self, ServeError> {
         let disk = &*cache.disk;
+        outputs_are_apart(record).map_err(Error::Unsound)?;
         cache.make_dir(stage_dir)?;
-        let stage_dev = fs::symlink_metadata(stage_dir)
-            .at("lstat", stage_dir)?
-            .dev();
+        let stage = fs::symlink_metadata(stage_dir).at("lstat", stage_dir)?;
+        if !stage.is_dir() {
+            return Err(ServeError::Parent(stage_dir.to_owned()));
+        }
         let mut staged = Self {
             disk,
             root,
@@ -92,15 +94,26 @@ impl<'a> Staged<'a> {
             output_is_sound(output)
                 .map_err(|why| Error::Unsound(format!("output {}: {why}", output.name)))?;
             let path = output.name.at(root);
+            if Name::of(&path, root) != output.name {
+                let why = format!("output {}: an absolute name in the workspace", output.name);
+                return Err(Error::Unsound(why).into());
+            }
             let parent = path.parent().unwrap_or(root);
             let near = match &last {
                 Some((dir, near)) if dir == parent => near.clone(),
                 Some(_) | None => {
-                    let (existing, dev) = nearest_dir(parent, root)?;
-                    if output.name.inside() && dev == stage_dev {
+                    let way = Way::to(parent, root)?;
+                    if let End::Link(link) = way.end {
+                        let is_output = |other: &Output| other.name.at(root) == link;
+                        // A link that the record replaces by a directory.
+                        if !record.outputs.iter().any(is_output) {
+                            return Err(ServeError::Parent(link));
+                        }
+                    }
+                    if output.name.inside() && way.dev == stage.dev() {
                         stage_dir.to_owned()
                     } else {
-                        existing
+                        way.dir
                     }
                 }
             };
@@ -138,10 +151,11 @@ impl<'a> Staged<'a> {
         for item in &mut self.items {
             let parent = item.path.parent().unwrap_or(self.root);
             if parent != parent_seen {
-                match look_parent(parent, self.root)? {
-                    Some(meta) if meta.is_dir() => {}
-                    None if item.output.what == What::Absent => continue,
-                    Some(_) | None => return Err(ServeError::Parent(parent.to_owned())),
+                match Way::to(parent, self.root)?.end {
+                    End::There => {}
+                    End::Missing if item.output.what == What::Absent => continue,
+                    End::Missing => return Err(ServeError::Parent(parent.to_owned())),
+                    End::Link(link) => return Err(ServeError::Parent(link)),
                 }
                 parent.clone_into(&mut parent_seen);
             }
@@ -415,24 +429,52 @@ fn look(path: &Path) -> Result<Option<Metadata>, disk::Error> {
     }
 }
 
-/// What lies at a parent directory. The root may be given by way of a link (as `/proc/self/fd/7`).
-fn look_parent(dir: &Path, root: &Path) -> Result<Option<Metadata>, disk::Error> {
-    if dir == root {
-        fs::metadata(dir).map(Some).at("stat", dir)
-    } else {
-        look(dir)
-    }
+/// How far one gets on the way to a directory without following a symbolic link.
+struct Way {
+    /// The last directory.
+    dir: PathBuf,
+    /// Its device.
+    dev: u64,
+    end: End,
 }
 
-/// `dir`, or the nearest directory above it that is there, and its device.
-fn nearest_dir(dir: &Path, root: &Path) -> Result<(PathBuf, u64), disk::Error> {
-    let mut dir = dir;
-    loop {
-        match (look_parent(dir, root)?, dir.parent()) {
-            (Some(meta), _) if meta.is_dir() => return Ok((dir.to_owned(), meta.dev())),
-            (_, Some(above)) => dir = above,
-            (_, None) => return Err(io::Error::from(ErrorKind::NotFound)).at("lstat", dir),
+enum End {
+    /// It is the directory itself.
+    There,
+    /// There is nothing further down, or no directory.
+    Missing,
+    /// This link leads on.
+    Link(PathBuf),
+}
+
+impl Way {
+    /// Names in records have no links in them, so that one on the way came later: what lies behind it is not
+    /// what the record means. The root itself may be given by way of a link (as `/proc/self/fd/7`).
+    fn to(dir: &Path, root: &Path) -> Result<Self, disk::Error> {
+        let (start, rest) = match dir.strip_prefix(root) {
+            Ok(rest) => (root, rest),
+            Err(_outside) => (Path::new("/"), dir.strip_prefix("/").unwrap_or(dir)),
+        };
+        let mut way = Self {
+            dir: start.to_owned(),
+            dev: fs::metadata(start).at("stat", start)?.dev(),
+            end: End::There,
+        };
+        for part in rest.components() {
+            let next = way.dir.join(part);
+            match look(&next)? {
+                Some(meta) if meta.is_dir() => (way.dir, way.dev) = (next, meta.dev()),
+                Some(meta) if meta.is_symlink() => {
+                    way.end = End::Link(next);
+                    break;
+                }
+                Some(_) | None => {
+                    way.end = End::Missing;
+                    break;
+                }
+            }
         }
+        Ok(way)
     }
 }
 

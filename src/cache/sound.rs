@@ -3,6 +3,7 @@
 //! A sound record may still be wrong about the world; but serving it makes only what its own lines say.
 
 use crate::base::{Access, Dep, Name, Output, Record, State, Stdin, What};
+use std::collections::HashSet;
 
 /// Longest path name: PATH_MAX.
 const NAME_MAX: usize = 4096;
@@ -81,6 +82,30 @@ pub(super) fn output_is_sound(output: &Output) -> Result<(), &'static str> {
         }
     }
     require(!is_root, "the root can only change its attributes")
+}
+
+/// Says whether an output lies below one that is made a link: it would be made, dated or permitted somewhere
+/// else. An absence may, it comes first.
+pub(super) fn outputs_are_apart(record: &Record) -> Result<(), String> {
+    let leads_on = |output: &&Output| matches!(output.what, What::Link(_) | What::HardLink(_));
+    let links: HashSet<&[u8]> = record
+        .outputs
+        .iter()
+        .filter(leads_on)
+        .map(|output| output.name.bytes())
+        .collect();
+    let is_below = |output: &&Output| {
+        let bytes = output.name.bytes();
+        let mut ends = (1..bytes.len()).filter(|at| bytes[*at] == b'/');
+        output.what != What::Absent && ends.any(|at| links.contains(&bytes[..at]))
+    };
+    if links.is_empty() {
+        return Ok(());
+    }
+    match record.outputs.iter().find(is_below) {
+        Some(output) => Err(format!("output {}: below a link", output.name)),
+        None => Ok(()),
+    }
 }
 
 fn name_is_sound(name: &Name) -> Result<(), &'static str> {

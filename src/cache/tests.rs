@@ -152,3 +152,49 @@ fn processes_share_a_cache() {
     assert!(report.wrong.is_empty(), "{:?}", report.wrong);
     assert_eq!((report.blobs, report.keys, report.records), (120, 30, 90));
 }
+
+#[test]
+fn a_cache_that_others_can_change_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    open(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Everybodys(_)), "{error}");
+    for mode in [0o755, 0o1777] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        open(&path).unwrap();
+    }
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(
+            matches!(error, OpenError::NotYours { owner: 65534, .. }),
+            "{error}"
+        );
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        std::os::unix::fs::chown(path.join("actions"), Some(65534), None).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(
+            error.to_string().contains("cache/actions belongs to"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_version_that_is_no_file_is_an_error_and_keeps_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = dir.path().join("VERSION");
+    open(dir.path()).unwrap();
+    fs::remove_file(&version).unwrap();
+    RealDisk.mkfifo(&version, 0o600).unwrap();
+    open(dir.path()).unwrap();
+    assert!(fs::metadata(&version).unwrap().is_file(), "it is replaced");
+    fs::remove_file(&version).unwrap();
+    fs::create_dir(&version).unwrap();
+    assert!(open(dir.path()).is_err());
+    fs::remove_dir(&version).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &version).unwrap();
+    assert!(open(dir.path()).is_err());
+}

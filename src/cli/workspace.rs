@@ -1,8 +1,8 @@
 //! Which directory is the workspace, and its `.rfs/`.
 
 use super::error::CommandError;
-use crate::disk::{self, Disk};
-use std::io::ErrorKind;
+use crate::disk::{self, At, Disk};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// The directory of a workspace that holds what rfs keeps there.
@@ -30,6 +30,10 @@ pub(super) fn find(cwd: &Path) -> PathBuf {
 pub(super) fn prepare(root: &Path, disk: &dyn Disk) -> Result<bool, disk::Error> {
     let state = root.join(STATE);
     let made = exists_already(disk.mkdir(&state, 0o755))?.is_some();
+    // A link, as a repository can bring one along, would have us write somewhere else.
+    if !state.symlink_metadata().at("lstat", &state)?.is_dir() {
+        return Err(io::Error::from(ErrorKind::NotADirectory)).at("mkdir", &state);
+    }
     // Also where a run that was cut short has left the directory without them.
     for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")] {
         let path = state.join(name);

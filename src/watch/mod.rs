@@ -14,6 +14,7 @@ mod paths;
 pub mod pins;
 mod pipes;
 mod places;
+mod privilege;
 mod save;
 mod serve;
 pub mod session;

@@ -117,6 +117,7 @@ impl Watch {
         if !exec.children.is_empty() {
             step.refuse("starts with children that the program before it left running");
         }
+        self.privileges_lost(&exec, &mut step);
         if self.config.policy.never.contains(&tool.name) {
             step.refuse(format!("{} is never served", tool.name));
         }

@@ -28,6 +28,7 @@ mod pipes;
 mod probes;
 mod projects;
 mod same;
+mod security;
 mod semantics;
 mod signal;
 mod start;
