@@ -11,7 +11,9 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use view::mapping::Mapping;
 use view::{Mode, everywhere, modes, sh, with_host};
 
 fn new_file(path: &str) -> File {
@@ -135,6 +137,48 @@ fn shared_mappings_reach_the_file() {
             },
         );
     }
+}
+
+/// The kernel writes back by write(2) to us, and the write of an unprivileged server takes the bits away.
+#[test]
+fn what_is_written_back_takes_setgid_away_without_privilege() {
+    everywhere(|inside| {
+        let file = new_file("f");
+        file.write_all_at(b"0123456789", 0).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o2711))
+            .unwrap();
+        let mapping = Mapping::new(&file, NonZeroUsize::new(10).unwrap()).unwrap();
+        mapping.write(3, b"x");
+        mapping.sync().unwrap();
+        file.sync_all().unwrap();
+        let mode = fs::metadata("f").unwrap().mode() & 0o7777;
+        let expected = match inside.mode {
+            Mode::Passthrough | Mode::Cached => 0o2711,
+            Mode::Unprivileged => 0o711,
+        };
+        assert_eq!(mode, expected);
+    });
+}
+
+/// Without passthrough the file has what was written through a mapping when it is synced or unmapped.
+#[test]
+fn a_hole_that_is_written_to_by_mapping_is_found_when_synced() {
+    everywhere(|inside| {
+        let file = new_file("f");
+        file.set_len(1 << 20).unwrap();
+        let mapping = Mapping::new(&file, NonZeroUsize::new(1 << 20).unwrap()).unwrap();
+        mapping.write(1 << 19, b"x");
+        let data = || rustix::fs::seek(&file, SeekFrom::Data(0));
+        match inside.mode {
+            Mode::Passthrough => assert_eq!(data(), Ok(1 << 19)),
+            Mode::Cached | Mode::Unprivileged => assert_eq!(data(), Err(Errno::NXIO)),
+        }
+        mapping.sync().unwrap();
+        assert_eq!(data(), Ok(1 << 19));
+        mapping.write(1 << 18, b"x");
+        drop(mapping);
+        assert_eq!(data(), Ok(1 << 18));
+    });
 }
 
 #[test]

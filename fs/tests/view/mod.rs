@@ -14,6 +14,8 @@
     reason = "a test says why it fails, or skips"
 )]
 
+pub mod mapping;
+
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rfs_fs::{Config, EnterOptions, Gate, Mounted, Observer, Op, Passthrough};
