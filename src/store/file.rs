@@ -11,9 +11,9 @@ use super::txn::{Durability, Txn};
 use super::{holder, lock};
 use crate::disk::{self, At, Disk};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -216,10 +216,15 @@ impl Store {
 
 impl Core {
     fn open(path: &Path, schema: u32, disk: &dyn Disk, boot: Boot) -> Result<Arc<Self>, Error> {
-        let file = match File::open(path) {
+        // Not to wait for the other end of a fifo.
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
+        };
+        let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create(path, schema, disk)?;
-                File::open(path)
+                open()
             }
             opened => opened,
         };
