@@ -33,6 +33,8 @@ pub(crate) struct Crew(Arc<Shared>);
 
 struct Shared {
     name: &'static str,
+    /// What each thread does first.
+    prepare: fn(),
     task: Box<Task>,
     state: Mutex<State>,
     /// The lead is free, or the task over.
@@ -50,14 +52,16 @@ struct State {
 }
 
 impl Crew {
-    /// Starts with one thread.
+    /// Starts with one thread. Each thread begins with `prepare`.
     pub(crate) fn start(
         name: &'static str,
+        prepare: fn(),
         task: impl Fn() -> Turn + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let (state, free, ended) = Default::default();
         let shared = Arc::new(Shared {
             name,
+            prepare,
             task: Box::new(task),
             state,
             free,
@@ -93,7 +97,10 @@ impl Shared {
         let shared = self.clone();
         let started = thread::Builder::new()
             .name(self.name.into())
-            .spawn(move || shared.serve());
+            .spawn(move || {
+                (shared.prepare)();
+                shared.serve();
+            });
         if let Err(error) = started {
             self.lock().threads -= 1;
             return Err(error);
@@ -210,7 +217,7 @@ mod tests {
                 }
             }))
         };
-        let crew = Crew::start("crew", task).unwrap();
+        let crew = Crew::start("crew", || {}, task).unwrap();
         assert_eq!(receive.recv().unwrap(), LAST + 1);
         crew.finish();
     }
@@ -230,7 +237,7 @@ mod tests {
                 Turn::Again
             }
         };
-        let crew = Crew::start("crew", task).unwrap();
+        let crew = Crew::start("crew", || {}, task).unwrap();
         crew.finish();
         drop(crew);
         assert!(receive.iter().eq(0..100));

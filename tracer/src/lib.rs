@@ -30,6 +30,7 @@ mod reaper;
 mod regs;
 mod seccomp;
 pub mod spawn;
+mod standby;
 mod supervise;
 pub mod supervisor;
 pub mod table;

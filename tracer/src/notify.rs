@@ -1,6 +1,6 @@
 //! The default backend: trapped calls come as seccomp notifications, and nobody is ptraced.
 //!
-//! One thread at a time receives and asks the decider; work that may take time it does itself, and another
+//! One thread at a time receives and asks the decider, while another (`standby`) receives ahead; work that may take time it does itself, and another
 //! takes over. Only a process that is
 //! to end in place of its call is attached to, for that moment: debuggers keep working inside the build.
 //! Knows nothing of what calls mean.
@@ -11,6 +11,7 @@ use crate::filter::abi_of;
 use crate::ptrace::{self, Change, Stopped, Whom};
 use crate::regs::{self, Next};
 use crate::seccomp::{Listener, Notice, Reply};
+use crate::standby::{Standby, hasten};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::cell::Cell;
 use std::io;
@@ -23,7 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Backend(Crew);
 
 struct Shared {
-    listener: Listener,
+    listener: Arc<Listener>,
+    standby: Arc<Standby>,
     cookie: u64,
     decide: Arc<dyn Decide>,
     /// Decided calls that are made once more because their thread had been attached to.
@@ -40,13 +42,16 @@ impl Backend {
         // Linux before 6.6 cannot; it only costs time.
         listener.sync_wake_up().ok();
         let again = Mutex::default();
+        let listener = Arc::new(listener);
+        let standby = Standby::start(listener.clone())?;
         let shared = Arc::new(Shared {
             listener,
+            standby,
             cookie,
             decide,
             again,
         });
-        Crew::start("rfs-notify", move || shared.turn()).map(Self)
+        Crew::start("rfs-notify", hasten, move || shared.turn()).map(Self)
     }
 
     /// Waits until every decision has been taken. To be called when the traced processes are gone.
@@ -58,11 +63,17 @@ impl Backend {
 impl Shared {
     /// Takes the next call and decides about it, if that can be done at once.
     fn turn(self: &Arc<Self>) -> Turn {
+        if let Some(notice) = self.standby.next() {
+            return self.take(notice);
+        }
         if !self.wait() {
             return Turn::Over;
         }
         match self.listener.receive() {
-            Ok(Some(notice)) => self.take(notice),
+            Ok(Some(notice)) => {
+                self.standby.busy();
+                self.take(notice)
+            }
             Ok(None) => Turn::Again,
             Err(_) => Turn::Over,
         }

@@ -1,0 +1,124 @@
+//! Receives notifications while the thread that decides is busy with another one.
+//!
+//! A call that has been received waits for its answer whatever signals come (`WAIT_KILLABLE_RECV`); one that
+//! has not is interrupted by them, and a handler without `SA_RESTART` then makes stat(2) fail with EINTR. So
+//! nothing may wait to be received for as long as it takes to decide about the calls before it. While
+//! nobody is busy this thread sleeps: the one that decides is woken directly, on the caller's own CPU.
+
+use crate::seccomp::{Listener, Notice};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What was received ahead of its turn.
+pub(crate) struct Standby {
+    listener: Arc<Listener>,
+    epoll: Epoll,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Somebody decides, so the standby receives.
+    busy: bool,
+    received: VecDeque<Notice>,
+}
+
+impl Standby {
+    /// Starts the thread. It ends when no process has the filter any more.
+    pub(crate) fn start(listener: Arc<Listener>) -> io::Result<Arc<Self>> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(listener.as_fd(), EpollEvent::new(EpollFlags::empty(), 0))?;
+        let standby = Arc::new(Self {
+            listener,
+            epoll,
+            state: Mutex::default(),
+        });
+        let thread = standby.clone();
+        std::thread::Builder::new()
+            .name("rfs-standby".into())
+            .spawn(move || {
+                hasten();
+                thread.run();
+            })?;
+        Ok(standby)
+    }
+
+    /// From now on, until [`Self::next`], others' calls are received here.
+    pub(crate) fn busy(&self) {
+        let mut state = self.lock();
+        state.busy = true;
+        self.watch(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT);
+    }
+
+    /// The next call that was received ahead. With `None` whoever asks is to receive by itself.
+    pub(crate) fn next(&self) -> Option<Notice> {
+        let mut state = self.lock();
+        let next = state.received.pop_front();
+        if next.is_none() && state.busy {
+            state.busy = false;
+            self.watch(EpollFlags::empty());
+        }
+        next
+    }
+
+    fn run(&self) {
+        let mut events = [EpollEvent::empty()];
+        loop {
+            match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(_) if events[0].events().contains(EpollFlags::EPOLLHUP) => return,
+                Ok(_) => self.receive(),
+                Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Receives all that waits, unless somebody is about to do so.
+    fn receive(&self) {
+        let mut state = self.lock();
+        while state.busy && self.is_waiting() {
+            match self.listener.receive() {
+                Ok(Some(notice)) => state.received.push_back(notice),
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        }
+        if state.busy {
+            self.watch(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT);
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+            && fds[0]
+                .revents()
+                .is_some_and(|seen| seen == PollFlags::POLLIN)
+    }
+
+    /// What wakes the thread; the end of all processes does anyway.
+    fn watch(&self, flags: EpollFlags) {
+        let mut event = EpollEvent::new(flags, 0);
+        // It fails only when the listener is gone, and then there is nothing to watch.
+        let _gone = self.epoll.modify(self.listener.as_fd(), &mut event);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// On a busy machine what is received late is interrupted, so these threads go before those of the build,
+/// where that is allowed.
+pub(crate) fn hasten() {
+    use rustix::process::{getpriority_process, setpriority_process};
+    let Ok(nice) = getpriority_process(None) else {
+        return;
+    };
+    let _not_allowed = setpriority_process(None, (nice - 10).max(-20));
+}
