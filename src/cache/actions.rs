@@ -1,17 +1,15 @@
-//! Records by weak key: `actions/ab/cdef...`, one file a key with a few records, newest first.
+//! Records by weak key, in the store `index`: a few for each key, the first to be tried first.
 //!
-//! A file is a header (magic, BLAKE3 of the payload) and the postcard encoding of the records. It is
-//! replaced as a whole by rename, under a lock that writers of the same shard share; readers take no
-//! lock. Nothing is synced: a torn file is found by its digest.
+//! Any number of processes may add and load. Commits are lazy: after a loss of power the newest records
+//! may be gone, and whoever ends a build makes the rest durable. A damaged store is set aside.
 
 use super::sound::sound;
 use super::{Cache, Error};
 use crate::base::{Digest, Record};
-use crate::disk::{self, At};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use crate::store::history::{self, Execution};
+use crate::store::{self, Durability, Pages, Store, canonical, recover};
+use std::sync::{Arc, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Records kept for one key.
 pub const MAX_RECORDS: usize = 8;
@@ -19,37 +17,46 @@ pub const MAX_RECORDS: usize = 8;
 const MAX_SMALL_RECORDS: usize = 64;
 /// Deps of the records beyond [`MAX_RECORDS`] and of those before them, together.
 const MAX_DEPS: usize = 16_000;
-
-/// First bytes of a file: what it is, and the version of its format.
-const MAGIC: &[u8; 8] = b"rfs-act\x01";
-/// Magic and digest.
-const HEADER: usize = MAGIC.len() + 32;
-/// Larger files are neither written nor read: what a forged one could have us allocate is bounded.
-const MAX_BYTES: u64 = 128 << 20;
+/// Bytes of a record, about: larger ones are not stored.
+const MAX_BYTES: usize = 128 << 20;
+/// Minutes after which it is noted again that records are used.
+const USE_NOTED: u32 = 24 * 60;
 
 /// What is known of a key.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Records, newest first; all sound.
     pub records: Vec<Record>,
-    /// Why there are none although there was a file.
+    /// Why there are none although there may have been some.
     pub damaged: Option<String>,
     /// Why it is not known whether there are any.
-    pub unreadable: Option<disk::Error>,
+    pub unreadable: Option<store::Error>,
+}
+
+/// The store, as far as it can be used.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    store: Option<Arc<Store>>,
+    /// What is to be told to who asks next.
+    told: Option<String>,
 }
 
 impl Cache {
-    /// The records of a weak key. A damaged file is removed and told of, once.
+    /// The records of a weak key. Damage is told of once.
     #[must_use]
     pub fn load(&self, key: &Digest) -> Loaded {
-        let path = self.action_path(key);
-        let mut loaded = Loaded::default();
-        match read(&path) {
+        let (store, damaged) = self.index();
+        let mut loaded = Loaded {
+            damaged,
+            ..Loaded::default()
+        };
+        let Some(store) = store else {
+            return loaded;
+        };
+        match load(&store, key) {
             Ok(records) => loaded.records = records,
-            Err(Unreadable::Io(error)) => loaded.unreadable = Some(error),
-            Err(Unreadable::Damaged(why)) => {
-                loaded.damaged = Some(self.drop_damaged(path, why).to_string());
-            }
+            Err(error) if error.is_loss() => loaded.damaged = Some(self.lose(&store, error)),
+            Err(error) => loaded.unreadable = Some(error),
         }
         loaded
     }
@@ -58,83 +65,130 @@ impl Cache {
     /// the same inputs; nothing is written if only cost and provenance differ from the first.
     ///
     /// # Errors
-    /// The record is not sound, or a system call fails; what was stored before is still there then.
-    pub fn add(&self, key: &Digest, record: Record) -> Result<(), Error> {
+    /// The record is not sound, or the store cannot take it; what was stored before is still there then.
+    pub fn add(&self, key: &Digest, mut record: Record) -> Result<(), Error> {
         sound(&record).map_err(Error::Unsound)?;
-        self.change(key, |records| {
-            if records
-                .first()
-                .is_some_and(|first| same_effect(first, &record))
-            {
-                return false;
-            }
-            records.retain(|old| old.deps != record.deps);
-            records.insert(0, record);
-            forget_oldest(records);
-            true
-        })
-    }
-
-    /// Makes the record with the inputs of `record` the first that is tried.
-    ///
-    /// # Errors
-    /// A system call fails; the order is as before then.
-    pub fn promote(&self, key: &Digest, record: &Record) -> Result<(), Error> {
-        self.change(key, |records| {
-            match records.iter().position(|old| old.deps == record.deps) {
-                None | Some(0) => false,
-                Some(place) => {
-                    records[..=place].rotate_right(1);
-                    true
-                }
-            }
-        })
-    }
-
-    /// Rewrites the records of a key if `change` says that it changed them.
-    fn change(
-        &self,
-        key: &Digest,
-        change: impl FnOnce(&mut Vec<Record>) -> bool,
-    ) -> Result<(), Error> {
-        let path = self.action_path(key);
-        let _lock = self.lock_shard(&path)?;
-        let mut records = match read(&path) {
-            Ok(records) => records,
-            // It is about to be replaced; whoever loads it first tells of the damage.
-            Err(Unreadable::Damaged(_)) => vec![],
-            Err(Unreadable::Io(error)) => return Err(error.into()),
-        };
-        if !change(&mut records) {
-            return Ok(());
+        fits(MAX_BYTES, &record)?;
+        for dep in &mut record.deps {
+            *dep = canonical(dep);
         }
-        let bytes = encode_within(MAX_BYTES, &mut records)?;
-        let tmp = self.tmp(0o600)?;
-        self.disk.write_at(&tmp.file, &tmp.path, &bytes, 0)?;
-        Ok(tmp.keep(&path)?)
-    }
-
-    /// Keeps other writers out of the directory of `path` until the file is closed.
-    fn lock_shard(&self, path: &Path) -> Result<File, disk::Error> {
-        let lock_path = path.with_file_name("lock");
-        let lock = match self.disk.open_append(&lock_path) {
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
-                if let Some(shard) = path.parent() {
-                    self.make_dir_all(shard)?;
+        self.change(|store| {
+            let snapshot = store.snapshot()?;
+            if let Some(first) = history::under(&*snapshot, key)?.first() {
+                if same_effect(&history::record(&*snapshot, *first)?, &record) {
+                    return Ok(());
                 }
-                self.disk.open_append(&lock_path)?
             }
-            opened => opened?,
-        };
-        disk::lock(&*self.disk, &lock, &lock_path)?;
-        Ok(lock)
+            drop(snapshot);
+            let mut txn = store.begin()?;
+            for old in history::under(&txn, key)? {
+                let n_deps = history::facts(&txn, old)?.n_deps as usize;
+                if n_deps == record.deps.len() && history::record(&txn, old)?.deps == record.deps {
+                    history::remove(&mut txn, old)?;
+                }
+            }
+            history::add(&mut txn, key, &record, minutes())?;
+            for old in oldest(&txn, key)? {
+                history::remove(&mut txn, old)?;
+            }
+            txn.commit(Durability::Lazy)?;
+            Ok(())
+        })
     }
 
-    /// Where the records of a key lie.
-    pub(super) fn action_path(&self, key: &Digest) -> PathBuf {
-        let hex = key.hex();
-        self.root.join("actions").join(&hex[..2]).join(&hex[2..])
+    /// The store, and what is to be told of it.
+    pub(super) fn index(&self) -> (Option<Arc<Store>>, Option<String>) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        (index.store.clone(), index.told.take())
     }
+
+    /// Opens the store; none where there is none and none can be made.
+    pub(super) fn open_index(&self) -> Index {
+        let (store, told) = recover::open(&self.root.join("index"), &self.disk);
+        // A cache that can only be read, and has no index, is an empty one.
+        let told = told.filter(|error| !matches!(error, store::Error::Disk(_)));
+        Index {
+            store,
+            told: told.map(|error| error.to_string()),
+        }
+    }
+
+    /// Sets a store aside if it is damaged, and goes on with an empty one. Gives what is to be told.
+    pub(super) fn lose(&self, store: &Store, error: store::Error) -> String {
+        if !error.is_loss() {
+            return error.to_string();
+        }
+        let told = recover::set_aside(store.path(), &*self.disk, error);
+        let told = told.unwrap_or_else(|error| error).to_string();
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = self.open_index();
+        told
+    }
+
+    /// Changes what is in the store.
+    pub(super) fn change(
+        &self,
+        change: impl Fn(&Store) -> Result<(), store::Error>,
+    ) -> Result<(), Error> {
+        let (mut store, _) = self.index();
+        if store.is_none() || !self.root.is_dir() {
+            // It was removed, or could not be made when the cache was opened.
+            self.make_dir_all(&self.root)?;
+            let index = self.open_index();
+            store.clone_from(&index.store);
+            *self.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
+        }
+        let Some(store) = store else {
+            return Err(Error::NoIndex(self.root.join("index")));
+        };
+        change(&store).map_err(|error| match error.is_loss() {
+            true => Error::Lost(self.lose(&store, error)),
+            false => Error::Store(error),
+        })
+    }
+}
+
+/// Whether a record has no more bytes.
+pub(super) fn fits(max_bytes: usize, record: &Record) -> Result<(), Error> {
+    let deps = record.deps.iter().map(|dep| dep.name.bytes().len() + 50);
+    let outputs = record.outputs.iter().map(|one| one.name.bytes().len() + 50);
+    let chunks = record.chunks.iter().map(|chunk| chunk.bytes.len() + 8);
+    let bytes = deps.chain(outputs).chain(chunks).sum::<usize>() + record.title.len();
+    if bytes > max_bytes {
+        let why = format!("{bytes} bytes of inputs and output");
+        return Err(Error::Unsound(why));
+    }
+    Ok(())
+}
+
+fn load(store: &Store, key: &Digest) -> Result<Vec<Record>, store::Error> {
+    let snapshot = store.snapshot()?;
+    let executions = history::under(&*snapshot, key)?;
+    let mut records = Vec::with_capacity(executions.len());
+    let mut is_stale = false;
+    for execution in &executions {
+        let record = history::record(&*snapshot, *execution)?;
+        if sound(&record).is_err() {
+            return Err(history::unsound(&*snapshot, "a record that cannot be"));
+        }
+        records.push(record);
+        let used = history::facts(&*snapshot, *execution)?.used;
+        is_stale |= used.saturating_add(USE_NOTED) < minutes();
+    }
+    if is_stale {
+        drop(snapshot);
+        // What is not noted is forgotten a little sooner.
+        drop(note_use(store, key));
+    }
+    Ok(records)
+}
+
+fn note_use(store: &Store, key: &Digest) -> Result<(), store::Error> {
+    let mut txn = store.begin()?;
+    for execution in history::under(&txn, key)? {
+        history::used(&mut txn, execution, minutes())?;
+    }
+    txn.commit(Durability::Lazy)?;
+    Ok(())
 }
 
 /// Whether a record does what another does, whenever and wherever the two were made.
@@ -146,91 +200,29 @@ fn same_effect(one: &Record, two: &Record) -> bool {
         && one.deps == two.deps
 }
 
-/// Why a file gave no records.
-pub(super) enum Unreadable {
-    /// It could not be read.
-    Io(disk::Error),
-    /// It could be read, but not believed.
-    Damaged(String),
-}
-
-/// The records in a file; none if there is no file.
-pub(super) fn read(path: &Path) -> Result<Vec<Record>, Unreadable> {
-    let mut file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(error) => return Err(error).at("open", path).map_err(Unreadable::Io),
-    };
-    let meta = file.metadata().at("fstat", path).map_err(Unreadable::Io)?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(Unreadable::Damaged("not a file of records".into()));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
-    file.read_to_end(&mut bytes)
-        .at("read", path)
-        .map_err(Unreadable::Io)?;
-    decode(&bytes).map_err(Unreadable::Damaged)
-}
-
-/// A few records of any size, more of small ones: a configure script compiles hundreds of contents by one
-/// command line, and a look-up that decodes its small records is still cheap.
-fn forget_oldest(records: &mut Vec<Record>) {
+/// Those that are too many: a few records of any size are kept, more of small ones. A configure script
+/// compiles hundreds of contents by one command line, and a look-up that decodes its small records is
+/// still cheap.
+fn oldest(pages: &impl Pages, key: &Digest) -> Result<Vec<Execution>, store::Error> {
+    let all = history::under(pages, key)?;
     let mut n_deps = 0;
-    let kept = records.iter().enumerate().take_while(|(place, record)| {
-        n_deps += record.deps.len();
-        *place < MAX_RECORDS || (*place < MAX_SMALL_RECORDS && n_deps <= MAX_DEPS)
-    });
-    let kept = kept.count();
-    records.truncate(kept);
-}
-
-/// Encodes as many of the first records as fit.
-pub(super) fn encode_within(max_bytes: u64, records: &mut Vec<Record>) -> Result<Vec<u8>, Error> {
-    loop {
-        let bytes = encode(records)?;
-        if bytes.len() as u64 <= max_bytes {
-            return Ok(bytes);
+    let mut n_kept = 0;
+    for execution in &all {
+        n_deps += history::facts(pages, *execution)?.n_deps as usize;
+        if n_kept >= MAX_RECORDS && (n_kept >= MAX_SMALL_RECORDS || n_deps > MAX_DEPS) {
+            break;
         }
-        if records.len() < 2 {
-            let why = format!("{} bytes of inputs and output", bytes.len());
-            return Err(Error::Unsound(why));
-        }
-        records.pop();
+        n_kept += 1;
     }
+    Ok(all[n_kept..].to_vec())
 }
 
-pub(super) fn encode(records: &[Record]) -> Result<Vec<u8>, Error> {
-    let head = vec![0; HEADER];
-    let mut bytes = postcard::to_extend(records, head)
-        .map_err(|error| Error::Unsound(format!("not to be encoded: {error}")))?;
-    let digest = Digest::of(&bytes[HEADER..]);
-    bytes[..MAGIC.len()].copy_from_slice(MAGIC);
-    bytes[MAGIC.len()..HEADER].copy_from_slice(&digest.0);
-    Ok(bytes)
-}
-
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
-    let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
-        return Err("shorter than its header".into());
-    };
-    let (magic, digest) = header.split_at(MAGIC.len());
-    if magic != MAGIC {
-        return Err("no file of records of this version".into());
-    }
-    if Digest::of(payload).0 != *digest {
-        return Err("its digest is not that of its content".into());
-    }
-    let (records, rest): (Vec<Record>, _) =
-        postcard::take_from_bytes(payload).map_err(|error| error.to_string())?;
-    if !rest.is_empty() {
-        return Err("more bytes than its records".into());
-    }
-    records.iter().try_for_each(sound)?;
-    Ok(records)
+/// Minutes since 1970.
+pub(super) fn minutes() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u32::try_from(since.as_secs() / 60).unwrap_or(u32::MAX)
+    })
 }
 
 #[cfg(test)]

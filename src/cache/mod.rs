@@ -5,11 +5,12 @@
 //! time. A failure of the cache costs time, never a build: every error is a value for the caller to
 //! report before it goes on.
 //!
-//! Layout below the cache's directory: `VERSION`, `CACHEDIR.TAG`, `blobs/ab/cdef...`,
-//! `actions/ab/cdef...`, `tmp/`.
+//! Layout below the cache's directory: `VERSION`, `CACHEDIR.TAG`, `blobs/ab/cdef...`, `index` (a store),
+//! `tmp/`.
 
 pub mod actions;
 pub mod blobs;
+pub mod gc;
 pub mod lookup;
 
 pub mod serve;
@@ -19,32 +20,34 @@ pub mod stats;
 pub mod verify;
 
 pub use actions::Loaded;
+pub use gc::Freed;
 pub use serve::{ServeError, Staged};
 pub use stats::Stats;
 pub use verify::Report;
 
 use crate::base::Digest;
 use crate::disk::{self, At, Disk};
+use crate::store;
+use actions::Index;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The format of everything below the cache's directory.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a temporary file is older than when its writer must be dead.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// All names in the cache's directory.
-const OURS: [&str; 7] = [
+const OURS: [&str; 6] = [
     "VERSION",
     "CACHEDIR.TAG",
     "blobs",
-    "actions",
     "tmp",
     "index",
     "index.damaged",
@@ -117,6 +120,15 @@ pub enum Error {
     /// A record that may not be stored.
     #[error("unsound record: {0}")]
     Unsound(String),
+    /// The store of records cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The store of records was damaged; what is told of it.
+    #[error("{0}")]
+    Lost(String),
+    /// There is no store of records.
+    #[error("{} cannot be made", .0.display())]
+    NoIndex(PathBuf),
 }
 
 /// An open cache. Cheap to share between threads.
@@ -125,6 +137,7 @@ pub struct Cache {
     root: PathBuf,
     disk: Arc<dyn Disk>,
     next_tmp: AtomicU64,
+    index: Mutex<Index>,
 }
 
 impl Cache {
@@ -138,6 +151,7 @@ impl Cache {
             root: dir.to_owned(),
             disk,
             next_tmp: AtomicU64::new(0),
+            index: Mutex::default(),
         };
         match fs::metadata(dir) {
             Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory(dir.to_owned())),
@@ -164,6 +178,8 @@ impl Cache {
                 Err(_gone) => {}
             }
         }
+        let index = cache.open_index();
+        *cache.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
         Ok(cache)
     }
 
@@ -193,14 +209,20 @@ impl Cache {
 
     /// Makes an empty directory, or what is left of a cache, a cache.
     fn found(&self) -> Result<(), OpenError> {
+        /// What version 1 had in the place of the index.
+        const OLDER: [&str; 3] = ["actions", "memo", "memo.new"];
         for entry in fs::read_dir(&self.root).at("opendir", &self.root)? {
             let name = entry.at("readdir", &self.root)?.file_name();
-            if !OURS.iter().any(|ours| name == *ours) {
+            if !OURS.iter().chain(&OLDER).any(|ours| name == *ours) {
                 return Err(OpenError::Foreign(self.root.clone()));
             }
         }
-        for dir in ["blobs", "actions", "tmp"] {
+        for dir in ["blobs", "tmp"] {
             self.make_dir(&self.root.join(dir))?;
+        }
+        for older in OLDER {
+            // What cannot be removed is in nobody's way.
+            drop(self.remove_older(&self.root.join(older)));
         }
         let tag = "Signature: 8a477f597d28d172789f06886806bc55\n\
                    # This directory is a cache of rfs; it can be removed at any time.\n";
@@ -215,6 +237,17 @@ impl Cache {
             tmp.keep(&self.root.join(name))?;
         }
         Ok(())
+    }
+
+    /// Removes a file, or a directory of files and directories of files.
+    fn remove_older(&self, path: &Path) -> Result<(), disk::Error> {
+        if !fs::symlink_metadata(path).at("lstat", path)?.is_dir() {
+            return self.disk.unlink(path);
+        }
+        for entry in fs::read_dir(path).at("opendir", path)? {
+            self.remove_older(&entry.at("readdir", path)?.path())?;
+        }
+        self.disk.rmdir(path)
     }
 
     /// A new file in `tmp/`, which is removed unless it is kept.

@@ -156,7 +156,7 @@ pub(super) mod tests {
             state: State::File {
                 mode: [0o644, 0, 0],
                 size: content.len() as u64,
-                mtime: 1,
+                mtime: 0,
                 digest: Some(Digest::of(content)),
             },
             rank: 0,

@@ -1,8 +1,9 @@
 //! How much is in the cache, and the walk over all of it.
 
-use super::Cache;
+use super::{Cache, Error};
 use crate::base::Digest;
 use crate::disk::{self, At};
+use crate::store::history;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub struct Stats {
     pub record_bytes: u64,
 }
 
-/// A file below `blobs/` or `actions/`.
+/// A file below `blobs/`.
 pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) meta: Metadata,
@@ -32,16 +33,17 @@ impl Cache {
     /// Counts what is there; no content is looked at.
     ///
     /// # Errors
-    /// A directory cannot be read.
-    pub fn stats(&self) -> Result<Stats, disk::Error> {
+    /// A directory or the index cannot be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
         let mut stats = Stats::default();
-        for found in self.walk("blobs")?.iter().filter(|f| f.digest.is_some()) {
+        for found in self.walk()?.iter().filter(|f| f.digest.is_some()) {
             stats.blobs += 1;
             stats.blob_bytes += found.meta.len();
         }
-        for found in self.walk("actions")?.iter().filter(|f| f.digest.is_some()) {
-            stats.keys += 1;
-            stats.record_bytes += found.meta.len();
+        if let (Some(store), _) = self.index() {
+            let snapshot = store.snapshot()?;
+            stats.keys = history::n_keys(&*snapshot)?.into();
+            stats.record_bytes = snapshot.file_bytes();
         }
         Ok(stats)
     }
@@ -49,20 +51,26 @@ impl Cache {
     /// All weak keys under which there are records.
     ///
     /// # Errors
-    /// A directory cannot be read.
-    pub fn keys(&self) -> Result<Vec<Digest>, disk::Error> {
-        let found = self.walk("actions")?;
-        Ok(found.into_iter().filter_map(|found| found.digest).collect())
+    /// The index cannot be read.
+    pub fn keys(&self) -> Result<Vec<Digest>, Error> {
+        let (Some(store), _) = self.index() else {
+            return Ok(vec![]);
+        };
+        let snapshot = store.snapshot()?;
+        let mut keys = Vec::new();
+        for execution in history::all(&*snapshot)? {
+            keys.push(history::facts(&*snapshot, execution)?.key);
+        }
+        keys.sort();
+        keys.dedup();
+        Ok(keys)
     }
 
-    /// Everything in the shards of `blobs` or `actions`, by name; locks are left out.
-    pub(super) fn walk(&self, kind: &str) -> Result<Vec<Found>, disk::Error> {
+    /// Everything in the shards of `blobs`, by name.
+    pub(super) fn walk(&self) -> Result<Vec<Found>, disk::Error> {
         let mut all = Vec::new();
-        for (shard, shard_path) in names(&self.root.join(kind))? {
+        for (shard, shard_path) in names(&self.root.join("blobs"))? {
             for (rest, path) in names(&shard_path)? {
-                if kind == "actions" && rest == "lock" {
-                    continue;
-                }
                 let meta = match fs::symlink_metadata(&path) {
                     Ok(meta) => meta,
                     // Dropped or replaced while we walk.

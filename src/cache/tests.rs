@@ -23,7 +23,7 @@ fn a_new_cache_is_private_and_tagged() {
     assert_eq!(mode & 0o777, 0o700);
     assert_eq!(
         fs::read_to_string(path.join("VERSION")).unwrap(),
-        "rfs-cache 1\n"
+        "rfs-cache 2\n"
     );
     let tag = fs::read_to_string(path.join("CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
@@ -52,10 +52,10 @@ fn a_newer_cache_is_left_alone_and_a_damaged_version_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cache");
     let digest = open(&path).unwrap().insert_bytes(b"x").unwrap();
-    fs::write(path.join("VERSION"), "rfs-cache 2\n").unwrap();
+    fs::write(path.join("VERSION"), "rfs-cache 3\n").unwrap();
     let error = open(&path).unwrap_err();
     assert!(
-        matches!(error, OpenError::Newer { found: 2, .. }),
+        matches!(error, OpenError::Newer { found: 3, .. }),
         "{error}"
     );
     assert!(error.to_string().contains("upgrade rfs"));
@@ -64,9 +64,24 @@ fn a_newer_cache_is_left_alone_and_a_damaged_version_is_not_believed() {
         assert!(open(&path).unwrap().contains(&digest, 1));
         assert_eq!(
             fs::read_to_string(path.join("VERSION")).unwrap(),
-            "rfs-cache 1\n"
+            "rfs-cache 2\n"
         );
     }
+}
+
+#[test]
+fn what_an_older_rfs_left_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = open(dir.path()).unwrap().insert_bytes(b"x").unwrap();
+    fs::write(dir.path().join("VERSION"), "rfs-cache 1\n").unwrap();
+    fs::create_dir_all(dir.path().join("actions/ab")).unwrap();
+    fs::write(dir.path().join("actions/ab/cd"), "record").unwrap();
+    fs::write(dir.path().join("memo"), "log").unwrap();
+    let cache = open(dir.path()).unwrap();
+    assert!(cache.contains(&digest, 1));
+    assert!(!dir.path().join("actions").exists() && !dir.path().join("memo").exists());
+    let version = fs::read_to_string(dir.path().join("VERSION")).unwrap();
+    assert_eq!(version, "rfs-cache 2\n");
 }
 
 #[test]
@@ -173,10 +188,10 @@ fn a_cache_that_others_can_change_is_not_believed() {
             "{error}"
         );
         std::os::unix::fs::chown(&path, Some(0), None).unwrap();
-        std::os::unix::fs::chown(path.join("actions"), Some(65534), None).unwrap();
+        std::os::unix::fs::chown(path.join("index"), Some(65534), None).unwrap();
         let error = open(&path).unwrap_err();
         assert!(
-            error.to_string().contains("cache/actions belongs to"),
+            error.to_string().contains("cache/index belongs to"),
             "{error}"
         );
     }

@@ -1,10 +1,12 @@
 //! Looks at every byte of the cache.
 
-use super::actions::{Unreadable, read};
+use super::sound::sound;
 use super::{Cache, Error};
 use crate::base::{Digest, Record, What};
 use crate::disk;
+use crate::store::{self, Store, history};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a look at everything found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,7 +40,7 @@ impl Cache {
         let mut report = Report::default();
         let mut done = 0;
         let mut blobs = BTreeMap::new();
-        for found in self.walk("blobs")? {
+        for found in self.walk()? {
             let Some(digest) = found.digest else {
                 let path = found.path.display();
                 report.wrong.push(format!("{path} is not of the cache"));
@@ -58,30 +60,9 @@ impl Cache {
             progress(done);
         }
         let mut named = BTreeSet::new();
-        for found in self.walk("actions")? {
-            let Some(_) = found.digest else {
-                let path = found.path.display();
-                report.wrong.push(format!("{path} is not of the cache"));
-                continue;
-            };
-            match read(&found.path) {
-                Ok(records) => {
-                    report.keys += 1;
-                    for record in &records {
-                        report.records += 1;
-                        named.extend(contents(record).map(|(digest, _)| digest));
-                        let is_there = |(digest, size)| blobs.get(&digest) == Some(&size);
-                        report.lost += u64::from(!contents(record).all(is_there));
-                    }
-                }
-                Err(Unreadable::Io(error)) => report.wrong.push(error.to_string()),
-                Err(Unreadable::Damaged(why)) => {
-                    let error = self.drop_damaged(found.path, why);
-                    report.wrong.push(error.to_string());
-                }
-            }
-            done += found.meta.len();
-            progress(done);
+        match self.verify_index(&blobs, &mut named, &mut report) {
+            Ok(bytes) => progress(done + bytes),
+            Err((store, error)) => report.wrong.push(self.lose(&store, error)),
         }
         for (digest, size) in &blobs {
             if !named.contains(digest) {
@@ -91,10 +72,41 @@ impl Cache {
         }
         Ok(report)
     }
+
+    /// Reads every page and every record of the index. Gives its size.
+    fn verify_index(
+        &self,
+        blobs: &BTreeMap<Digest, u64>,
+        named: &mut BTreeSet<Digest>,
+        report: &mut Report,
+    ) -> Result<u64, (Arc<Store>, store::Error)> {
+        let (store, told) = self.index();
+        report.wrong.extend(told);
+        let Some(store) = store else {
+            return Ok(0);
+        };
+        let mut read = || -> Result<u64, store::Error> {
+            let snapshot = store.snapshot()?;
+            snapshot.check()?;
+            for execution in history::all(&*snapshot)? {
+                let record = history::record(&*snapshot, execution)?;
+                if sound(&record).is_err() {
+                    return Err(history::unsound(&*snapshot, "a record that cannot be"));
+                }
+                report.records += 1;
+                named.extend(contents(&record).map(|(digest, _)| digest));
+                let is_there = |(digest, size)| blobs.get(&digest) == Some(&size);
+                report.lost += u64::from(!contents(&record).all(is_there));
+            }
+            report.keys = history::n_keys(&*snapshot)?.into();
+            Ok(snapshot.file_bytes())
+        };
+        read().map_err(|error| (store.clone(), error))
+    }
 }
 
 /// Digests and sizes of the contents that a record's outputs name.
-fn contents(record: &Record) -> impl Iterator<Item = (Digest, u64)> {
+pub(super) fn contents(record: &Record) -> impl Iterator<Item = (Digest, u64)> {
     record
         .outputs
         .iter()
@@ -151,15 +163,26 @@ mod tests {
         let two = cache.blob_path(&Digest::of(b"two"));
         fs::set_permissions(&two, fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(&two, "tWo").unwrap();
-        fs::write(cache.action_path(&key(3)), "garbage").unwrap();
         fs::write(cache.blob_path(&orphan).with_file_name("README"), "").unwrap();
         let mut looked_at = vec![];
         let report = cache.verify(&mut |done| looked_at.push(done)).unwrap();
-        assert_eq!(report.wrong.len(), 3, "{:?}", report.wrong);
-        assert!(looked_at.len() == 7 && looked_at.is_sorted());
-        assert_eq!((report.blobs, report.keys, report.lost), (3, 2, 1));
-        assert_eq!((report.orphans, report.orphan_bytes), (2, 13));
+        assert_eq!(report.wrong.len(), 2, "{:?}", report.wrong);
+        assert!(looked_at.len() == 5 && looked_at.is_sorted());
+        assert_eq!((report.blobs, report.keys, report.lost), (3, 3, 1));
+        assert_eq!((report.orphans, report.orphan_bytes), (1, 8));
         // Damaged files are gone, so that only what is not ours is left to complain of.
+        assert_eq!(cache.verify(&mut |_| ()).unwrap().wrong.len(), 1);
+
+        let index = dir.path().join("c/index");
+        let mut bytes = fs::read(&index).unwrap();
+        for page in bytes.chunks_mut(4096).skip(16) {
+            page[9] ^= 1;
+        }
+        fs::write(&index, bytes).unwrap();
+        let cache = Cache::open(&dir.path().join("c"), Arc::new(RealDisk)).unwrap();
+        let report = cache.verify(&mut |_| ()).unwrap();
+        assert_eq!((report.wrong.len(), report.records), (2, 0));
+        assert_eq!(report.orphans, 3);
         assert_eq!(cache.verify(&mut |_| ()).unwrap().wrong.len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::{console, place, workspace};
-use crate::cache::{Cache, Report, Stats};
+use crate::cache::{Cache, Error, Freed, Report, Stats};
 use crate::disk::RealDisk;
 use crate::report::{record, size};
 use serde::Serialize;
@@ -25,12 +25,30 @@ enum What {
     /// Damaged files are never served; the steps that need them run again. Exit status 0 if everything is
     /// whole, 1 if something was not.
     Verify(Options),
+    /// Forget what is worth least until the contents fit into the limit
+    ///
+    /// Worth is the time that a record saves against the bytes that it costs, halved for each week without
+    /// use. Contents of the last hour stay. Safe while builds run.
+    Gc(Gc),
+    /// Forget everything
+    ///
+    /// Safe while builds run: their steps run instead of being served.
+    Clear(Options),
     /// Tell what is recorded of each command: what it read and what it wrote
     ///
     /// An input counts only in the ways in which it was looked at: kind, mode, size, reg (content), lnk (text
     /// of the link), list (names in the directory), mtime and order (time stamps).
     /// With --json one object a line, schema `rfs.record/1`.
     Records(Records),
+}
+
+#[derive(Debug, clap::Args)]
+struct Gc {
+    #[command(flatten)]
+    options: Options,
+    /// Bytes that the contents may take up, with K, M, G or T
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size::parse)]
+    max_size: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,6 +74,10 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     match args.what {
         What::Stats(options) => stats(&options),
         What::Verify(options) => verify(&options),
+        What::Gc(gc) => free(&gc.options, |cache, progress| {
+            cache.gc(gc.max_size, progress)
+        }),
+        What::Clear(options) => free(&options, Cache::clear),
         What::Records(records) => self::records(&records),
     }
 }
@@ -97,7 +119,7 @@ impl Answer<'_> {
 fn stats(options: &Options) -> Result<i32, CommandError> {
     let dir = dir(options)?;
     let stats = match open(&dir)? {
-        Some(cache) => cache.stats().map_err(unreadable)?,
+        Some(cache) => cache.stats().map_err(CommandError::new)?,
         None => Stats::default(),
     };
     let Stats {
@@ -122,6 +144,41 @@ fn stats(options: &Options) -> Result<i32, CommandError> {
             dir.display(),
             size::text(blob_bytes),
             size::text(record_bytes)
+        ));
+    }
+    Ok(0)
+}
+
+fn free(
+    options: &Options,
+    free: impl FnOnce(&Cache, &mut dyn FnMut(u64)) -> Result<Freed, Error>,
+) -> Result<i32, CommandError> {
+    let dir = dir(options)?;
+    let freed = match open(&dir)? {
+        Some(cache) => {
+            let mut progress = console::Progress::new("freed");
+            free(&cache, &mut |bytes| progress.show(bytes)).map_err(CommandError::new)?
+        }
+        None => Freed::default(),
+    };
+    let Freed {
+        records,
+        blobs,
+        bytes,
+        left,
+    } = freed;
+    if options.json {
+        let answer = serde_json::json!({
+            "schema": "rfs.cache/1", "dir": dir.to_string_lossy(), "records_freed": records,
+            "blobs_freed": blobs, "bytes_freed": bytes, "blob_bytes": left,
+        });
+        console::answer(format_args!("{answer:#}"));
+    } else {
+        console::answer(format_args!(
+            "{}: {records} records and {blobs} contents are gone, {}; {} are left",
+            dir.display(),
+            size::text(bytes),
+            size::text(left)
         ));
     }
     Ok(0)
@@ -184,7 +241,7 @@ fn records(args: &Records) -> Result<i32, CommandError> {
     let Some(cache) = open(&dir(&args.options)?)? else {
         return Ok(0);
     };
-    for key in cache.keys().map_err(unreadable)? {
+    for key in cache.keys().map_err(CommandError::new)? {
         for found in cache.load(&key).records {
             let text = args.text.as_deref().unwrap_or_default();
             if !found.title.contains(text) {

@@ -16,6 +16,7 @@ mod machine;
 mod place;
 mod run;
 mod signals;
+mod store;
 mod summary_file;
 mod topo;
 mod wire;
@@ -44,6 +45,7 @@ enum Command {
     Build(build::Args),
     Init(init::Args),
     Cache(cache::Args),
+    Store(store::Args),
     Doctor(doctor::Args),
     Run(run::Args),
     Topo(topo::Args),
@@ -68,6 +70,7 @@ fn run(command: Command) -> i32 {
         Command::Build(args) => build::run(args),
         Command::Init(args) => init::run(&args),
         Command::Cache(args) => cache::run(args),
+        Command::Store(args) => store::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Run(args) => run::run(args),
         Command::Topo(args) => topo::run(args),

@@ -17,6 +17,24 @@ pub fn text(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
+/// Reads a number of bytes, with `K`, `M`, `G` or `T` for powers of 1024.
+///
+/// # Errors
+/// It is none; the message says what one looks like.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        Some((at, 't' | 'T')) => (&text[..at], 40),
+        Some(_) | None => (text, 0),
+    };
+    let number: Option<u64> = number.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "not a size such as 500M or 20G".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +53,15 @@ mod tests {
             assert_eq!(text(bytes), want);
         }
         assert!(text(u64::MAX).ends_with(" TiB"));
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse("0"), Ok(0));
+        assert_eq!(parse("20G"), Ok(20 << 30));
+        assert_eq!(parse("7k"), Ok(7 << 10));
+        for bad in ["", "G", "1.5G", "-1", "99999999T", "1GB"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

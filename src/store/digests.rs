@@ -53,6 +53,17 @@ fn put_of(
     MEMO_BY_FILE.insert(pages, hash(identity), id)
 }
 
+/// All that is remembered.
+pub(super) fn all(pages: &impl Pages) -> impl Iterator<Item = Result<(Identity, Digest), Error>> {
+    // What cannot be counted is told once, as one entry.
+    let (count, error) = match MEMO.count(pages) {
+        Ok(count) => (count, None),
+        Err(error) => (0, Some(Err(error))),
+    };
+    let entries = (1..=count).map(|id| MEMO.get(pages, id).map(decode));
+    entries.chain(error)
+}
+
 fn find(pages: &impl Pages, identity: &Identity) -> Result<Option<u32>, Error> {
     MEMO_BY_FILE.find(pages, hash(identity), |id| {
         let record = MEMO.get(pages, id)?;

@@ -5,6 +5,7 @@ use super::layout::{
     Boot, FIRST, HEADER, HOLDER, Header, N_SLOTS, PAGE, Page, SLOT, Slot, VERSION,
 };
 use super::map::Map;
+use super::schema::SCHEMA;
 use super::snapshot::{Checked, Pin, Snapshot};
 use super::space::Space;
 use super::txn::{Durability, Txn};
@@ -53,6 +54,15 @@ impl Store {
     /// It is damaged; its format or schema is another one; a system call fails.
     pub fn open(path: &Path, schema: u32, disk: Arc<dyn Disk>) -> Result<Self, Error> {
         Self::open_at_boot(path, schema, disk, holder::boot())
+    }
+
+    /// Opens the store at `path`, which must be there, with the tables that are known here.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_existing(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, Error> {
+        fs::symlink_metadata(path).at("lstat", path)?;
+        Self::open(path, SCHEMA, disk)
     }
 
     /// As [`Self::open`], in a boot of the kernel that is named: a test can lose power.

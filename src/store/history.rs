@@ -139,13 +139,19 @@ pub fn under(pages: &impl Pages, key: &Digest) -> Result<Vec<Execution>, Error> 
 /// # Errors
 /// Damage.
 pub fn record(pages: &impl Pages, execution: Execution) -> Result<Record, Error> {
-    let fields = live(pages, execution)?;
-    let (list, rest) = (u32_at(fields, DEPS), u32_at(fields, REST));
-    let bytes = HEAP.read(pages, rest)?;
-    let mut record: Record = postcard::from_bytes(&bytes)
-        .map_err(|_undecodable| unsound(pages, "a record that cannot be read"))?;
-    record.deps = deps::get(pages, list)?;
+    let mut record = rest(pages, execution)?;
+    record.deps = deps::get(pages, u32_at(live(pages, execution)?, DEPS))?;
     Ok(record)
+}
+
+/// The record of an execution without its deps, which are most of it.
+///
+/// # Errors
+/// Damage.
+pub fn rest(pages: &impl Pages, execution: Execution) -> Result<Record, Error> {
+    let bytes = HEAP.read(pages, u32_at(live(pages, execution)?, REST))?;
+    postcard::from_bytes(&bytes)
+        .map_err(|_undecodable| unsound(pages, "a record that cannot be read"))
 }
 
 /// What is known of an execution without its record.
@@ -180,12 +186,44 @@ pub fn all(pages: &impl Pages) -> Result<Vec<Execution>, Error> {
     Ok(found)
 }
 
+/// How many keys there are.
+///
+/// # Errors
+/// Damage.
+pub fn n_keys(pages: &impl Pages) -> Result<u32, Error> {
+    EXECUTIONS_BY_KEY.count(pages)
+}
+
+/// Notes that an execution was used.
+///
+/// # Errors
+/// Damage.
+pub fn used(pages: &mut impl PagesMut, execution: Execution, now: u32) -> Result<(), Error> {
+    EXECUTIONS.put(pages, execution.0, USED, &now.to_le_bytes())
+}
+
+/// The executions that can be read, and how many numbers cannot.
+///
+/// # Errors
+/// Not even their number can be read.
+pub fn readable(pages: &impl Pages) -> Result<(Vec<Execution>, u64), Error> {
+    let (mut found, mut n_lost) = (Vec::new(), 0);
+    for id in 1..=EXECUTIONS.count(pages)? {
+        match EXECUTIONS.get(pages, id) {
+            Ok(fields) if u32_at(fields, SERIAL) != 0 => found.push(Execution(id)),
+            Ok(_) => {}
+            Err(_unreadable) => n_lost += 1,
+        }
+    }
+    Ok((found, n_lost))
+}
+
 /// Makes an execution the first under its key, and notes that it was used.
 ///
 /// # Errors
 /// Damage.
 pub fn promote(pages: &mut impl PagesMut, execution: Execution, now: u32) -> Result<(), Error> {
-    EXECUTIONS.put(pages, execution.0, USED, &now.to_le_bytes())?;
+    used(pages, execution, now)?;
     let key = facts(pages, execution)?.key;
     let chain = under(pages, &key)?;
     if chain.first() == Some(&execution) {
@@ -351,6 +389,7 @@ fn unlink(
     }
 }
 
-fn unsound(pages: &impl Pages, what: &'static str) -> Error {
+/// That what is known of executions cannot be.
+pub fn unsound(pages: &impl Pages, what: &'static str) -> Error {
     pages.damaged(HEAP.segment, 0, what)
 }

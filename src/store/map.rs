@@ -6,6 +6,7 @@
 
 use super::layout::{PAGE, Page};
 use memmap2::{Mmap, MmapOptions};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
@@ -16,7 +17,6 @@ const PIECE: u32 = 16 * 1024;
 const N_PIECES: usize = 4096;
 
 /// A file, as far as it was looked at.
-#[derive(Debug)]
 pub(super) struct Map {
     file: File,
     pieces: Box<[OnceLock<Mmap>]>,
@@ -65,5 +65,13 @@ impl Map {
         //   no code of ours shortens a file that is mapped.
         // - Whoever has the right to write to the file can break both: the documented assumption.
         unsafe { options.map(&self.file) }
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
     }
 }

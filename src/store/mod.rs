@@ -5,6 +5,7 @@
 //! [`txn`], [`space`]), tables on them ([`table`], [`heap`], [`index`], [`names`]), and what is kept in
 //! those: [`history`], [`digests`]. Decides nothing about staleness.
 
+pub mod census;
 mod codec;
 mod contents;
 mod deps;
@@ -20,6 +21,7 @@ mod map;
 pub mod memo;
 mod names;
 mod pages;
+pub mod rebuild;
 pub mod recover;
 mod schema;
 mod snapshot;

@@ -8,9 +8,9 @@ use super::tool::Tool;
 use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::Staged;
-use crate::disk;
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Step as Told, Verdict};
+use crate::store;
 use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
 use std::sync::atomic::Ordering;
@@ -68,7 +68,7 @@ impl Watch {
     }
 
     /// Tells, once, that the cache cannot be read.
-    fn unreadable(&self, error: &disk::Error) {
+    fn unreadable(&self, error: &store::Error) {
         if !self.told_unreadable.swap(true, Ordering::Relaxed) {
             let why = format!("{error}; steps are run that may be in the cache");
             self.sink.take(Report::Warning(why));

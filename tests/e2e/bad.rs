@@ -276,7 +276,7 @@ fn cache_of_a_newer_version() {
     let _first = s.rfs("sh build.sh").expect_ran();
     let version = s.cache().join("VERSION");
     let text = fs::read_to_string(&version).unwrap();
-    fs::write(&version, text.replace('1', "999")).unwrap();
+    fs::write(&version, "rfs-cache 999\n").unwrap();
     let before = files(&s.cache());
     let run = s.rfs("sh build.sh");
     ran_plainly(&s, &run, &s.cache().display().to_string());
@@ -328,7 +328,12 @@ fn survives(s: &TestSpace, bare: &Run, what: &str) {
         "{what}: {run:#?}"
     );
     s.remove("out");
-    let next = s.rfs("sh build.sh").expect_code(0);
+    let mut next = s.rfs("sh build.sh").expect_code(0);
+    if next.err().contains("/index is damaged") {
+        // A page of it is checked when it is first needed, which may be now.
+        s.remove("out");
+        next = s.rfs("sh build.sh").expect_code(0);
+    }
     assert_same(&tree, &s.tree(), what);
     assert!(next.err().is_empty(), "{what}, once more: {next:#?}");
     let _served = s.rfs("sh build.sh").expect_hit();
@@ -342,7 +347,7 @@ fn flipped_bytes() {
     let _first = s.rfs("sh build.sh").expect_ran();
     let _settles = s.rfs("sh build.sh");
     let whole = files(&s.cache());
-    assert!(whole.len() > 4, "{whole:?}");
+    assert!(whole.len() > 3, "{whole:?}");
     for (path, content) in &whole {
         for at in [0, content.len() / 2, content.len().saturating_sub(1)] {
             let Some(byte) = content.get(at) else {
@@ -409,7 +414,7 @@ fn files_of_the_cache_vanish() {
         let _may_be_replaced = fs::remove_file(&path);
         survives(&s, &bare, &format!("{} removed", path.display()));
     }
-    for dir in ["blobs", "actions", "tmp"] {
+    for dir in ["blobs", "tmp"] {
         fs::remove_dir_all(s.cache().join(dir)).unwrap();
         survives(&s, &bare, &format!("{dir} removed"));
     }

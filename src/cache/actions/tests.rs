@@ -7,6 +7,7 @@ use crate::base::{Cost, Provenance};
 use crate::cache::sound::tests::{dep, file, record};
 use crate::disk::{FaultyDisk, RealDisk, Temper};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 fn open(dir: &Path) -> Cache {
@@ -64,8 +65,8 @@ fn one_record_for_the_same_inputs() {
     let cache = open(dir.path());
     cache.add(&key(), nth(1)).unwrap();
     cache.add(&key(), nth(2)).unwrap();
-    let written = || fs::metadata(cache.action_path(&key())).unwrap();
-    let before = written().modified().unwrap();
+    let written = || fs::read(dir.path().join("index")).unwrap();
+    let before = written();
     let slower = Record {
         cost: Cost { wall_us: 99 },
         provenance: Provenance {
@@ -75,25 +76,13 @@ fn one_record_for_the_same_inputs() {
         ..nth(2)
     };
     cache.add(&key(), slower).unwrap();
-    assert_eq!(written().modified().unwrap(), before);
+    assert!(written() == before);
     let other_output = Record {
         outputs: vec![file("a.o", b"other")],
         ..nth(1)
     };
     cache.add(&key(), other_output.clone()).unwrap();
     assert_eq!(cache.load(&key()).records, [other_output, nth(2)]);
-}
-
-#[test]
-fn a_record_that_was_right_is_tried_first() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path());
-    for n in 0..4 {
-        cache.add(&key(), nth(n)).unwrap();
-    }
-    cache.promote(&key(), &nth(1)).unwrap();
-    cache.promote(&key(), &nth(9)).unwrap();
-    assert_eq!(cache.load(&key()).records, [1, 3, 2, 0].map(nth));
 }
 
 #[test]
@@ -106,71 +95,64 @@ fn an_unsound_record_is_neither_stored_nor_believed() {
     };
     let error = cache.add(&key(), hostile.clone()).unwrap_err();
     assert!(error.to_string().contains("../outside"));
-    cache.add(&key(), nth(1)).unwrap();
-    fs::write(
-        cache.action_path(&key()),
-        encode(&[nth(1), hostile]).unwrap(),
-    )
-    .unwrap();
+    // Written by somebody who did not look.
+    let (store, _) = cache.index();
+    let mut txn = store.as_ref().unwrap().begin().unwrap();
+    history::add(&mut txn, &key(), &hostile, 0).unwrap();
+    txn.commit(Durability::Lazy).unwrap();
     let loaded = cache.load(&key());
-    assert!(loaded.records.is_empty() && loaded.damaged.unwrap().contains("../outside"));
-}
-
-#[test]
-fn a_flipped_or_cut_file_is_told_of_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path());
-    cache.add(&key(), nth(1)).unwrap();
-    let path = cache.action_path(&key());
-    let whole = fs::read(&path).unwrap();
-    let cuts = (0..whole.len()).map(|len| whole[..len].to_vec());
-    let flips = (0..whole.len()).map(|at| {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 4;
-        bytes
-    });
-    for bytes in cuts.chain(flips) {
-        fs::write(&path, &bytes).unwrap();
-        let loaded = cache.load(&key());
-        assert!(loaded.records.is_empty());
-        assert!(loaded.damaged.unwrap().contains(path.to_str().unwrap()));
-        let again = cache.load(&key());
-        assert!(again.records.is_empty() && again.damaged.is_none());
-    }
+    assert!(loaded.records.is_empty() && loaded.damaged.unwrap().contains("index.damaged"));
     cache.add(&key(), nth(1)).unwrap();
     assert_eq!(cache.load(&key()).records, [nth(1)]);
 }
 
-/// Bytes that pass the digest but were never written by us.
 #[test]
-fn hostile_payloads_are_errors() {
-    let with_header = |payload: &[u8]| {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&Digest::of(payload).0);
-        bytes.extend_from_slice(payload);
+fn a_damaged_index_is_told_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).add(&key(), nth(1)).unwrap();
+    let path = dir.path().join("index");
+    let whole = fs::read(&path).unwrap();
+    let cuts = (0..whole.len())
+        .step_by(1000)
+        .map(|len| whole[..len].to_vec());
+    let zeroed = (0..whole.len() / 4096).map(|page| {
+        let mut bytes = whole.clone();
+        bytes[page * 4096..][..4096].fill(0);
         bytes
-    };
-    let whole = encode(&[nth(1)]).unwrap();
-    let payload = &whole[HEADER..];
-    assert!(decode(&with_header(payload)).is_ok());
-    assert!(decode(&with_header(&[payload, b"x"].concat())).is_err());
-    // A vector said to have 2^63 elements.
-    assert!(
-        decode(&with_header(&[
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f
-        ]))
-        .is_err()
-    );
-    for at in 0..payload.len() {
-        assert!(decode(&with_header(&payload[..at])).is_err());
-        for value in [0, 1, 0x7f, 0x80, 0xff] {
-            let mut bytes = payload.to_vec();
-            bytes[at] = value;
-            if let Ok(records) = decode(&with_header(&bytes)) {
-                assert!(records.iter().all(|record| sound(record).is_ok()));
-            }
+    });
+    let mut n_told = 0;
+    for bytes in cuts.chain(zeroed) {
+        fs::write(&path, &bytes).unwrap();
+        let cache = open(dir.path());
+        let loaded = cache.load(&key());
+        if let Some(told) = loaded.damaged {
+            assert!(loaded.records.is_empty());
+            assert!(told.contains(path.to_str().unwrap()), "{told}");
+            n_told += 1;
+            let again = cache.load(&key());
+            assert!(again.records.is_empty() && again.damaged.is_none());
+        } else {
+            assert_eq!(loaded.records, [nth(1)]);
         }
+        cache.add(&key(), nth(1)).unwrap();
+        assert_eq!(open(dir.path()).load(&key()).records, [nth(1)]);
     }
+    assert!(n_told > 20, "{n_told}");
+}
+
+#[test]
+fn an_index_that_goes_away_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("cache");
+    let cache = open(&root);
+    cache.add(&key(), nth(1)).unwrap();
+    fs::remove_file(root.join("index")).unwrap();
+    assert!(cache.load(&key()).records.is_empty());
+    cache.add(&key(), nth(2)).unwrap();
+    assert_eq!(cache.load(&key()).records, [nth(2)]);
+    fs::remove_dir_all(&root).unwrap();
+    cache.add(&key(), nth(3)).unwrap();
+    assert_eq!(cache.load(&key()).records, [nth(3)]);
 }
 
 #[test]
@@ -212,7 +194,9 @@ fn cut_at_every_operation() {
             let dir = tempfile::tempdir().unwrap();
             open(dir.path()).add(&key(), nth(1)).unwrap();
             let disk = Arc::new(FaultyDisk::new(cut, temper));
-            let cache = Cache::open(dir.path(), disk).unwrap();
+            let Ok(cache) = Cache::open(dir.path(), disk) else {
+                continue;
+            };
             let other = Digest::of(b"other");
             let added = [
                 cache.add(&key(), nth(2)).is_ok(),
@@ -221,13 +205,13 @@ fn cut_at_every_operation() {
             let cache = open(dir.path());
             let one = cache.load(&key());
             assert!(one.damaged.is_none());
-            let expected = if added[0] {
-                vec![nth(2), nth(1)]
-            } else {
-                vec![nth(1)]
-            };
-            assert_eq!(one.records, expected);
-            assert_eq!(cache.load(&other).records.len(), usize::from(added[1]));
+            let (old, new) = (vec![nth(1)], vec![nth(2), nth(1)]);
+            // The second copy of a slot may fail when the first is already believed.
+            assert!(
+                one.records == new || !added[0] && one.records == old,
+                "{cut}"
+            );
+            assert!(cache.load(&other).records.len() >= usize::from(added[1]));
             cache.add(&key(), nth(4)).unwrap();
             assert_eq!(cache.load(&key()).records[0], nth(4));
             if added == [true, true] {

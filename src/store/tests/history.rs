@@ -6,12 +6,12 @@ use super::crash::History;
 use super::random::Random;
 use crate::base::{Access, Chunk, Cost, Dep, Digest, Identity, Name, Output, Provenance};
 use crate::base::{Record, Stamp, State, Stdin, What};
-use crate::disk::RealDisk;
+use crate::disk::{Disk, RealDisk};
 use crate::store::history::{self, Execution};
 use crate::store::layout::PAGE;
 use crate::store::schema::SCHEMA;
 use crate::store::{Durability, Error, Pages, PagesMut, Segment, Snapshot, Store, Txn};
-use crate::store::{canonical, digests};
+use crate::store::{canonical, census, digests, rebuild};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -529,4 +529,79 @@ fn what_was_there_before_is_known_until_it_is_forgotten() {
     let third = history::add(&mut txn, &key(3), &record(9, 1, 1), 1).unwrap();
     assert_eq!(third, first);
     assert_eq!(history::before(&txn, second).unwrap(), None);
+}
+
+#[test]
+fn a_compacted_store_says_the_same_in_less_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    sample(&path);
+    let store = open(&path);
+    let mut txn = store.begin().unwrap();
+    let all = history::all(&txn).unwrap();
+    for execution in all.iter().step_by(2) {
+        history::remove(&mut txn, *execution).unwrap();
+    }
+    let last = *all.last().unwrap();
+    history::promote(&mut txn, last, 3).unwrap();
+    let before = read(&txn.commit(Durability::Lazy).unwrap()).unwrap();
+    let len = fs::metadata(&path).unwrap().len();
+    // Somebody else has it open.
+    let other = open(&path);
+    let old = other.snapshot().unwrap();
+    let copied = rebuild::compact(&store, &disk).unwrap();
+    assert_eq!(copied.executions as usize, all.len() / 2);
+    assert_eq!((copied.files, copied.lost), (6, 0));
+    assert!(fs::metadata(&path).unwrap().len() < len);
+    assert_eq!(read(&old).unwrap(), before);
+    assert_eq!(read(&store.snapshot().unwrap()).unwrap(), before);
+    for store in [&store, &other] {
+        let snapshot = store.snapshot().unwrap();
+        assert_eq!(read(&snapshot).unwrap().records, before.records);
+        assert!(census::census(&snapshot).unwrap().deps > 0);
+        let mut txn = store.begin().unwrap();
+        digests::put(&mut txn, &file(9), &key(9)).unwrap();
+        txn.commit(Durability::Lazy).unwrap();
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_whole_in_a_damaged_store_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let right = sample(&path);
+    let whole = fs::read(&path).unwrap();
+    let image = dir.path().join("image");
+    let (mut n_all, mut n_some) = (0, 0);
+    for page in 0..whole.len() / PAGE {
+        let mut bytes = whole.clone();
+        bytes[page * PAGE..][..PAGE].fill(0);
+        fs::write(&image, &bytes).unwrap();
+        let fresh = dir.path().join(format!("fresh-{page}"));
+        let store = open(&fresh);
+        let copied = rebuild::salvage(&image, &store, &disk);
+        let found = read(&store.snapshot().unwrap()).unwrap();
+        for (key, records) in &found.records {
+            let old = &right.records[key];
+            assert!(
+                records.iter().all(|record| old.contains(record)),
+                "page {page}"
+            );
+        }
+        for (ino, digest) in &found.memo {
+            assert_eq!(right.memo[ino], *digest);
+        }
+        match copied {
+            Ok(copied) if copied.lost == 0 => {
+                assert_eq!(found.memo, right.memo);
+                n_all += 1;
+            }
+            Ok(_) => n_some += 1,
+            Err(error) => assert!(error.is_loss(), "{error}"),
+        }
+    }
+    assert!(n_all > 0 && n_some > 5, "{n_all} {n_some}");
 }

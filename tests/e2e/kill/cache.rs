@@ -13,7 +13,7 @@ use crate::space::{Setting, TestSpace};
 use crate::tree::assert_same;
 
 /// What is done to the cache, by its name.
-const DEEDS: [&str; 7] = ["remove", "blobs", "actions", "tmp", "shut", "file", "move"];
+const DEEDS: [&str; 7] = ["remove", "blobs", "index", "tmp", "shut", "file", "move"];
 
 fn shut(dir: &Path, mode: u32) {
     let mut dirs = vec![dir.to_owned()];
@@ -46,7 +46,8 @@ fn spoil(s: &TestSpace, deed: &str) {
     let cache = s.cache();
     match deed {
         "remove" => remove(&cache),
-        "blobs" | "actions" | "tmp" => remove(&cache.join(deed)),
+        "blobs" | "tmp" => remove(&cache.join(deed)),
+        "index" => drop(fs::remove_file(cache.join(deed))),
         "shut" => shut(&cache, 0o555),
         "file" => {
             remove(&cache);

@@ -1,0 +1,248 @@
+//! `rfs store`: the file in which is kept what is known of executions and files.
+
+use super::error::CommandError;
+use super::{console, place, workspace};
+use crate::disk::{Disk, RealDisk};
+use crate::report::size;
+use crate::store::census::{Census, census, dump};
+use crate::store::rebuild::{compact, salvage};
+use crate::store::{self, Snapshot, Store, recover};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Look at the file that keeps records and digests, and mend it
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Check every page and every record; exit status 1 if something is damaged
+    Check(Options),
+    /// Print all names, contents, files and executions
+    Dump(Options),
+    /// Tell how much of what there is
+    Stats(Stats),
+    /// Write it anew without what nothing needs any more
+    ///
+    /// Safe while builds run: they go on reading the old file, and wait for a moment to write.
+    Compact(Options),
+    /// Take over what can be read of a file that was set aside
+    ///
+    /// What is damaged is set aside as `index.damaged` by whoever finds it, and everything starts anew. This
+    /// adds what is whole in it to the new file.
+    Repair(Options),
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// Directory of the cache [default: as for `rfs build`]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Stats {
+    #[command(flatten)]
+    options: Options,
+    /// JSON, schema `rfs.store/1`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<i32, CommandError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    match args.what {
+        What::Check(options) => check(&path(&options)?, disk),
+        What::Dump(options) => {
+            let snapshot = snapshot(&path(&options)?, disk)?;
+            dump(&snapshot, console::answer).map_err(damaged)?;
+            Ok(0)
+        }
+        What::Stats(stats) => tell(&stats, disk),
+        What::Compact(options) => {
+            let path = path(&options)?;
+            let store = open(&path, disk.clone())?;
+            let copied = compact(&store, &disk).map_err(damaged)?;
+            console::answer(format_args!(
+                "{}: {} executions, digests of {} files; {}",
+                path.display(),
+                copied.executions,
+                copied.files,
+                size::text(store.snapshot().map_err(damaged)?.file_bytes())
+            ));
+            Ok(0)
+        }
+        What::Repair(options) => repair(&path(&options)?, &disk),
+    }
+}
+
+fn check(path: &Path, disk: Arc<dyn Disk>) -> Result<i32, CommandError> {
+    match look(path, disk) {
+        Ok(census) => {
+            console::answer(format_args!(
+                "{}: whole: {} executions, digests of {} files, {}",
+                path.display(),
+                census.executions,
+                census.files,
+                size::text(census.used_bytes)
+            ));
+            Ok(0)
+        }
+        Err(error) if error.is_loss() => {
+            console::warn(error, None);
+            Ok(1)
+        }
+        Err(error) => Err(CommandError::new(error)),
+    }
+}
+
+/// Reads everything.
+fn look(path: &Path, disk: Arc<dyn Disk>) -> Result<Census, store::Error> {
+    let snapshot = Store::open_existing(path, disk)?.snapshot()?;
+    dump(&snapshot, drop)?;
+    census(&snapshot)
+}
+
+fn repair(path: &Path, disk: &Arc<dyn Disk>) -> Result<i32, CommandError> {
+    let aside = path.with_extension("damaged");
+    // What is found damaged now is set aside now.
+    if path.exists() {
+        match look(path, disk.clone()) {
+            Err(error) if error.is_loss() => {
+                let told = recover::set_aside(path, &**disk, error).map_err(CommandError::new)?;
+                console::warn(told, None);
+            }
+            looked => drop(looked.map_err(CommandError::new)?),
+        }
+    }
+    if !aside.exists() {
+        console::answer(format_args!("{}: nothing to repair", path.display()));
+        return Ok(0);
+    }
+    let (store, told) = recover::open(path, disk);
+    let Some(store) = store else {
+        let why = told.map_or_else(String::new, |error| error.to_string());
+        return Err(CommandError::new(why));
+    };
+    let copied = salvage(&aside, &store, disk).map_err(damaged)?;
+    disk.unlink(&aside).map_err(CommandError::new)?;
+    console::answer(format_args!(
+        "{}: {} executions and digests of {} files are taken over, {} were lost",
+        path.display(),
+        copied.executions,
+        copied.files,
+        copied.lost
+    ));
+    Ok(0)
+}
+
+/// What programs get.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    schema: &'static str,
+    file: &'a str,
+    generation: u64,
+    file_bytes: u64,
+    used_bytes: u64,
+    names: u64,
+    contents: u64,
+    files: u64,
+    executions: u64,
+    keys: u64,
+    deps: u64,
+    pieces: u64,
+    tables: Vec<Table>,
+}
+
+#[derive(Debug, Serialize)]
+struct Table {
+    name: &'static str,
+    bytes: u64,
+}
+
+fn tell(stats: &Stats, disk: Arc<dyn Disk>) -> Result<i32, CommandError> {
+    let path = path(&stats.options)?;
+    let Census {
+        generation,
+        file_bytes,
+        used_bytes,
+        names,
+        contents,
+        files,
+        executions,
+        keys,
+        deps,
+        pieces,
+        tables,
+    } = census(&*snapshot(&path, disk)?).map_err(damaged)?;
+    if stats.json {
+        let tables = tables
+            .into_iter()
+            .map(|(name, bytes)| Table { name, bytes });
+        let answer = Answer {
+            schema: "rfs.store/1",
+            file: &path.to_string_lossy(),
+            generation,
+            file_bytes,
+            used_bytes,
+            names,
+            contents,
+            files,
+            executions,
+            keys,
+            deps,
+            pieces,
+            tables: tables.collect(),
+        };
+        let json = serde_json::to_string_pretty(&answer).expect("BUG: plain values make JSON");
+        console::answer(json);
+        return Ok(0);
+    }
+    console::answer(format_args!(
+        "{}: {} of {} in use, state {generation}\n\
+         {executions} executions under {keys} keys, {deps} deps in {pieces} shared pieces\n\
+         {names} names, {contents} contents, digests of {files} files",
+        path.display(),
+        size::text(used_bytes),
+        size::text(file_bytes)
+    ));
+    for (name, bytes) in tables {
+        console::answer(format_args!("{:>10}  {name}", size::text(bytes)));
+    }
+    Ok(0)
+}
+
+/// The store of the cache that `rfs build` would use here.
+fn path(options: &Options) -> Result<PathBuf, CommandError> {
+    let cwd = place::cwd()?;
+    let config = place::config(&workspace::find(&cwd))?;
+    let dir = place::cache(
+        options.cache_dir.as_deref(),
+        config.cache_dir.as_deref(),
+        &cwd,
+    )?;
+    Ok(dir.join("index"))
+}
+
+/// Opens what is there: looking does not make one.
+fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Store, CommandError> {
+    Store::open_existing(path, disk).map_err(damaged)
+}
+
+fn snapshot(path: &Path, disk: Arc<dyn Disk>) -> Result<Arc<Snapshot>, CommandError> {
+    open(path, disk)?.snapshot().map_err(damaged)
+}
+
+fn damaged(error: store::Error) -> CommandError {
+    let is_loss = error.is_loss();
+    let told = CommandError::new(error);
+    if is_loss {
+        told.hint("`rfs store repair` takes over what can be read")
+    } else {
+        told
+    }
+}
