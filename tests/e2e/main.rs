@@ -20,6 +20,7 @@ mod space;
 mod tree;
 
 mod bad;
+mod conformance;
 mod face;
 mod kill;
 mod make;
