@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 # shellcheck disable=SC2086 # names, to be split
 need $BUILD_NEEDS make python3 strace busybox-static dpkg-dev ca-certificates \
-    binutils diffutils procps util-linux mount git hwloc-nox \
+    binutils diffutils procps util-linux mount git rsync hwloc-nox \
     g++ perl m4 autoconf automake cmake ninja-build musl-tools
 need_rust
 need_fuse everyones

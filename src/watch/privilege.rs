@@ -1,5 +1,5 @@
-//! Programs that would gain privileges, and cannot: the filter of an ordinary user implies no_new_privs, and
-//! the user namespace knows no other ids.
+//! Programs that would gain privileges, and cannot: an ordinary user's build is in a user namespace without any
+//! other ids, and the kernel ignores bits that stand for them.
 //!
 //! Knows the bits of the file; who may become whom is the kernel's business.
 
@@ -20,7 +20,7 @@ impl Watch {
         let path = exec.program.path.display();
         self.sink.take(Event::Warning(format!(
             "{path} would change its user or group, which it cannot in the build of an ordinary user \
-             (no_new_privs): run it outside of `rfs build`, or rfs as root"
+             (its user namespace has no other): run it outside of `rfs build`, or rfs as root"
         )));
         step.refuse("runs without the privileges of its set-user-ID or set-group-ID bit");
     }

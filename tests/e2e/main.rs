@@ -21,6 +21,7 @@ mod tree;
 
 mod bad;
 mod conformance;
+mod documented;
 mod face;
 mod kill;
 mod make;
