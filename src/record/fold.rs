@@ -389,7 +389,11 @@ fn stamp(
     }
     let mtime = after.id.mtime;
     let now = match set {
-        true => (start..=start.saturating_add(span)).contains(&mtime),
+        true if mtime < start => {
+            let copied = || old.iter().any(|(_, time)| *time == mtime);
+            mtime >= start.saturating_sub(TICK) && !copied()
+        }
+        true => mtime <= start.saturating_add(span),
         false => !old.contains(&(object(after), mtime)),
     };
     if now {
