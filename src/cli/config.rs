@@ -22,6 +22,8 @@ pub(super) struct Config {
     pub(super) policy: Policy,
     /// `build.tracer`.
     pub(super) tracer: Option<Tracer>,
+    /// `build.preload`.
+    pub(super) preload: Option<bool>,
     /// `build.strict-clock`.
     pub(super) strict_clock: Option<bool>,
     /// `cache.dir`, absolute where the file's path is.
@@ -59,7 +61,7 @@ impl Config {
         })?;
         for (name, table) in tables.get_ref() {
             let known: Vec<&str> = match name.get_ref().as_ref() {
-                "build" => vec!["strict-clock", "tracer"],
+                "build" => vec!["preload", "strict-clock", "tracer"],
                 "cache" => vec!["dir"],
                 "tools" => lists(&mut self.policy)
                     .iter()
@@ -94,12 +96,14 @@ impl Config {
     ) -> Result<(), CommandError> {
         let value = value.get_ref();
         match (table, key.get_ref().as_ref()) {
-            ("build", "strict-clock") => {
-                self.strict_clock = Some(
-                    value
-                        .as_bool()
-                        .ok_or_else(|| file.wrong(key, "true or false"))?,
-                );
+            ("build", "preload" | "strict-clock") => {
+                let on = value.as_bool();
+                let on = on.ok_or_else(|| file.wrong(key, "true or false"))?;
+                if key.get_ref() == "preload" {
+                    self.preload = Some(on);
+                } else {
+                    self.strict_clock = Some(on);
+                }
             }
             ("build", "tracer") => {
                 self.tracer = Some(match value.as_str() {

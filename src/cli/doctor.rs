@@ -164,6 +164,7 @@ fn request(tracer: Tracer, dir: &Path) -> Request {
         cache: dir.join(workspace::STATE).join("trial"),
         mask: SigSet::empty(),
         tracer,
+        preload: true,
         rerun: false,
         strict_clock: false,
         policy: crate::base::policy::Policy::default(),

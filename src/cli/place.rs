@@ -67,3 +67,8 @@ pub(super) fn cache(
             .hint("name one with --cache-dir or RFS_CACHE_DIR")
         })
 }
+
+/// Whether the preload library is wanted, where `RFS_PRELOAD` says so.
+pub(super) fn preload() -> Option<bool> {
+    variable("RFS_PRELOAD").map(|value| value != "0")
+}

@@ -49,6 +49,8 @@ pub struct Request {
     pub mask: SigSet,
     /// Way of tracing.
     pub tracer: Tracer,
+    /// Whether to put a library into dynamic programs that makes tracing quicker.
+    pub preload: bool,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -147,6 +149,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
             Tracer::Notify => Backend::Notify,
             Tracer::Ptrace => Backend::Ptrace,
         },
+        preload: request.preload,
         passthrough: true,
         rerun: request.rerun,
         strict_clock: request.strict_clock,

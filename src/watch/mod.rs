@@ -21,14 +21,14 @@ pub mod session;
 mod tool;
 
 use crate::base::policy::Policy;
-use crate::base::{Provenance, Refusal};
+use crate::base::{Kind, Provenance, Refusal};
 use crate::cache::Cache;
 use crate::report::{Event as Report, Sink};
 use crate::world::World;
 use close::Fate;
 use model::Model;
 use rfs_tracer::event::{
-    Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope,
+    Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope, Sight,
 };
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -201,7 +201,6 @@ impl Watch {
 
 impl Names for Watch {
     fn look(&self, path: &Path) -> Look {
-        use crate::base::Kind;
         use std::os::unix::ffi::OsStrExt;
         let seen = self.world.look(path).seen;
         match seen.kind {
@@ -211,6 +210,25 @@ impl Names for Watch {
             Kind::File | Kind::Fifo | Kind::Socket | Kind::Device => Look::File,
             Kind::Unknown(errno) => Look::Unknown(errno),
         }
+    }
+
+    fn is_still(&self, path: &Path, sight: &Sight) -> bool {
+        let seen = self.world.last(path).seen;
+        let kind = match sight.mode & libc::S_IFMT {
+            libc::S_IFREG => Kind::File,
+            libc::S_IFDIR => Kind::Dir,
+            libc::S_IFLNK => Kind::Link,
+            libc::S_IFIFO => Kind::Fifo,
+            libc::S_IFSOCK => Kind::Socket,
+            _ => Kind::Device,
+        };
+        if seen.kind != kind || seen.mode[0] != sight.mode & 0o7777 {
+            return false;
+        }
+        // The rest of others changes with what is around them.
+        kind != Kind::File
+            || (sight.size, sight.mtime, sight.ctime)
+                == (seen.id.size, seen.id.mtime, seen.id.ctime)
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Plan {
     pub mask: SigSet,
     /// Way of tracing.
     pub backend: Backend,
+    /// Whether to put the preload library into programs.
+    pub preload: bool,
     /// Whether the kernel may read and write the workspace's files in the view's stead.
     pub passthrough: bool,
     /// Record, but serve nothing.
@@ -80,6 +82,7 @@ impl Session {
             cwd: plan.cwd.clone(),
             mask: plan.mask,
             backend: plan.backend,
+            preload: plan.preload.then(|| plan.workspace.clone()),
         };
         let root = plan.workspace.clone();
         let launched = rfs_tracer::launch(launch, || {

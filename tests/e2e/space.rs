@@ -300,6 +300,10 @@ impl TestSpace {
         command.env("HOME", self.root().join("home"));
         command.env("LC_ALL", "C.UTF-8");
         command.env("RFS_CACHE_DIR", self.cache());
+        // All tests hold with the preload library and without it; this chooses.
+        if let Some(preload) = std::env::var_os("RFS_PRELOAD") {
+            command.env("RFS_PRELOAD", preload);
+        }
         let cwd = match cmd.cwd.as_os_str().is_empty() {
             true => self.ws.clone(),
             false => self.ws.join(&cmd.cwd),

@@ -1,4 +1,4 @@
-//! Prints every event of a command: `spy [--ptrace] [-o FILE] COMMAND [ARGUMENT...]`.
+//! Prints every event of a command: `spy [--ptrace] [--preload] [-o FILE] COMMAND [ARGUMENT...]`.
 //!
 //! Without `-o` the events go to standard error, one a line: process id, then the event.
 
@@ -6,12 +6,14 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::SigSet;
-use rfs_tracer::event::{Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid};
+use rfs_tracer::event::{
+    Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid, Sight,
+};
 use rfs_tracer::{Backend, Ended, Launch, launch};
 
 struct Spy(Mutex<Box<dyn Write + Send>>);
@@ -35,6 +37,9 @@ impl Names for Spy {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Look::Absent,
             Err(e) => unknown(&e),
         }
+    }
+    fn is_still(&self, path: &Path, sight: &Sight) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|now| sight.fits(&now))
     }
 }
 
@@ -67,16 +72,17 @@ impl Observer for Spy {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
-    let mut backend = Backend::Notify;
+    let (mut backend, mut preload) = (Backend::Notify, false);
     let mut out: Box<dyn Write + Send> = Box::new(io::stderr());
     while let Some(option) = arguments.next_if(|a| a.as_encoded_bytes().starts_with(b"-")) {
         match option.to_str() {
             Some("--ptrace") => backend = Backend::Ptrace,
+            Some("--preload") => preload = true,
             Some("-o") => match arguments.next().map(File::create) {
                 Some(Ok(file)) => out = Box::new(BufWriter::new(file)),
                 _ => return fail("cannot write there"),
             },
-            _ => return fail("usage: spy [--ptrace] [-o FILE] COMMAND [ARGUMENT...]"),
+            _ => return fail("usage: spy [--ptrace] [--preload] [-o FILE] COMMAND [ARGUMENT...]"),
         }
     }
     let spy = Arc::new(Spy(Mutex::new(out)));
@@ -86,11 +92,15 @@ fn main() -> ExitCode {
         cwd: std::env::current_dir().unwrap_or_default(),
         mask: SigSet::thread_get_mask().unwrap_or(SigSet::empty()),
         backend,
+        preload: preload.then(PathBuf::new),
     };
     let ended = launch(command, || Ok(()))
         .and_then(|launched| launched.observe(Arc::clone(&spy) as Arc<_>))
         .and_then(|mut running| {
             let ended = running.wait();
+            if let Some(counts) = running.counts() {
+                eprintln!("{counts:?}");
+            }
             running.drain();
             ended
         });

@@ -2,6 +2,8 @@
 //!
 //! A backend knows how to stop a thread at a call and let it go; it does not know what calls mean.
 
+use std::os::fd::OwnedFd;
+
 /// Which system call table a call was made through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Abi {
@@ -61,6 +63,10 @@ pub enum Decision {
     Now(Verdict),
     /// To be decided by running this on a worker thread.
     Later(Work),
+    /// It returns this without being carried out. For a backend that can; others let the call go.
+    Return(i64),
+    /// It returns a copy of this descriptor (close-on-exec) without being carried out. As above.
+    Give(OwnedFd),
 }
 
 /// What a worker runs to work out a verdict.
@@ -71,6 +77,8 @@ impl std::fmt::Debug for Decision {
         match self {
             Self::Now(v) => write!(f, "Now({v:?})"),
             Self::Later(_) => write!(f, "Later"),
+            Self::Return(value) => write!(f, "Return({value})"),
+            Self::Give(fd) => write!(f, "Give({fd:?})"),
         }
     }
 }

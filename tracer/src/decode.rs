@@ -176,6 +176,16 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// Whether a call names its file by this path.
+    pub(crate) fn path_is(&self, target: Target, text: &[u8]) -> bool {
+        let path = match target {
+            Target::Path(path, _) => path,
+            Target::At(dir, _) | Target::AtFlags(dir, ..) => dir + 1,
+            Target::Fd(_) => return false,
+        };
+        self.text(self.arg(path)).is_ok_and(|path| path == text)
+    }
+
     fn name_at(&self, dir: i32, path: u8, last: Last) -> Decoded<Named> {
         let text = self.text(self.arg(path))?;
         self.name_text(dir, &text, last)
@@ -193,11 +203,15 @@ impl<'a> Caller<'a> {
                 Ok(None) | Err(_) => return Err(Stopped::Unsaid),
             }
         };
+        self.walk_from(&base, text, last)
+    }
+
+    /// Walks a path from a directory.
+    pub(crate) fn walk_from(&self, base: &Path, text: &[u8], last: Last) -> Decoded<Named> {
         if self.shared.is_rooted_elsewhere(self.call.tid) {
             self.taint(Scope::All, "works below another root")?;
             return Err(Stopped::Unsaid);
         }
-        let base: &Path = &base;
         let look = |path: &Path| self.observer().look(path);
         let Outcome {
             walk,

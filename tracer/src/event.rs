@@ -3,6 +3,7 @@
 //! This file knows nothing of steps, records or caches; it names what a process asked of the kernel,
 //! with paths already resolved the way the kernel would resolve them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -24,6 +25,48 @@ pub enum Look {
     Unknown(i32),
 }
 
+/// What stat(2) told a process of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// Type and permissions.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Time of last modification, ns since 1970.
+    pub mtime: i64,
+    /// Time of last status change, ns since 1970.
+    pub ctime: i64,
+}
+
+impl Sight {
+    /// Whether this is what a file is now. Of other objects than regular files only type and permissions
+    /// are compared: the rest changes with what is around them.
+    pub fn fits(&self, now: &std::fs::Metadata) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let time = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
+        let content = (self.size, self.mtime, self.ctime)
+            == (
+                now.size(),
+                time(now.mtime(), now.mtime_nsec()),
+                time(now.ctime(), now.ctime_nsec()),
+            );
+        self.mode == now.mode() && (!now.is_file() || content)
+    }
+}
+
+/// How many calls came which way, where there is a fast path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Looks that the preload library noted.
+    pub noted: u64,
+    /// Calls that stopped, by name.
+    pub stopped: BTreeMap<&'static str, u64>,
+    /// Programs that got the library.
+    pub loaded: u64,
+    /// Processes that got memory for notes.
+    pub attached: u64,
+}
+
 /// Answers what is at an absolute path without following a symbolic link in its last component.
 ///
 /// The supervisor never asks the kernel to resolve a path through the mount that it serves, so every
@@ -31,6 +74,10 @@ pub enum Look {
 pub trait Names: Send + Sync {
     /// Looks at one name.
     fn look(&self, path: &std::path::Path) -> Look;
+
+    /// Whether what was last looked at under this name, an object, is what a process saw there some time
+    /// ago.
+    fn is_still(&self, path: &std::path::Path, sight: &Sight) -> bool;
 
     /// Opens a file for reading, to see what kind of program it is. The path has been walked to.
     ///
@@ -303,7 +350,8 @@ pub enum Answer {
 }
 
 /// Receives what the spy sees. Calls for one process are in its program order and each ends before the
-/// process goes on; calls for different processes may come from different threads.
+/// process goes on, looks on the fast path excepted: those end before anything that may depend on them goes
+/// on. Calls for different processes may come from different threads.
 pub trait Observer: Names {
     /// A process is seen for the first time. `parent` is the process that forked it, where known.
     fn born(&self, pid: Pid, parent: Option<Pid>);

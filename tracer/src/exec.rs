@@ -9,6 +9,7 @@ use crate::call::{Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped, unreadable};
 use crate::descriptors::{self, StoppedFds};
 use crate::event::{End, Event, Exec, ExecAnswer, Look, Scope, Walk};
+use crate::fast::Loading;
 use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, Status};
 use crate::process::PendingExec;
@@ -23,10 +24,18 @@ const MAX_STRINGS: usize = 8 << 20;
 
 /// What a file turns out to be.
 enum Kind {
-    /// A program, the interpreters it needs, and what `/proc/pid/exe` will be.
-    Program(Vec<Walk>, PathBuf),
+    /// A program, the interpreters it needs, what `/proc/pid/exe` will be, and its loader.
+    Program(Vec<Walk>, PathBuf, Option<Loader>),
     /// No program that is known: scripts that were read, and what was not found in the end.
     Nothing(Vec<Walk>, Option<Walk>),
+}
+
+/// What loads a dynamic program.
+struct Loader {
+    /// As the program names it.
+    name: Vec<u8>,
+    /// Permissions of the program.
+    mode: u32,
 }
 
 impl Shared {
@@ -82,8 +91,8 @@ impl Caller<'_> {
     }
 
     fn exec(&self, program: Walk, argv: u8, stop: &dyn Stop) -> Decoded<Verdict> {
-        let (interpreters, exe) = match self.kind(&program)? {
-            Kind::Program(interpreters, exe) => (interpreters, exe),
+        let (interpreters, exe, loader) = match self.kind(&program)? {
+            Kind::Program(interpreters, exe, loader) => (interpreters, exe, loader),
             Kind::Nothing(scripts, end) => return self.no_program(program, scripts, end),
         };
         let strings = |n: u8| {
@@ -105,6 +114,12 @@ impl Caller<'_> {
         let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
         drop(processes);
         self.recheck()?;
+        let loading = match (&self.shared.fast, loader) {
+            (Some(fast), Some(Loader { name, mode })) if fast.wants(&name, &env, mode) => {
+                Loading::Asks
+            }
+            (None | Some(_), _) => Loading::No,
+        };
         let exec = Exec {
             pid: self.pid,
             program,
@@ -129,7 +144,7 @@ impl Caller<'_> {
             // Its death is told when it is seen.
             ExecAnswer::Signal(signal) if stop.ready_to_exit() => Ok(Verdict::Signal(signal)),
             ExecAnswer::Run | ExecAnswer::Exit(_) | ExecAnswer::Signal(_) => {
-                self.expect(Some(exe));
+                self.expect(Some(exe), loading);
                 Ok(Verdict::Go)
             }
         }
@@ -141,15 +156,16 @@ impl Caller<'_> {
         loop {
             let file = interpreters.last().unwrap_or(program);
             let path = file.path.clone();
-            let Some(opened) = self.open_program(file)? else {
+            let Some((opened, mode)) = self.open_program(file)? else {
                 let end = interpreters.pop().unwrap_or_else(|| program.clone());
                 return Ok(Kind::Nothing(interpreters, Some(end)));
             };
             let text = match inspect(&opened) {
-                Ok(Program::Elf(None)) => return Ok(Kind::Program(interpreters, path)),
-                Ok(Program::Elf(Some(text))) => {
-                    interpreters.push(self.name_text(libc::AT_FDCWD, &text, Last::Follow)?.walk);
-                    return Ok(Kind::Program(interpreters, path));
+                Ok(Program::Elf(None)) => return Ok(Kind::Program(interpreters, path, None)),
+                Ok(Program::Elf(Some(name))) => {
+                    interpreters.push(self.name_text(libc::AT_FDCWD, &name, Last::Follow)?.walk);
+                    let loader = Some(Loader { name, mode });
+                    return Ok(Kind::Program(interpreters, path, loader));
                 }
                 Ok(Program::Script(text)) if interpreters.len() < MAX_SCRIPTS => text,
                 Ok(Program::Script(_) | Program::Unknown) => {
@@ -161,8 +177,8 @@ impl Caller<'_> {
         }
     }
 
-    /// Opens a file that may be a program; none if it cannot be executed.
-    fn open_program(&self, walk: &Walk) -> Decoded<Option<File>> {
+    /// Opens a file that may be a program, with its permissions; none if it cannot be executed.
+    fn open_program(&self, walk: &Walk) -> Decoded<Option<(File, u32)>> {
         if walk.end != End::Found(Look::File) {
             return Ok(None);
         }
@@ -173,7 +189,7 @@ impl Caller<'_> {
             return Err(Stopped::Unreadable);
         };
         let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
-        Ok((meta.is_file() && mode & 0o111 != 0).then_some(file))
+        Ok((meta.is_file() && mode & 0o111 != 0).then_some((file, mode)))
     }
 
     /// The exec will fail, unless somebody has told the kernel how to run such files (binfmt_misc).
@@ -188,13 +204,13 @@ impl Caller<'_> {
         }
         match end {
             Some(walk) => self.tell(Event::Access(walk, libc::X_OK))?,
-            None => self.expect(None),
+            None => self.expect(None, Loading::No),
         }
         Ok(Verdict::Go)
     }
 
     /// Notes what the process is now, to see later whether the exec succeeded.
-    fn expect(&self, expected: Option<PathBuf>) {
+    fn expect(&self, expected: Option<PathBuf>, loading: Loading) {
         let (pid, tid) = (self.pid, self.call.tid);
         let Ok(before) = self.shared.links.read(pid, "exe") else {
             return;
@@ -210,6 +226,7 @@ impl Caller<'_> {
             before,
             expected,
             stack,
+            loading,
         };
         self.processes().expect_exec(pid, exec);
     }

@@ -2,6 +2,7 @@
 //!
 //! Everything is bounded, and nothing that is read is trusted. What a thread shows can be changed by its
 //! other threads at any time; whether it still waits in the call must be asked after reading.
+#![allow(unsafe_code)]
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
@@ -46,6 +47,20 @@ impl PtrSize {
             ))),
             Self::Eight => Some(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?)),
         }
+    }
+}
+
+/// Whether two threads live in the same memory. See kcmp(2).
+///
+/// # Errors
+/// `ESRCH` when one is gone, `EPERM` when they may not be looked into, `ENOSYS` where nobody can tell.
+pub fn is_shared(one: i32, other: i32) -> io::Result<bool> {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: the call takes numbers and only compares.
+    let ret = unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) };
+    match ret {
+        -1 => Err(io::Error::last_os_error()),
+        order => Ok(order == 0),
     }
 }
 

@@ -122,6 +122,17 @@ impl Shared {
             Decision::Now(verdict @ (Verdict::Exit(_) | Verdict::Signal(_))) => {
                 Turn::Aside(Box::new(move || held.finish(verdict)))
             }
+            Decision::Return(value) => {
+                held.reply(Reply::Return(value));
+                Turn::Again
+            }
+            Decision::Give(fd) => {
+                // What cannot be given (too many open files) is as if it were not there.
+                if self.listener.give(notice.id, fd.as_fd()).is_err() {
+                    held.reply(Reply::Fail(libc::ENOENT));
+                }
+                Turn::Again
+            }
             Decision::Later(work) => Turn::Aside(Box::new(move || {
                 let verdict = catch_unwind(AssertUnwindSafe(|| work(&held)));
                 held.finish(verdict.unwrap_or(Verdict::Fail(libc::EIO)));

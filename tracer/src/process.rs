@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::event::Pid;
+use crate::fast::Loading;
 use crate::links::Links;
 use crate::pidfd;
 use crate::proc_files;
@@ -55,6 +56,8 @@ pub(crate) struct Process {
     exec: Option<PendingExec>,
     /// What was read when it was first seen, as long as it is in the same call.
     pub(crate) status: Option<proc_files::Status>,
+    /// Whether its loader is to be given a library.
+    pub(crate) loading: Loading,
     /// A worker is busy with a call of the process.
     pub(crate) busy: bool,
     /// Its end has been told.
@@ -76,6 +79,8 @@ pub(crate) struct PendingExec {
     pub(crate) expected: Option<PathBuf>,
     /// Where the stack began, when both are the same file.
     pub(crate) stack: Option<u64>,
+    /// What its loader is to be given.
+    pub(crate) loading: Loading,
 }
 
 /// What has become of an exec.
@@ -319,7 +324,7 @@ impl Processes {
         let exec = process.exec.take()?;
         let result = exec.result(&self.links, pid);
         match result {
-            ExecResult::Done | ExecResult::Unexpected => self.executed(pid),
+            ExecResult::Done | ExecResult::Unexpected => self.executed(pid, exec.loading),
             // It may still be under way.
             ExecResult::Failed | ExecResult::NoProgram if tid != caller => {
                 process.exec = Some(exec);
@@ -331,10 +336,11 @@ impl Processes {
     }
 
     /// One thread is left.
-    fn executed(&mut self, pid: Pid) {
+    fn executed(&mut self, pid: Pid, loading: Loading) {
         let Some(process) = self.by_pid.get_mut(&pid) else {
             return;
         };
+        process.loading = loading;
         for tid in process.threads.drain(..) {
             self.by_tid.remove(&tid);
             self.lost.push(tid);

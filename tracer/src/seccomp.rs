@@ -79,6 +79,8 @@ pub(crate) enum Reply {
     Continue,
     /// Return `-errno`.
     Fail(i32),
+    /// Return this.
+    Return(i64),
 }
 
 /// The listening end of a filter.
@@ -178,13 +180,14 @@ impl Listener {
     /// Answers. An error means that nobody waits for the answer any more.
     pub(crate) fn reply(&self, id: u64, reply: Reply) -> io::Result<()> {
         let mut room = Room([0; 512]);
-        let (error, flags) = match reply {
-            Reply::Continue => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
-            Reply::Fail(errno) => (-errno, 0),
+        let (val, error, flags) = match reply {
+            Reply::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+            Reply::Fail(errno) => (0, -errno, 0),
+            Reply::Return(value) => (value, 0, 0),
         };
         let response = libc::seccomp_notif_resp {
             id,
-            val: 0,
+            val,
             error,
             flags,
         };
@@ -200,6 +203,29 @@ impl Listener {
             )
         };
         check(ret)
+    }
+}
+
+impl Listener {
+    /// Answers with a descriptor (close-on-exec), which the call returns as one that it has opened
+    /// (Linux 5.14). An error means that the call still waits for an answer, or that nobody waits.
+    pub(crate) fn give(&self, id: u64, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let give = libc::seccomp_notif_addfd {
+            id,
+            flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+            srcfd: fd.as_raw_fd() as u32,
+            newfd: 0,
+            newfd_flags: libc::O_CLOEXEC as u32,
+        };
+        // SAFETY: the kernel reads one `seccomp_notif_addfd` through the pointer.
+        let ret = unsafe {
+            libc::ioctl(
+                self.0.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_ADDFD,
+                &raw const give,
+            )
+        };
+        check(ret.min(0))
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Launch {
     pub backend: Backend,
     /// Which calls stop.
     pub tables: Vec<Table>,
+    /// Calls of this machine's own table that pass for who knows the cookie, besides those that we need.
+    pub pass: Vec<u32>,
 }
 
 /// The command could not be started or supervised.
@@ -216,6 +218,11 @@ impl Launched {
     /// Process id of the command.
     pub fn pid(&self) -> i32 {
         self.reaper.command()
+    }
+
+    /// The secret by which calls pass.
+    pub(crate) fn cookie(&self) -> u64 {
+        self.cookie
     }
 
     /// Waits for the preparation, takes over supervision and lets the command be executed: its execve is
@@ -378,7 +385,9 @@ impl Plan {
             .first()
             .ok_or(Error::Argument("there is no command"))?;
         let sendmsg = u32::try_from(libc::SYS_sendmsg).unwrap_or(u32::MAX);
-        let calls = EXIT_GROUP.into_iter().chain([(NATIVE, sendmsg)]).collect();
+        let more = launch.pass.iter().map(|nr| (NATIVE, *nr));
+        let calls = EXIT_GROUP.into_iter().chain([(NATIVE, sendmsg)]);
+        let calls = calls.chain(more).collect();
         let pass = Pass { cookie, calls };
         let program = |action, for_: &[Backend]| {
             let wanted = for_.contains(&launch.backend);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use nix::sys::signal::SigSet;
 
-use crate::event::Observer;
+use crate::event::{Counts, Observer};
+use crate::fast;
 use crate::reaper::Ended;
 use crate::spawn::{self, Backend, Error};
 use crate::supervisor::Supervisor;
@@ -26,11 +27,18 @@ pub struct Launch {
     pub mask: SigSet,
     /// How to stop its calls.
     pub backend: Backend,
+    /// Whether to put a library into dynamic programs that notes what they look at, which is quicker. With
+    /// the path of a directory where others make changes that the kernel does not hear of: below it
+    /// every call stops. An empty path is none.
+    pub preload: Option<PathBuf>,
 }
 
 /// A command that exists as a process, but has not been executed yet.
 #[derive(Debug)]
-pub struct Launched(spawn::Launched);
+pub struct Launched {
+    launched: spawn::Launched,
+    preload: Option<PathBuf>,
+}
 
 /// A command that runs observed. Dropping it kills what is left of it.
 #[derive(Debug)]
@@ -51,7 +59,9 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         cwd,
         mask,
         backend,
+        preload,
     } = launch;
+    let preload = preload.filter(|_| fast::is_there());
     let launch = spawn::Launch {
         argv,
         env,
@@ -59,14 +69,16 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         mask,
         backend,
         tables: table::tables(),
+        pass: preload.iter().flat_map(|_| fast::PASS).collect(),
     };
-    spawn::launch(launch, prepare).map(Launched)
+    let launched = spawn::launch(launch, prepare)?;
+    Ok(Launched { launched, preload })
 }
 
 impl Launched {
     /// Process id of the command.
     pub fn pid(&self) -> i32 {
-        self.0.pid()
+        self.launched.pid()
     }
 
     /// Waits for the preparation and lets the command be executed: its execve is the first call that the
@@ -75,12 +87,13 @@ impl Launched {
     /// # Errors
     /// When the preparation failed or the command cannot be supervised; it has not run then.
     pub fn observe(self, observer: Arc<dyn Observer>) -> Result<Running, Error> {
-        let supervisor = Supervisor::new(observer).map_err(|source| Error::Sys {
+        let fast = self.preload.map(|apart| (self.launched.cookie(), apart));
+        let supervisor = Supervisor::with(observer, fast).map_err(|source| Error::Sys {
             call: "epoll_create1",
             source,
         })?;
         let supervisor = Arc::new(supervisor);
-        let running = self.0.attach(Arc::clone(&supervisor) as Arc<_>)?;
+        let running = self.launched.attach(Arc::clone(&supervisor) as Arc<_>)?;
         Ok(Running {
             running,
             supervisor,
@@ -97,6 +110,11 @@ impl Running {
     /// To be called when something outside the command moved a directory or changed a symbolic link.
     pub fn forget_names(&self) {
         self.supervisor.forget_names();
+    }
+
+    /// How many calls came which way so far, where there is a fast path.
+    pub fn counts(&self) -> Option<Counts> {
+        self.supervisor.counts()
     }
 
     /// Waits until the command itself has ended. What it left behind goes on and is observed.

@@ -5,13 +5,15 @@
 //! wait. How calls are stopped is not known here.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::call::{Abi, Call, Decide, Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped};
-use crate::event::{Event, Observer, Pid, Scope};
+use crate::event::{Counts, Event, Observer, Pid, Scope};
+use crate::fast::Fast;
 use crate::links::Links;
 use crate::prefix::Prefixes;
 use crate::process::{Birth, ExecResult, Processes};
@@ -27,11 +29,25 @@ impl Supervisor {
     /// # Errors
     /// epoll_create1(2) fails.
     pub fn new(observer: Arc<dyn Observer>) -> io::Result<Self> {
+        Self::with(observer, None)
+    }
+
+    /// The same, with a fast path for processes whose calls pass by a cookie, except below a directory.
+    ///
+    /// # Errors
+    /// As above, and where the memory for the fast path cannot be had.
+    pub(crate) fn with(
+        observer: Arc<dyn Observer>,
+        fast: Option<(u64, PathBuf)>,
+    ) -> io::Result<Self> {
         let links = Arc::new(Links::default());
         Ok(Self(Arc::new(Shared {
             observer,
             links: Arc::clone(&links),
             prefixes: Prefixes::default(),
+            fast: fast
+                .map(|(cookie, apart)| Fast::new(cookie, apart))
+                .transpose()?,
             processes: Mutex::new(Processes::new(links)?),
             idle: Condvar::new(),
             index: Index::new(),
@@ -42,6 +58,11 @@ impl Supervisor {
     /// To be called when somebody else than the traced processes moved a directory or changed a link.
     pub fn forget_names(&self) {
         self.0.prefixes.forget();
+    }
+
+    /// How many calls came which way, where there is a fast path.
+    pub(crate) fn counts(&self) -> Option<Counts> {
+        self.0.fast.as_ref().map(Fast::counts)
     }
 
     /// To be called when no traced process is left: tells those that ended unseen.
@@ -61,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) links: Arc<Links>,
     pub(crate) prefixes: Prefixes,
+    pub(crate) fast: Option<Fast>,
     processes: Mutex<Processes>,
     /// A worker has finished with a process.
     idle: Condvar,
@@ -114,6 +136,12 @@ impl Shared {
             }
         };
         let caller = Caller::new(self, call, pid, still_there);
+        if let Some(fast) = &self.fast {
+            if let Some(decision) = self.serve(fast, &caller, row) {
+                return decision;
+            }
+            fast.before(self, &caller, row);
+        }
         let Some(row) = row else {
             return now(&caller, caller.taint(Scope::All, unknown(call)));
         };
@@ -137,6 +165,17 @@ impl Shared {
             | Op::Fds(_)
             | Op::Peers(_)) => now(caller, caller.decode(op)),
         }
+    }
+
+    /// Answers a loader or a library.
+    fn serve(&self, fast: &Fast, caller: &Caller<'_>, row: Option<&Row>) -> Option<Decision> {
+        let now = self.processes().get(caller.pid)?.loading;
+        let mut next = now;
+        let decision = fast.serve(caller, row?, &mut next);
+        if next != now {
+            self.processes().get(caller.pid)?.loading = next;
+        }
+        decision
     }
 
     /// Finds the process of a call, and settles what its last call left open.
@@ -173,8 +212,15 @@ impl Shared {
         let result = processes.exec_result(pid, tid);
         for lost in processes.lost() {
             self.prefixes.settle(lost);
+            if let Some(fast) = &self.fast {
+                fast.release(lost);
+            }
         }
         drop(processes);
+        if let (Some(ExecResult::Done | ExecResult::Unexpected), Some(fast)) = (&result, &self.fast)
+        {
+            fast.release(pid);
+        }
         match result {
             None | Some(ExecResult::Done | ExecResult::NoProgram) => {}
             Some(ExecResult::Failed) => self.observer.exec_failed(pid),
@@ -204,6 +250,8 @@ impl Shared {
         match self.decide(call, &|| stop.still_there()) {
             Decision::Now(verdict) => verdict,
             Decision::Later(work) => work(stop),
+            // A worker cannot answer so. The call is as it would be without a fast path.
+            Decision::Return(_) | Decision::Give(_) => Verdict::Go,
         }
     }
 
@@ -266,6 +314,9 @@ impl Shared {
 
     fn sweep(&self, processes: &mut Processes) {
         for (pid, signal) in processes.sweep() {
+            if let Some(fast) = &self.fast {
+                fast.died(self, pid);
+            }
             self.observer.died(pid, signal);
         }
     }

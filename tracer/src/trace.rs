@@ -200,6 +200,9 @@ impl Owner {
         let decision = catch_unwind(AssertUnwindSafe(|| self.decide.call(&call, &|| true)));
         match decision.unwrap_or(Decision::Now(Verdict::Fail(libc::EIO))) {
             Decision::Now(verdict) => self.carry_out(stopped, &call, verdict),
+            Decision::Return(_) | Decision::Give(_) => {
+                self.carry_out(stopped, &call, Verdict::Go);
+            }
             Decision::Later(work) => {
                 let gone = Arc::new(AtomicBool::new(false));
                 self.held.insert(

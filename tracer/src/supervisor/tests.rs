@@ -2,7 +2,7 @@
 //! descriptors and directories are what a traced thread's would be.
 
 use super::*;
-use crate::event::{Answer, Exec, ExecAnswer, Look, Names, OwnFds};
+use crate::event::{Answer, Exec, ExecAnswer, Look, Names, OwnFds, Sight};
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -27,6 +27,9 @@ impl Log {
 impl Names for Log {
     fn look(&self, path: &Path) -> Look {
         crate::walk::tests::look(path)
+    }
+    fn is_still(&self, _: &Path, _: &Sight) -> bool {
+        true
     }
 }
 
@@ -137,6 +140,7 @@ impl Rig {
         match self.decide(name, args, true) {
             Decision::Now(verdict) => verdict,
             Decision::Later(work) => work(&Stopped(true)),
+            answered @ (Decision::Return(_) | Decision::Give(_)) => panic!("{answered:?}"),
         }
     }
 
@@ -586,6 +590,7 @@ fn no_arguments_break_the_decoder() {
         // What a worker would do is left out: it waits for a process that is another one.
         match rig.supervisor.call(&Call { tid, abi, nr, args }, &|| true) {
             Decision::Now(_) | Decision::Later(_) => {}
+            answered @ (Decision::Return(_) | Decision::Give(_)) => panic!("{answered:?}"),
         }
     }
     assert!(rig.log.take().len() > 500);

@@ -18,6 +18,16 @@ pub fn main(part: &str) -> ExitCode {
         "stdio" => stdio(),
         "sockets" => sockets(),
         "too-long" => too_long(),
+        "many" => many("many", 3000),
+        "changed" => changed(),
+        "handler" => handler(),
+        "scribble-tail" => scribble(&[(0, u32::MAX)]),
+        "scribble-ring" => scribble(&[(4096, 0x0108_0030), (0, 4096)]),
+        "forks" => forks(),
+        "killed" => {
+            many("many", 100);
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
         _ => panic!("no such part: {part}"),
     }
     ExitCode::SUCCESS
@@ -122,4 +132,90 @@ fn too_long() {
     let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(me).arg(long));
     assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
     touch("went-on");
+}
+
+/// Looks at names that are not there.
+fn many(name: &str, n: usize) {
+    let here = std::env::current_dir().unwrap();
+    for n in 0..n {
+        assert!(fs::metadata(here.join(format!("{name}-{n}"))).is_err());
+    }
+}
+
+/// Looks at a file and then writes to it by a descriptor that nobody watches.
+fn changed() {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let path = std::env::current_dir().unwrap().join("f");
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let high = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(300)).unwrap();
+    // SAFETY: the descriptor has just been made.
+    let high = unsafe { OwnedFd::from_raw_fd(high) };
+    assert!(high.as_raw_fd() > rfs_tracer::event::LAST_SEEN);
+    for _ in 0..4 {
+        fs::metadata(&path).unwrap();
+    }
+    nix::unistd::write(&high, b"x").unwrap();
+}
+
+extern "C" fn look_again(_: i32) {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    static N: AtomicUsize = AtomicUsize::new(0);
+    static PATHS: [&std::ffi::CStr; 3] = [c"in-handler", c"/in-handler", c"/in-handler-2"];
+    let path = PATHS[N.fetch_add(1, Relaxed) % 3];
+    // SAFETY: the path is a string.
+    unsafe { libc::access(path.as_ptr(), 0) };
+}
+
+fn handler() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let action = SigAction::new(
+        SigHandler::Handler(look_again),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler makes a system call and counts.
+    unsafe { sigaction(Signal::SIGALRM, &action) }.unwrap();
+    let every = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 100,
+    };
+    let timer = libc::itimerval {
+        it_interval: every,
+        it_value: every,
+    };
+    // SAFETY: the timer is there, the old one is not asked for.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    many("many", 5000);
+}
+
+/// Writes words over the memory that is shared with the tracer.
+fn scribble(words: &[(usize, u32)]) {
+    many("many", 10);
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps
+        .lines()
+        .find(|line| line.contains("rfs-slabs"))
+        .unwrap();
+    let start = usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+    for (at, word) in words {
+        let place = (start + at) as *mut u32;
+        // SAFETY: the memory is mapped and writable.
+        unsafe { place.write_volatile(*word) };
+    }
+}
+
+fn forks() {
+    use nix::unistd::{ForkResult, fork};
+    many("parent", 9);
+    // SAFETY: there is one thread.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            many("child", 9);
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).unwrap();
+        }
+    }
+    many("after", 9);
 }

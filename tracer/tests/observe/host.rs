@@ -8,7 +8,9 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::SigSet;
-use rfs_tracer::event::{Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid};
+use rfs_tracer::event::{
+    Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid, Sight,
+};
 use rfs_tracer::{Backend, Ended, Launch, launch};
 
 /// `BACKEND LOG COMMAND...`
@@ -26,11 +28,14 @@ pub fn main(arguments: &[String]) -> ExitCode {
         } else {
             Backend::Notify
         },
+        preload: (backend == "fast").then(PathBuf::new),
     };
     let notes = Arc::new(Notes(Mutex::new(File::create(log).unwrap())));
     let launched = launch(command, || Ok(())).unwrap();
     let mut running = launched.observe(Arc::clone(&notes) as Arc<_>).unwrap();
     let ended = running.wait().unwrap();
+    let noted = running.counts().map_or(0, |counts| counts.noted);
+    fs::write(format!("{log}.noted"), noted.to_string()).unwrap();
     running.drain();
     match ended {
         Ended::Exit(status) => ExitCode::from(status as u8),
@@ -57,6 +62,10 @@ impl Names for Notes {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Look::Absent,
             Err(e) => Look::Unknown(e.raw_os_error().unwrap()),
         }
+    }
+
+    fn is_still(&self, path: &Path, sight: &Sight) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|now| sight.fits(&now))
     }
 }
 
@@ -131,6 +140,8 @@ pub struct Seen {
     pub dir: tempfile::TempDir,
     pub status: i32,
     pub stdout: String,
+    /// How many looks came by the fast path.
+    pub noted: u64,
     /// Process and what was told, without the name of the directory.
     pub told: Vec<(Pid, String)>,
 }
@@ -153,13 +164,15 @@ pub fn observe(backend: &str, prepare: impl Fn(&Path), command: &[&str]) -> Seen
         .process_group(0)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
+    let text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
     let here = format!("{}/", dir.path().display());
     let told = text.lines().filter_map(|line| {
         let (pid, what) = line.split_once(' ')?;
         Some((pid.parse().ok()?, what.replace(&here, "")))
     });
+    let noted = fs::read_to_string(log.with_extension("noted")).unwrap();
     let seen = Seen {
+        noted: noted.parse().unwrap(),
         status: out.status.code().unwrap(),
         stdout: String::from_utf8(out.stdout).unwrap(),
         told: told.collect(),

@@ -163,6 +163,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
             mask,
             backend,
             tables: tables(which),
+            pass: vec![],
         },
         || match std::env::var("PREPARE").as_deref() {
             Ok("fails") => Err(io::Error::other("no view to be had")),

@@ -1,0 +1,448 @@
+//! The fast path: processes whose preload library notes what they look at, and what becomes of the notes.
+//!
+//! The library comes into a program by the loader's own question for libraries to load before all others:
+//! while it is asked, the supervisor answers. Notes are taken up before anything that may depend on them
+//! is let happen, and each is compared with what is there now: what a process saw and we do not find has
+//! been changed meanwhile. doc/preload.md says why that is enough. Knows nothing of what notes mean for a
+//! build.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::uio::{RemoteIoVec, process_vm_writev};
+use nix::unistd::Pid as NixPid;
+
+use crate::call::{Call, Decision, Verdict};
+use crate::decode::{Caller, Named, Stopped};
+use crate::event::{Counts, End, Event, Look, Pid, Scope, Sight, Walk};
+use crate::memory;
+use crate::proc_files::Status;
+use crate::regs::NATIVE;
+use crate::slab::{Pool, Slab};
+use crate::supervisor::Shared;
+use crate::table::{Last, Mode, NameOp, Op, Row, Target};
+use rfs_preload::wire::{self, Entry, Kind, Object};
+
+/// The library; empty where it could not be made.
+static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+
+/// The loaders whose question for libraries we know how to answer.
+const LOADERS: [&[u8]; 2] = [b"ld-linux-x86-64.so.2", b"ld-linux-aarch64.so.1"];
+/// With these in the environment the loader does not just load, or tells what it loads.
+const NOT_WITH: [&[u8]; 5] = [
+    b"LD_TRACE_LOADED_OBJECTS",
+    b"LD_DEBUG",
+    b"LD_AUDIT",
+    b"LD_PROFILE",
+    b"LD_VERBOSE",
+];
+/// The calls that the library makes with the secret. All have an argument to spare.
+pub(crate) const PASS: [u32; 6] = [
+    libc::SYS_openat as u32,
+    libc::SYS_newfstatat as u32,
+    libc::SYS_statx as u32,
+    libc::SYS_faccessat as u32,
+    libc::SYS_faccessat2 as u32,
+    libc::SYS_readlinkat as u32,
+];
+/// Where the structure of a greeting has cookie and offset.
+const GREETING: u64 = 16;
+
+/// Whether the library can be had at all.
+pub(crate) fn is_there() -> bool {
+    !LIBRARY.is_empty()
+}
+
+/// How far the loader of a new program has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Loading {
+    /// It is not to be answered.
+    #[default]
+    No,
+    /// It will ask whether there is a list of libraries.
+    Asks,
+    /// It was told that there is, and will open it.
+    Opens,
+    /// It was given one, and will open the library.
+    Loads,
+}
+
+/// All processes on the fast path.
+#[derive(Debug)]
+pub(crate) struct Fast {
+    cookie: u64,
+    /// Looks below this directory are not noted.
+    apart: PathBuf,
+    pool: Arc<Pool>,
+    library: File,
+    members: Mutex<BTreeMap<Pid, Arc<Member>>>,
+    counts: Mutex<Counts>,
+}
+
+/// One process with a slab.
+#[derive(Debug)]
+struct Member {
+    pid: Pid,
+    slab: Slab,
+    reader: Mutex<Reader>,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    head: u32,
+    /// It wrote what it should not.
+    broken: bool,
+    bytes: Vec<u8>,
+}
+
+impl Member {
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fast {
+    /// The fast path for processes whose calls pass with this cookie. What lies below `apart` always
+    /// goes the slow way.
+    pub(crate) fn new(cookie: u64, apart: PathBuf) -> io::Result<Self> {
+        let mut library = File::from(memfd_create(c"rfs-preload", MFdFlags::MFD_CLOEXEC)?);
+        library.write_all(LIBRARY)?;
+        Ok(Self {
+            cookie,
+            apart,
+            pool: Pool::new()?,
+            library,
+            members: Mutex::default(),
+            counts: Mutex::default(),
+        })
+    }
+
+    fn members(&self) -> MutexGuard<'_, BTreeMap<Pid, Arc<Member>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many events came which way so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counting().clone()
+    }
+
+    fn counting(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn member(&self, pid: Pid) -> Option<Arc<Member>> {
+        self.members().get(&pid).cloned()
+    }
+
+    /// Whether a program that is about to start gets the library.
+    pub(crate) fn wants(&self, loader: &[u8], env: &[Vec<u8>], mode: u32) -> bool {
+        let name = loader.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let special = |entry: &Vec<u8>| {
+            let of = |name: &&[u8]| {
+                entry
+                    .strip_prefix(*name)
+                    .is_some_and(|v| v.starts_with(b"="))
+            };
+            NOT_WITH.iter().any(of)
+        };
+        LOADERS.contains(&name) && mode & 0o6000 == 0 && !env.iter().any(special)
+    }
+
+    /// Answers the loader, or a library that asks for a slab. None: the call is like any other.
+    pub(crate) fn serve(
+        &self,
+        caller: &Caller<'_>,
+        row: &Row,
+        loading: &mut Loading,
+    ) -> Option<Decision> {
+        if caller.call.abi != NATIVE {
+            return None;
+        }
+        match (*loading, row.op) {
+            (_, Op::Names(NameOp::Open(Target::At(..), _))) if caller.int(0) == wire::HELLO => {
+                Some(self.attach(caller))
+            }
+            (Loading::No, _) => None,
+            (Loading::Asks, Op::Names(NameOp::Access(target, _))) => {
+                let is_list = caller.path_is(target, wire::LIST);
+                if !is_list {
+                    return None;
+                }
+                *loading = Loading::Opens;
+                let told = caller.decode(row.op);
+                told.is_ok().then_some(Decision::Return(0))
+            }
+            (Loading::Opens, Op::Names(NameOp::Open(target, _))) => {
+                *loading = Loading::No;
+                if !caller.path_is(target, wire::LIST) {
+                    return None;
+                }
+                let list = self.list(caller, row).ok()?;
+                *loading = Loading::Loads;
+                Some(Decision::Give(list))
+            }
+            (Loading::Loads, Op::Names(NameOp::Open(target, _))) => {
+                if !caller.path_is(target, wire::LIBRARY.as_bytes()) {
+                    return None;
+                }
+                *loading = Loading::No;
+                // Each loader reads with an offset of its own.
+                let file = File::open(format!("/proc/self/fd/{}", self.library.as_raw_fd()));
+                self.counting().loaded += 1;
+                Some(Decision::Give(file.ok()?.into()))
+            }
+            (Loading::Asks | Loading::Opens | Loading::Loads, _) => None,
+        }
+    }
+
+    /// The machine's own list of libraries, if it has one, and ours.
+    fn list(&self, caller: &Caller<'_>, row: &Row) -> io::Result<OwnedFd> {
+        let path = Path::new("/etc/ld.so.preload");
+        let mut text = Vec::new();
+        if caller.observer().look(path) != Look::Absent {
+            // It would have been opened.
+            let _told = caller.decode(row.op);
+            caller.observer().open(path)?.read_to_end(&mut text)?;
+            text.push(b'\n');
+        }
+        text.extend_from_slice(wire::LIBRARY.as_bytes());
+        let mut list = File::from(memfd_create(c"ld.so.preload", MFdFlags::MFD_CLOEXEC)?);
+        list.write_all(&text)?;
+        Ok(list.into())
+    }
+
+    /// A process asks for a slab.
+    fn attach(&self, caller: &Caller<'_>) -> Decision {
+        let denied = |errno| Decision::Now(Verdict::Fail(errno));
+        let (pid, tid) = (caller.pid, caller.call.tid);
+        if caller.arg(2) != u64::from(wire::VERSION) || self.shares_memory(tid) {
+            return denied(libc::EAGAIN);
+        }
+        let Some(slab) = self.pool.take() else {
+            return denied(libc::EBADF);
+        };
+        let apart = self.apart.as_os_str().as_bytes();
+        if apart.len() > wire::MAX_APART {
+            return denied(libc::EBADF);
+        }
+        let numbers = [self.cookie, slab.offset(), apart.len() as u64];
+        let greeting = [numbers.map(u64::to_le_bytes).as_flattened(), apart].concat();
+        let to = caller
+            .arg(1)
+            .checked_add(GREETING)
+            .and_then(|to| usize::try_from(to).ok());
+        let base = to.unwrap_or_default();
+        let len = greeting.len();
+        let written = process_vm_writev(
+            NixPid::from_raw(tid),
+            &[IoSlice::new(&greeting)],
+            &[RemoteIoVec { base, len }],
+        );
+        let Ok(fd) = self.pool.as_fd().try_clone_to_owned() else {
+            return denied(libc::EBADF);
+        };
+        if written != Ok(len) || caller.check().is_err() {
+            return denied(libc::EBADF);
+        }
+        let member = Arc::new(Member {
+            pid,
+            slab,
+            reader: Mutex::default(),
+        });
+        self.members().insert(pid, member);
+        self.counting().attached += 1;
+        Decision::Give(fd)
+    }
+
+    /// Whether a thread's process lives in the memory of its parent, as a child of vfork(2) does.
+    fn shares_memory(&self, tid: i32) -> bool {
+        let Ok(status) = Status::read(tid) else {
+            return true;
+        };
+        memory::is_shared(tid, status.ppid).unwrap_or(true)
+    }
+
+    /// Takes up what must be known before a call is looked at, and what it may change.
+    pub(crate) fn before(&self, shared: &Shared, caller: &Caller<'_>, row: Option<&Row>) {
+        let name = row.map_or("unknown", |row| row.name);
+        *self.counting().stopped.entry(name).or_default() += 1;
+        if let Some(member) = self.member(caller.pid) {
+            self.drain(shared, &member);
+        }
+        if row.is_none_or(|row| changes(caller, row.op)) {
+            self.drain_all(shared);
+        }
+    }
+
+    /// Takes up everything that was noted.
+    pub(crate) fn drain_all(&self, shared: &Shared) {
+        let members: Vec<_> = self.members().values().cloned().collect();
+        for member in members {
+            self.drain(shared, &member);
+        }
+    }
+
+    fn is_apart(&self, path: &Path) -> bool {
+        !self.apart.as_os_str().is_empty() && path.starts_with(&self.apart)
+    }
+
+    /// A program has taken the place of the one that had the slab.
+    pub(crate) fn release(&self, pid: Pid) {
+        self.members().remove(&pid);
+    }
+
+    /// A process is gone. What it noted last is told.
+    pub(crate) fn died(&self, shared: &Shared, pid: Pid) {
+        let member = self.members().remove(&pid);
+        if let Some(member) = member {
+            self.drain(shared, &member);
+            // A child of vfork may outlive it and still write there.
+            std::mem::forget(member);
+        }
+    }
+
+    /// Tells what a process has noted.
+    fn drain(&self, shared: &Shared, member: &Member) {
+        let mut reader = member.reader();
+        let tail = member.slab.tail();
+        if tail == reader.head || reader.broken {
+            return;
+        }
+        let call = Call {
+            tid: member.pid,
+            abi: NATIVE,
+            nr: 0,
+            args: [0; 6],
+        };
+        let caller = Caller::new(shared, &call, member.pid, &|| true);
+        let mut bytes = std::mem::take(&mut reader.bytes);
+        let sound =
+            member.slab.copy(reader.head, tail, &mut bytes) && self.tell(&caller, member, &bytes);
+        if !sound {
+            reader.broken = true;
+            member.slab.stop();
+            let _told = caller.taint(
+                Scope::All,
+                "damaged the memory that it shares with the tracer",
+            );
+        }
+        reader.bytes = bytes;
+        reader.head = tail;
+        member.slab.set_head(tail);
+    }
+
+    /// Tells entries in order. False: they are no entries.
+    fn tell(&self, caller: &Caller<'_>, member: &Member, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let Some((entry, len)) = Entry::read(bytes) else {
+                return false;
+            };
+            bytes = &bytes[len..];
+            if let Some(entry) = entry {
+                self.counting().noted += 1;
+                // What cannot be told is a reason to keep nothing.
+                match tell_one(caller, &entry) {
+                    // By other names than that which the library knows.
+                    Ok(path) if self.is_apart(&path) => member.slab.stop(),
+                    Ok(_) => {}
+                    Err(why) => {
+                        let _told = caller.taint(Scope::All, why);
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Whether a call may change what others look at, or ends something.
+fn changes(caller: &Caller<'_>, op: Op) -> bool {
+    const CHANGING: i32 =
+        libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+    match op {
+        Op::Names(NameOp::Open(_, Mode::Args(flags, _))) => caller.int(flags) & CHANGING != 0,
+        Op::Names(
+            NameOp::Stat(_)
+            | NameOp::Access(..)
+            | NameOp::Readlink(_)
+            | NameOp::List
+            | NameOp::Chdir(_),
+        )
+        | Op::Nothing
+        | Op::Chance(_)
+        | Op::Fds(_) => false,
+        Op::Names(_) | Op::Taint(..) | Op::Exec(..) | Op::Exit | Op::ExitGroup | Op::Peers(_) => {
+            true
+        }
+    }
+}
+
+/// Tells one entry and gives the path that it leads to, or why nothing that depends on it can be kept.
+fn tell_one(caller: &Caller<'_>, entry: &Entry<'_>) -> Result<PathBuf, String> {
+    let shown = || String::from_utf8_lossy(entry.path).into_owned();
+    if entry.path.first() != Some(&b'/') {
+        return Err(format!("looks at {} by a wrong note", shown()));
+    }
+    let stays = match entry.kind {
+        Kind::Lstat | Kind::Readlink => true,
+        Kind::Open => entry.arg as i32 & libc::O_NOFOLLOW != 0,
+        Kind::Stat | Kind::Access => false,
+    };
+    let last = if stays { Last::Stay } else { Last::Follow };
+    let named = caller.walk_from(Path::new("/"), entry.path, last);
+    let Named { walk, own_fd } = named.map_err(|_unsaid| format!("looks at {}", shown()))?;
+    if own_fd.is_some() || walk.end == End::Own {
+        return Err(format!("looks at {}, which is its own", shown()));
+    }
+    let seen = agrees(caller, entry, &walk);
+    let path = walk.path.clone();
+    let event = match entry.kind {
+        Kind::Open => Event::Open {
+            walk,
+            flags: entry.arg as i32,
+            mode: 0,
+        },
+        Kind::Stat | Kind::Lstat => Event::Stat(walk),
+        Kind::Access => Event::Access(walk, entry.arg as i32),
+        Kind::Readlink => Event::Readlink(walk),
+    };
+    match caller.tell(event) {
+        Ok(()) | Err(Stopped::Refused(_)) if seen => Ok(path),
+        Ok(()) | Err(_) => Err(format!("{} changed while it was used", path.display())),
+    }
+}
+
+/// Whether what the process was told is what is there now.
+fn agrees(caller: &Caller<'_>, entry: &Entry<'_>, walk: &Walk) -> bool {
+    let found = match &walk.end {
+        End::Found(look) => look,
+        End::Absent | End::MissingDir => return i32::from(entry.errno) == libc::ENOENT,
+        End::NotDir => return i32::from(entry.errno) == libc::ENOTDIR,
+        End::Failed(_) | End::Own => return false,
+    };
+    let errno = i32::from(entry.errno);
+    match (entry.kind, found) {
+        (Kind::Readlink, Look::Link(text)) => {
+            let text = text.as_os_str().as_bytes();
+            errno == 0 && wire::text_hash(text) == entry.arg
+        }
+        (Kind::Readlink, Look::File | Look::Dir) => errno == libc::EINVAL,
+        (_, Look::Absent | Look::Unknown(_)) => false,
+        (_, Look::File | Look::Dir | Look::Link(_)) => {
+            let sight = |object: Object| Sight {
+                mode: object.mode,
+                size: object.size,
+                mtime: object.mtime,
+                ctime: object.ctime,
+            };
+            let is_still = |sight| caller.observer().is_still(&walk.path, &sight);
+            errno == 0 && entry.object.map(sight).is_some_and(is_still)
+        }
+    }
+}
