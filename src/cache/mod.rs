@@ -17,6 +17,7 @@ pub mod serve;
 mod sound;
 mod stamps;
 pub mod stats;
+mod undo;
 pub mod verify;
 
 pub use actions::Loaded;

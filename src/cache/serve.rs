@@ -5,6 +5,7 @@
 
 use super::sound::{output_is_sound, outputs_are_apart};
 use super::stamps::Clock;
+use super::undo::Undo;
 use super::{Cache, Error};
 use crate::base::{Name, Output, Record, Stamp, What};
 use crate::disk::{self, At, Disk};
@@ -31,6 +32,14 @@ pub enum ServeError {
     /// A file to be written in place is an input under another name.
     #[error("{} is an input by another name", .0.display())]
     Linked(PathBuf),
+    /// Putting the outputs in place failed half-way, and so did taking it back.
+    #[error("{why}, and what was in place could not be taken back: {undo}")]
+    HalfWay {
+        /// Why it failed.
+        why: Box<Self>,
+        /// Why it could not be taken back.
+        undo: disk::Error,
+    },
 }
 
 /// A record's outputs, ready to be put in place. Dropping it leaves the tree as it was.
@@ -136,9 +145,26 @@ impl<'a> Staged<'a> {
     /// was touched.
     ///
     /// # Errors
-    /// A system call fails or a parent is not a directory: the outputs before the one that is named are
-    /// in place, those after it are not.
+    /// A system call fails or a parent is not a directory. The tree is as it was then, unless it is
+    /// [`ServeError::HalfWay`].
     pub fn commit(mut self) -> Result<Vec<PathBuf>, ServeError> {
+        let mut undo = Undo::new(self.disk);
+        match self.put(&mut undo) {
+            Ok(touched) => {
+                undo.forget();
+                Ok(touched)
+            }
+            Err(why) => match undo.take_back() {
+                Ok(()) => Err(why),
+                Err(undo) => {
+                    let why = Box::new(why);
+                    Err(ServeError::HalfWay { why, undo })
+                }
+            },
+        }
+    }
+
+    fn put(&mut self, undo: &mut Undo<'_>) -> Result<Vec<PathBuf>, ServeError> {
         let ordered = |item: &Item<'_>| matches!(item.output.stamp, Stamp::Now(_));
         let clock = match self.items.iter().any(ordered) {
             true => Some(Clock::start(self.disk, self.stage_dir)?),
@@ -159,7 +185,7 @@ impl<'a> Staged<'a> {
                 }
                 parent.clone_into(&mut parent_seen);
             }
-            match item.put(self.disk, self.root)? {
+            match item.put(self.disk, self.root, undo)? {
                 Put::Done => {}
                 Put::ModeAtLast(mode) => modes_at_last.push((item.path.clone(), mode)),
                 Put::Nothing => continue,
@@ -256,32 +282,40 @@ impl Item<'_> {
     }
 
     /// Makes the output. Its parent is a directory.
-    fn put(&mut self, disk: &dyn Disk, root: &Path) -> Result<Put, ServeError> {
+    fn put(
+        &mut self,
+        disk: &dyn Disk,
+        root: &Path,
+        undo: &mut Undo<'_>,
+    ) -> Result<Put, ServeError> {
         let path = &self.path;
         let there = look(path)?;
+        if let Some(there) = &there {
+            undo.attributes(path, there);
+        }
         match (&self.output.what, there) {
             (What::Absent, None) => return Ok(Put::Nothing),
             (What::Absent, Some(meta)) if meta.is_dir() => {
-                disk.rmdir(path)?;
+                undo.rmdir(path, &meta)?;
                 return Ok(Put::Done);
             }
             (What::Absent, Some(_)) => {
-                disk.unlink(path)?;
+                undo.unlink(path, &self.near)?;
                 return Ok(Put::Done);
             }
-            (What::Dir(mode), there) => return self.put_dir(disk, *mode, there),
-            (What::File { mode, .. }, there) => return self.put_file(disk, *mode, there),
+            (What::Dir(mode), there) => return self.put_dir(disk, *mode, there, undo),
+            (What::File { mode, .. }, there) => return self.put_file(disk, *mode, there, undo),
             // Also when its text is already this: whoever watches must see that it was made anew.
             (What::Link(text), there) => {
                 let text = Path::new(OsStr::from_bytes(text));
-                self.replace(disk, there.as_ref(), |temp| disk.symlink(text, temp))?;
+                self.replace(disk, undo, there, |temp| disk.symlink(text, temp))?;
             }
             (What::Fifo(mode), there) => {
                 let same = there
                     .as_ref()
                     .is_some_and(|meta| meta.file_type().is_fifo() && meta.nlink() == 1);
                 if !same {
-                    self.replace(disk, there.as_ref(), |temp| disk.mkfifo(temp, 0o600))?;
+                    self.replace(disk, undo, there, |temp| disk.mkfifo(temp, 0o600))?;
                 }
                 self.own(disk)?;
                 disk.chmod(path, *mode)?;
@@ -292,7 +326,7 @@ impl Item<'_> {
                 let id = |meta: &Metadata| (meta.dev(), meta.ino());
                 let now = there.as_ref().map(id);
                 if now.is_none() || now != look(&other)?.as_ref().map(id) {
-                    self.replace(disk, there.as_ref(), |temp| disk.link(&other, temp))?;
+                    self.replace(disk, undo, there, |temp| disk.link(&other, temp))?;
                 }
             }
             (What::Attributes(mode), there) => {
@@ -313,18 +347,20 @@ impl Item<'_> {
         disk: &dyn Disk,
         mode: u32,
         there: Option<Metadata>,
+        undo: &mut Undo<'_>,
     ) -> Result<Put, ServeError> {
         let path = &self.path;
         let now = match there {
             Some(meta) if meta.is_dir() => Some(meta.mode() & 0o7777),
             Some(_) => {
-                disk.unlink(path)?;
+                undo.unlink(path, &self.near)?;
                 None
             }
             None => None,
         };
         if now.is_none() {
             disk.mkdir(path, 0o700)?;
+            undo.made(path);
         }
         self.own(disk)?;
         let open = mode | 0o700;
@@ -343,19 +379,21 @@ impl Item<'_> {
         disk: &dyn Disk,
         mode: u32,
         there: Option<Metadata>,
+        undo: &mut Undo<'_>,
     ) -> Result<Put, ServeError> {
         match &self.content {
             Content::None => {}
             Content::Temp(temp) => {
-                rename_over(disk, temp, &self.path, there.as_ref())?;
+                undo.rename_over(temp, &self.path, there.as_ref())?;
                 self.content = Content::None;
             }
             Content::Blob(blob) => {
-                let file = match disk.open_truncate(&self.path) {
-                    Err(error) if error.source.kind() == ErrorKind::NotFound => {
-                        disk.create(&self.path, 0o600)?
-                    }
-                    opened => opened?,
+                let file = if there.is_some() {
+                    undo.open_truncate(&self.path, &self.near)?
+                } else {
+                    let file = disk.create(&self.path, 0o600)?;
+                    undo.made(&self.path);
+                    file
                 };
                 disk.copy(blob, &file, &self.path)?;
                 self.own(disk)?;
@@ -369,11 +407,13 @@ impl Item<'_> {
     fn replace(
         &self,
         disk: &dyn Disk,
-        there: Option<&Metadata>,
+        undo: &mut Undo<'_>,
+        there: Option<Metadata>,
         make: impl Fn(&Path) -> Result<(), disk::Error>,
     ) -> Result<(), disk::Error> {
         let ((), temp) = make_temp(&self.near, make)?;
-        rename_over(disk, &temp, &self.path, there).inspect_err(|_| drop(disk.unlink(&temp)))
+        undo.rename_over(&temp, &self.path, there.as_ref())
+            .inspect_err(|_| drop(disk.unlink(&temp)))
     }
 
     fn own(&self, disk: &dyn Disk) -> Result<(), disk::Error> {
@@ -384,25 +424,8 @@ impl Item<'_> {
     }
 }
 
-/// Gives what is at `from` the name `to`, where `there` is now: also over an empty directory.
-fn rename_over(
-    disk: &dyn Disk,
-    from: &Path,
-    to: &Path,
-    there: Option<&Metadata>,
-) -> Result<(), disk::Error> {
-    match there {
-        None => disk.rename(from, to),
-        Some(meta) if meta.is_dir() => {
-            disk.rmdir(to)?;
-            disk.rename(from, to)
-        }
-        Some(_) => disk.replace(from, to),
-    }
-}
-
 /// Makes something under a name in `dir` that nobody else uses.
-fn make_temp<T>(
+pub(super) fn make_temp<T>(
     dir: &Path,
     make: impl Fn(&Path) -> Result<T, disk::Error>,
 ) -> Result<(T, PathBuf), disk::Error> {

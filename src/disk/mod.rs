@@ -178,19 +178,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
         rustix::fs::rename(from, to).at("rename", to)
     }
 
-    /// Puts what is at `from` in the place of a file (no directory), whose name is never missing.
+    /// Lets two names change their places, so that neither is ever missing; false where the filesystem
+    /// cannot.
     ///
-    /// As [`Self::rename`], but on ext4 (`auto_da_alloc`) a rename(2) over a file waits until the new
-    /// content is allocated, which costs more than writing a small file; an exchange does not.
-    fn replace(&self, from: &Path, to: &Path) -> Result<()> {
-        self.admit("rename", to)?;
-        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
-            Ok(()) => self.unlink(from),
-            // It is gone, or the filesystem has no exchange.
-            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::rename(from, to).at("rename", to)
-            }
-            Err(errno) => Err(errno).at("rename", to),
+    /// On ext4 (`auto_da_alloc`) a rename(2) over a file waits until the new content is allocated, which
+    /// costs more than writing a small file; an exchange does not.
+    fn exchange(&self, one: &Path, other: &Path) -> Result<bool> {
+        self.admit("rename", other)?;
+        match rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(errno) => Err(errno).at("rename", other),
         }
     }
 

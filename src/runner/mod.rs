@@ -10,6 +10,7 @@ pub mod spawn;
 pub mod topology;
 
 use crate::base::policy::Policy;
+use crate::disk::RealDisk;
 use crate::report::Sink;
 use crate::watch::pins::Pins;
 use crate::watch::session::{self, Plan, Session};
@@ -143,6 +144,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         cwd: request.cwd.clone(),
         workspace: request.workspace.clone(),
         cache: request.cache.clone(),
+        disk: Arc::new(RealDisk),
         mask: request.mask,
         backend: match request.tracer {
             Tracer::Auto => Backend::Auto,

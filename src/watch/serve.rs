@@ -7,7 +7,7 @@ use super::model::Model;
 use super::tool::Tool;
 use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
 use crate::cache::lookup::{Match, lookup};
-use crate::cache::serve::Staged;
+use crate::cache::serve::{ServeError, Staged};
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Step as Told, Verdict};
 use crate::store;
@@ -15,6 +15,9 @@ use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Exit status of a command that we have to make fail.
+const FAILED: i32 = 125;
 
 impl Watch {
     /// Decides about a program that is about to start.
@@ -178,7 +181,11 @@ impl Watch {
 
         let put = staged.commit();
         for output in &record.outputs {
-            self.world.forget(&output.name.at(root));
+            let path = output.name.at(root);
+            self.world.forget(&path);
+            if put.is_err() {
+                self.world.tell_stale(&path);
+            }
         }
         if let Ok(touched) = &put {
             touched.iter().for_each(|path| self.world.tell_stale(path));
@@ -187,14 +194,13 @@ impl Watch {
         model.steps[at].closed = true;
         model.steps[at].paths.clear();
         if let Err(error) = put {
-            // Some outputs may be in place already. They are what the step would have made, so running
-            // it is right, but what it finds is not what it would have found: it may not be cached.
             let why = format!("an output could not be served: {error}");
             model.up(at, |step| {
                 step.refuse(why.as_str());
                 true
             });
-            return Err(Miss::Blob(error.to_string()));
+            drop(model);
+            return self.half_way(exec, error);
         }
         if !record.outputs.is_empty() {
             model.changing(exec.pid);
@@ -208,6 +214,23 @@ impl Watch {
             Some(signal) => ExecAnswer::Signal(signal),
             None => ExecAnswer::Exit(record.status),
         })
+    }
+
+    /// Outputs could not be put in place.
+    ///
+    /// # Errors
+    /// The tree is as it was: the step must run.
+    fn half_way(&self, exec: &Exec, error: ServeError) -> Result<ExecAnswer, Miss> {
+        if !matches!(error, ServeError::HalfWay { .. }) {
+            return Err(Miss::Blob(error.to_string()));
+        }
+        // It would find what it has not made.
+        let title = title(exec);
+        self.sink.take(Report::Warning(format!(
+            "{title} fails, for its outputs could not be put in place: {error}"
+        )));
+        self.end(exec.pid, Fate::Exited(FAILED), &[]);
+        Ok(ExecAnswer::Exit(FAILED))
     }
 
     /// What a served step looked at, the steps around it have looked at.

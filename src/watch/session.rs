@@ -5,7 +5,7 @@ use super::{Config, Watch};
 use crate::base::Provenance;
 use crate::base::policy::Policy;
 use crate::cache::{self, Cache};
-use crate::disk::RealDisk;
+use crate::disk::Disk;
 use crate::report::{Event as Report, Sink};
 use crate::store::Memo;
 use crate::world::{Stale, World};
@@ -30,6 +30,8 @@ pub struct Plan {
     pub workspace: PathBuf,
     /// The cache's directory.
     pub cache: PathBuf,
+    /// What writes to the cache, and what is served to the workspace.
+    pub disk: Arc<dyn Disk>,
     /// Its signal mask.
     pub mask: SigSet,
     /// Way of tracing.
@@ -94,7 +96,7 @@ impl Session {
             .map_err(|error| Error::Mount(error.to_string()))?;
 
         let host = host();
-        let cache = match Cache::open(&plan.cache, Arc::new(RealDisk)) {
+        let cache = match Cache::open(&plan.cache, plan.disk.clone()) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
                 sink.take(Report::Warning(format!(
@@ -105,12 +107,12 @@ impl Session {
         };
         // What is no cache of ours is not written to.
         let memo = match &cache {
-            Some(_) => memo(&plan.cache, &*sink),
+            Some(_) => memo(&plan.cache, plan.disk, &*sink),
             None => Memo::volatile(),
         };
         let world = Arc::new(World::new(plan.workspace.clone(), memo));
         let stage = plan.workspace.join(".rfs/stage");
-        cache::sweep(&RealDisk, &stage);
+        cache::sweep(&*plan.disk, &stage);
         let config = Config {
             stage,
             policy: plan.policy,
@@ -237,8 +239,8 @@ fn host() -> Host {
     Host { node, key }
 }
 
-fn memo(dir: &Path, sink: &dyn Sink) -> Memo {
-    let (memo, warnings) = Memo::open(dir, Arc::new(RealDisk));
+fn memo(dir: &Path, disk: Arc<dyn Disk>, sink: &dyn Sink) -> Memo {
+    let (memo, warnings) = Memo::open(dir, disk);
     for warning in warnings {
         sink.take(Report::Warning(warning.to_string()));
     }

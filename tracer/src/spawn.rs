@@ -205,6 +205,8 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         reaper::main(&reapers_end, command)
     });
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&ours), None).map_err(sys("sigprocmask"))?;
+    // So that the end of the reaper is seen.
+    drop(reapers_end);
     let reaper = reaper::Handle::new(forked.map_err(sys("fork"))?, reaper_line)?;
     Ok(Launched {
         launch,
