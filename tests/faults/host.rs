@@ -78,6 +78,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         rerun: false,
         strict_clock: false,
         policy: Policy::default(),
+        pins: None,
     };
     let told = Arc::new(Told::default());
     let mut session = Session::start(plan, told.clone()).unwrap();

@@ -462,16 +462,16 @@ impl Child {
         let prepared = catch_unwind(AssertUnwindSafe(prepare))
             .unwrap_or_else(|_panic| Err(io::Error::other("the preparation panicked")));
         prepared.map_err(|e| fail(line::Stage::Prepare, &e))?;
+        // Where host and reaper are killed together nobody is left to end it, nor to serve what it enters
+        // now. Not before the preparation: new credentials forget it.
+        set_pdeathsig(Signal::SIGKILL).ok();
+        if nix::unistd::getppid() != reaper {
+            return Err(FAILED);
+        }
         let entered = nix::unistd::chdir(self.plan.cwd.as_c_str());
         entered.map_err(|e| fail(line::Stage::Cwd, &e.into()))?;
         if let Some((soft, hard)) = self.files {
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).ok();
-        }
-        // Where host and reaper are killed together nobody is left to end it. Not before the preparation:
-        // new credentials forget it.
-        set_pdeathsig(Signal::SIGKILL).ok();
-        if nix::unistd::getppid() != reaper {
-            return Err(FAILED);
         }
         let exec = Exec::new(&self.plan);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None).ok();
