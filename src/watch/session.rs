@@ -107,7 +107,7 @@ impl Session {
         };
         // What is no cache of ours is not written to.
         let memo = match &cache {
-            Some(_) => memo(&plan.cache, plan.disk, &*sink),
+            Some(_) => memo(&plan.cache, plan.disk.clone(), &*sink),
             None => Memo::volatile(),
         };
         let world = Arc::new(World::new(plan.workspace.clone(), memo));
