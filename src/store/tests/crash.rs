@@ -158,6 +158,44 @@ impl<S: PartialEq + Debug> History<S> {
         n_crashes
     }
 
+    /// Kills the writer at every operation, lets another one go on, and has the power fail then.
+    pub(in crate::store) fn kill_then_lose_power(&self, change: fn(&mut Txn<'_>)) {
+        let ops = self.journal.0.lock().unwrap().clone();
+        let path = self.dir.path().join("image");
+        for cut in 0..=ops.len() {
+            fs::write(&path, image(&self.base, &ops, cut, Temper::Kept)).unwrap();
+            let journal = Arc::new(Journal::default());
+            let next = Store::open_at_boot(&path, self.schema, journal.clone(), BOOTS[0]).unwrap();
+            for _ in 0..3 {
+                let mut txn = next.begin().unwrap();
+                change(&mut txn);
+                txn.commit(Durability::Lazy).unwrap();
+            }
+            let mut all = ops[..cut].to_vec();
+            all.extend(journal.0.lock().unwrap().iter().cloned());
+            for temper in [Temper::Dropped, Temper::Torn(cut as u64)] {
+                let what = format!("killed at {cut}, then {temper:?}");
+                fs::write(&path, image(&self.base, &all, all.len(), temper)).unwrap();
+                let disk = Arc::new(Journal::default());
+                let store = Store::open_at_boot(&path, self.schema, disk, BOOTS[1])
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+                let snapshot = store.snapshot().unwrap();
+                let found =
+                    (self.read)(&snapshot).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let durable = |c: &&Commit<S>| c.durability == Durability::Durable;
+                let begun = self
+                    .commits
+                    .iter()
+                    .filter(durable)
+                    .filter(|c| c.begin <= cut);
+                let last = begun.clone().rfind(|c| c.end <= cut);
+                let flying = begun.clone().find(|c| cut < c.end);
+                let allowed = [last, flying].map(|c| c.map(|c| &c.state));
+                assert!(allowed.contains(&Some(&found)), "{what}: found {found:?}");
+            }
+        }
+    }
+
     fn crash(&self, path: &Path, image: &[u8], cut: usize, temper: Temper, what: &str) {
         fs::write(path, image).unwrap();
         let killed = temper == Temper::Killed;

@@ -120,6 +120,11 @@ fn every_crash_leaves_a_whole_state() {
     let n_crashes = history.cut_everywhere(3);
     assert!(n_crashes > 500, "{n_crashes}");
     history.store().snapshot().unwrap().check().unwrap();
+    history.kill_then_lose_power(|txn| {
+        for no in 0..4 {
+            let _put = write(txn, 0, no, 1 << 40);
+        }
+    });
 }
 
 /// A store with a durable and a lazy state.
