@@ -74,6 +74,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         disk: disk.clone(),
         mask: SigSet::thread_get_mask().unwrap(),
         backend: Backend::Auto,
+        preload: false,
         passthrough: true,
         rerun: false,
         strict_clock: false,
