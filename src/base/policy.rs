@@ -38,8 +38,10 @@ pub struct Policy {
     /// Programs that pass on the time stamps of files that they have opened. That is asked by descriptor
     /// (fstat(2)), which the C library does with every file for its size and nobody can watch.
     pub times_files: Vec<String>,
-    /// Options that make a program of `times-ignore` use time stamps: `program option`.
+    /// Options that make a program of the other lists use the values of time stamps: `program:option`.
     pub times_args: Vec<String>,
+    /// Options that make a program of `times-ignore` compare them with each other, and no more.
+    pub times_order_args: Vec<String>,
     /// Environment variables that are passed on but do not decide whether a step is served.
     /// A trailing `*` stands for anything.
     pub env_ignore: Vec<String>,
@@ -83,17 +85,20 @@ impl Default for Policy {
                  realpath pwd which xargs file objdump readelf size strings c++filt addr2line ldd patchelf dwz \
                  ls find du gettext msgfmt xgettext tee id hostname getconf",
             ),
-            times_order: words("make gmake ninja samu sh dash bash busybox ksh zsh test ["),
+            times_order: words("make gmake ninja samu cmake sh dash bash busybox ksh zsh test ["),
             times_dirs: words("tar bsdtar cpio zip 7z rsync cp ls stat find du touch install pax"),
             times_files: words(
                 "gzip pigz xz lzma bzip2 zstd lz4 lzip zip 7z tar bsdtar cpio pax rsync cp install touch",
             ),
             times_args: words(
-                "cp:-p cp:-a cp:-u cp:--preserve cp:--archive cp:--update install:-p install:-C \
-                 install:--preserve-timestamps install:--compare touch:-r touch:--reference mv:-u mv:--update \
-                 ar:U ls:-l ls:-t ls:-g ls:-o ls:-n ls:-c ls:-u ls:--full-time ls:--time* ls:--sort* ls:--format* \
-                 find:-newer* find:-anewer find:-cnewer find:-mtime find:-mmin find:-ctime find:-cmin \
+                "cp:-p cp:-a cp:--preserve cp:--archive install:-p install:-C \
+                 install:--preserve-timestamps install:--compare cmake:tar touch:-r touch:--reference \
+                 ar:U ls:-l ls:-g ls:-o ls:-n ls:-c ls:-u ls:--full-time ls:--time* ls:--format* \
+                 find:-newera* find:-newerB* find:-newerc* find:-newerm* find:-anewer find:-cnewer find:-mtime find:-mmin find:-ctime find:-cmin \
                  find:-atime find:-amin find:-ls find:-fls find:-printf find:-fprintf find:-used find:-daystart du:--time*",
+            ),
+            times_order_args: words(
+                "ls:-t ls:--sort* find:-newer cp:-u cp:--update mv:-u mv:--update",
             ),
             env_ignore: words(
                 "COLUMNS LINES WINDOWID SHLVL _ OLDPWD SSH_* XDG_SESSION_* \
@@ -116,20 +121,23 @@ impl Policy {
     /// What the program called `name` with these arguments does with time stamps.
     #[must_use]
     pub fn times(&self, name: &str, argv: &[Vec<u8>]) -> Times {
-        if self.times_order.iter().any(|known| known == name) {
-            return Times::Order;
+        let given = |options: &[String]| {
+            let options = options.iter().filter_map(|entry| entry.split_once(':'));
+            options
+                .filter(|(tool, _)| *tool == name)
+                .any(|(_, option)| {
+                    let mut args = argv.iter().skip(1);
+                    args.any(|arg| takes(arg, option.as_bytes()))
+                })
+        };
+        let is = |list: &[String], name: &str| list.iter().any(|known| known == name);
+        let order = is(&self.times_order, name);
+        match () {
+            () if !order && !is(&self.times_ignore, plain(name)) => Times::Exact,
+            () if given(&self.times_args) => Times::Exact,
+            () if order || given(&self.times_order_args) => Times::Order,
+            () => Times::Ignore,
         }
-        if !self.times_ignore.iter().any(|known| known == plain(name)) {
-            return Times::Exact;
-        }
-        let uses = self
-            .times_args
-            .iter()
-            .filter_map(|entry| entry.split_once(':'))
-            .any(|(tool, option)| {
-                tool == name && argv.iter().skip(1).any(|arg| takes(arg, option.as_bytes()))
-            });
-        if uses { Times::Exact } else { Times::Ignore }
     }
 
     /// Whether the variable decides whether a step is served.
@@ -198,13 +206,19 @@ mod tests {
             Times::Exact
         );
         assert_eq!(policy.times("ls", &argv("ls -a")), Times::Ignore);
-        assert_eq!(policy.times("ls", &argv("ls -Lt")), Times::Exact);
+        assert_eq!(policy.times("ls", &argv("ls -Lt")), Times::Order);
+        assert_eq!(policy.times("ls", &argv("ls -lt")), Times::Exact);
+        assert_eq!(policy.times("cp", &argv("cp -u a b")), Times::Order);
+        assert_eq!(policy.times("find", &argv("find . -newer x")), Times::Order);
         assert_eq!(
             policy.times("find", &argv("find . -newermt x")),
             Times::Exact
         );
         assert_eq!(policy.times("find", &argv("find . -name x")), Times::Ignore);
         assert_eq!(policy.times("make", &argv("make")), Times::Order);
+        let cmake = |words| policy.times("cmake", &argv(words));
+        assert_eq!(cmake("cmake -S . -B b"), Times::Order);
+        assert_eq!(cmake("cmake -E tar cf x y"), Times::Exact);
         assert_eq!(policy.times("python3", &argv("python3 x")), Times::Exact);
         assert_eq!(
             policy.times("x86_64-linux-gnu-gcc-12", &argv("gcc")),

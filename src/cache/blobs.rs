@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const SMALL: usize = 64 * 1024;
 
 impl Cache {
-    /// Stores the content of an open file, whatever its offset, which stays. Gives its digest and size.
+    /// Stores the content of an open file, whatever its offset, which may move. Gives its digest and size.
     /// If the file is written to meanwhile, what is stored is what was read.
     ///
     /// # Errors

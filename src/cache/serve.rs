@@ -9,9 +9,10 @@ use super::undo::Undo;
 use super::{Cache, Error};
 use crate::base::{Name, Output, Record, Stamp, What};
 use crate::disk::{self, At, Disk};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -92,6 +93,7 @@ impl<'a> Staged<'a> {
         if !stage.is_dir() {
             return Err(ServeError::Parent(stage_dir.to_owned()));
         }
+        let stage_mount = mount_of(stage_dir)?;
         let mut staged = Self {
             disk,
             root,
@@ -119,7 +121,7 @@ impl<'a> Staged<'a> {
                             return Err(ServeError::Parent(link));
                         }
                     }
-                    if output.name.inside() && way.dev == stage.dev() {
+                    if output.name.inside() && mount_of(&way.dir)? == stage_mount {
                         stage_dir.to_owned()
                     } else {
                         way.dir
@@ -203,7 +205,7 @@ impl<'a> Staged<'a> {
         let mut ranked = Vec::new();
         for Item { output, path, .. } in &self.items {
             match (&output.what, output.stamp) {
-                (What::Absent, _) | (What::Dir(_), Stamp::Now(_)) | (_, Stamp::Keep) => {}
+                (What::Absent, _) | (_, Stamp::Keep) => {}
                 (_, Stamp::Now(rank)) => ranked.push((rank, path.clone())),
                 (_, Stamp::Exact(mtime)) => self.disk.set_mtime(path, mtime)?,
             }
@@ -456,8 +458,6 @@ fn look(path: &Path) -> Result<Option<Metadata>, disk::Error> {
 struct Way {
     /// The last directory.
     dir: PathBuf,
-    /// Its device.
-    dev: u64,
     end: End,
 }
 
@@ -480,13 +480,12 @@ impl Way {
         };
         let mut way = Self {
             dir: start.to_owned(),
-            dev: fs::metadata(start).at("stat", start)?.dev(),
             end: End::There,
         };
         for part in rest.components() {
             let next = way.dir.join(part);
             match look(&next)? {
-                Some(meta) if meta.is_dir() => (way.dir, way.dev) = (next, meta.dev()),
+                Some(meta) if meta.is_dir() => way.dir = next,
                 Some(meta) if meta.is_symlink() => {
                     way.end = End::Link(next);
                     break;
@@ -499,6 +498,16 @@ impl Way {
         }
         Ok(way)
     }
+}
+
+/// The mount that a directory lies in: rename(2) does not reach from one to another, not even of the same
+/// filesystem.
+fn mount_of(dir: &Path) -> Result<(u64, u32, u32), disk::Error> {
+    let flags = StatxFlags::MNT_ID;
+    let stat = statx(CWD, dir, AtFlags::empty(), flags)
+        .map_err(io::Error::from)
+        .at("statx", dir)?;
+    Ok((stat.stx_mnt_id, stat.stx_dev_major, stat.stx_dev_minor))
 }
 
 #[cfg(test)]

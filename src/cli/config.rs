@@ -140,7 +140,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 16] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 17] {
     let Policy {
         fold,
         parts,
@@ -152,6 +152,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 16] {
         times_dirs,
         times_files,
         times_args,
+        times_order_args,
         env_ignore,
         jobs_ignore,
         asks_terminal,
@@ -170,6 +171,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 16] {
         ("times-dirs", times_dirs),
         ("times-files", times_files),
         ("times-args", times_args),
+        ("times-order-args", times_order_args),
         ("env-ignore", env_ignore),
         ("jobs-ignore", jobs_ignore),
         ("asks-terminal", asks_terminal),

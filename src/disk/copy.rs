@@ -31,7 +31,7 @@ pub fn copy(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// The next stretch of data in `from` at or after `offset`.
-fn next_data(from: &File, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+pub(super) fn next_data(from: &File, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
     if offset >= size {
         return Ok(None);
     }

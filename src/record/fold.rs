@@ -55,6 +55,8 @@ pub fn fold(
         check: Vec::new(),
     };
     let ranks = ranks(&entries, step.started.1);
+    folded.outputs = outputs(step, &entries, &finals, &name)?;
+    let passed_on = passed_on(&folded.outputs);
     for &(id, entry) in &entries {
         let untouched = entry.wrote == Wrote::NOTHING;
         let theirs = changes(id) != entry.changes.saturating_add(entry.own);
@@ -69,9 +71,12 @@ pub fn fold(
         if there && entry.wrote.any(Wrote::XATTRS) {
             folded.xattrs.push(id);
         }
-        let Some(access) = input(entry, after.map(AsRef::as_ref)) else {
+        let Some(mut access) = input(entry, after.map(AsRef::as_ref)) else {
             continue;
         };
+        if access.has(Access::STAT) && passed_on.contains(&entry.first.id.mtime) {
+            access |= Access::MTIME;
+        }
         let vanished = after.is_some_and(|after| after.is_absent()) && entry.first.is_absent();
         if vanished && entry.wrote.any(Wrote::FRESH) && is_random(name(id).bytes()) {
             // Whether a temporary file existed before decided nothing but its name.
@@ -119,8 +124,18 @@ pub fn fold(
     folded
         .deps
         .sort_by_key(|(dep, _)| (volatility(dep), dep.name.clone()));
-    folded.outputs = outputs(step, &entries, &finals, &name)?;
     Ok(folded)
+}
+
+/// Time stamps that the step gave its outputs on purpose. An input that has one of them was copied with it,
+/// whatever is known of the program.
+fn passed_on(outputs: &[(Output, Pending)]) -> HashSet<i64> {
+    let exact = |output: &Output| match output.stamp {
+        Stamp::Exact(mtime) => Some(mtime),
+        Stamp::Now(_) | Stamp::Keep => None,
+    };
+    let stamps = outputs.iter().filter_map(|(output, _)| exact(output));
+    stamps.collect()
 }
 
 /// How an entry counts as an input, given what is there now if the step changed it.
@@ -380,12 +395,9 @@ fn stamp(
 ) -> Stamp {
     let set = entry.wrote.any(Wrote::TIMES);
     match what {
-        What::File { .. } | What::Fifo(_) | What::Link(_) => (),
+        What::File { .. } | What::Fifo(_) | What::Link(_) | What::Dir(_) => (),
         What::Attributes(_) if set => (),
-        What::Dir(_) if set => (),
-        What::Absent | What::HardLink(_) | What::Attributes(_) | What::Dir(_) => {
-            return Stamp::Keep;
-        }
+        What::Absent | What::HardLink(_) | What::Attributes(_) => return Stamp::Keep,
     }
     let mtime = after.id.mtime;
     let now = match set {

@@ -4,16 +4,20 @@ use super::Watch;
 use super::model::Model;
 use super::save::Job;
 use crate::base::{Kind, Name, Stdin, What};
-use crate::record::{Step, Wrote, fold};
+use crate::record::{Folded, Step, Wrote, fold};
 use crate::world::open;
 use rfs_tracer::event::{Fd, FdTarget, LAST_SEEN, Pid};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A disk with less free space than this, in bytes, may have made a command fail.
 const MIN_FREE: u64 = 4 << 20;
+
+/// Files that a finished step holds open until they are stored, at most.
+const MAX_HELD: usize = 128;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]
@@ -169,33 +173,18 @@ impl Watch {
             world.tell_stale(&path);
             return self.saver.refused(&step, wall);
         }
-        let mut files = Vec::new();
-        for (index, (output, pending)) in folded.outputs.iter().enumerate() {
-            if !matches!(output.what, What::File { .. }) || pending.seen.kind != Kind::File {
-                continue;
-            }
-            if pending.seen.is_saving() || self.saver.has(&pending.seen) {
-                continue;
-            }
-            match open(&world.path(pending.id)) {
-                Ok(file) => {
-                    pending.seen.set_saving();
-                    files.push((index, file));
-                }
-                Err(error) => {
-                    step.refuse(format!(
-                        "its output {} cannot be read: {error}",
-                        output.name
-                    ));
-                    return self.saver.refused(&step, wall);
-                }
-            }
-        }
         let unfaithful = failed_writes(&step).or_else(|| moved_offset(&step));
         if let Some(why) = unfaithful.or_else(|| self.full_disk(status)) {
             step.refuse(why);
             return self.saver.refused(&step, wall);
         }
+        let files = match self.open_outputs(&folded) {
+            Ok(files) => files,
+            Err(why) => {
+                step.refuse(why);
+                return self.saver.refused(&step, wall);
+            }
+        };
         let left = offset(step.pid, 0);
         match (&mut step.stdin, left) {
             (Stdin::File { left, .. }, Some(offset)) => *left = offset,
@@ -210,6 +199,40 @@ impl Watch {
             wall,
             provenance,
         });
+    }
+
+    /// Opens the files among the outputs that are not in the cache, as they are now. Of many, the rest is
+    /// stored here and now: open files are scarce.
+    fn open_outputs(&self, folded: &Folded) -> Result<Vec<(usize, File)>, String> {
+        let mut files: Vec<(usize, File)> = Vec::new();
+        for (index, (output, pending)) in folded.outputs.iter().enumerate() {
+            if !matches!(output.what, What::File { .. }) || pending.seen.kind != Kind::File {
+                continue;
+            }
+            if pending.seen.is_saving() || self.saver.has(&pending.seen) {
+                continue;
+            }
+            let opened = open(&self.world.path(pending.id)).map_err(|error| error.to_string());
+            let held = opened.and_then(|file| {
+                if files.len() < MAX_HELD {
+                    pending.seen.set_saving();
+                    files.push((index, file));
+                    return Ok(());
+                }
+                if let Some(digest) = self.saver.store(&file, &pending.seen)? {
+                    self.world.settle(&pending.seen, Ok(digest));
+                }
+                Ok(())
+            });
+            if let Err(why) = held {
+                for (index, _) in &files {
+                    let (_, pending) = &folded.outputs[*index];
+                    self.world.settle(&pending.seen, Err(libc::ESTALE));
+                }
+                return Err(format!("its output {} cannot be read: {why}", output.name));
+            }
+        }
+        Ok(files)
     }
 }
 

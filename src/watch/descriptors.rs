@@ -1,7 +1,6 @@
 //! Reads and writes through descriptors that a step was started with.
 
 use super::Watch;
-use super::key::jobserver;
 use super::model::Model;
 use crate::base::{Access, Name, Stdin};
 use crate::record::Step;
@@ -210,11 +209,7 @@ impl Watch {
 /// A program starts with descriptors of which nobody can say what it writes to them: neither can the
 /// steps that were started with the same ones under any number.
 pub(super) fn unseen(model: &mut Model, at: usize, exec: &Exec) {
-    let jobserver = jobserver(&exec.env);
     for entry in exec.fds.iter().filter(|entry| is_unseen(entry)) {
-        if jobserver.contains(&entry.fd) {
-            continue;
-        }
         model.up(at, |step| {
             if reaches(&step.fds, entry.fd, &entry.target).is_some() {
                 let fd = entry.fd;

@@ -110,11 +110,7 @@ impl Watch {
     }
 
     fn descriptors(&self, key: &mut Framed, exec: &Exec) -> Result<(), String> {
-        let jobserver = jobserver(&exec.env);
         for entry in &exec.fds {
-            if jobserver.contains(&entry.fd) {
-                continue;
-            }
             if is_unseen(entry) {
                 let fd = entry.fd;
                 return Err(format!("can write to inherited descriptor {fd} unseen"));
@@ -197,25 +193,6 @@ fn without_jobs(value: &[u8]) -> Vec<u8> {
     kept.join(&b' ')
 }
 
-/// Descriptor numbers of a GNU make jobserver (`--jobserver-auth=R,W` or `--jobserver-fds=R,W`).
-pub(super) fn jobserver(env: &[Vec<u8>]) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in env {
-        if !entry.starts_with(b"MAKEFLAGS=") && !entry.starts_with(b"CARGO_MAKEFLAGS=") {
-            continue;
-        }
-        let text = String::from_utf8_lossy(entry);
-        for word in text.split(' ') {
-            let list = word
-                .split_once("--jobserver-auth=")
-                .or_else(|| word.split_once("--jobserver-fds="))
-                .map_or("", |(_, list)| list);
-            found.extend(list.split(',').filter_map(|fd| fd.parse::<i32>().ok()));
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,12 +204,5 @@ mod tests {
             b"w -- CC=gcc"
         );
         assert_eq!(without_jobs(b"= -j"), b"");
-    }
-
-    #[test]
-    fn jobserver_descriptors_are_found() {
-        let env = vec![b"MAKEFLAGS= -j2 --jobserver-auth=3,4".to_vec()];
-        assert_eq!(jobserver(&env), [3, 4]);
-        assert!(jobserver(&[b"MAKEFLAGS=--jobserver-auth=fifo:/tmp/x".to_vec()]).is_empty());
     }
 }

@@ -5,6 +5,7 @@
 
 mod close;
 mod descriptors;
+mod jobserver;
 mod key;
 mod list;
 mod macros;

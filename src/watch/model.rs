@@ -7,7 +7,8 @@ use crate::base::policy::Times;
 use crate::base::{Access, Digest, Identity, PathId, Seen, digest::Framed};
 use crate::record::{Step, Wrote};
 use rfs_tracer::event::Pid;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// One live process.
@@ -38,6 +39,8 @@ pub(super) struct Model {
     pub pipe_signal_sent: bool,
     /// The places of steps that have one.
     pub places: HashMap<usize, usize>,
+    /// Fifos of GNU make's jobservers: nothing that a step depends on.
+    pub jobservers: HashSet<PathBuf>,
     /// Steps that changed a path, as long as they run: they may hold it open.
     writers: HashMap<PathId, Vec<usize>>,
 }

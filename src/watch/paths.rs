@@ -12,6 +12,9 @@ use crate::world;
 use rfs_tracer::event::{End, Event, FdTarget, Look, Pid, Scope, Walk};
 use std::path::Path;
 
+/// The kernel takes no longer names (path_resolution(7)).
+const PATH_MAX: usize = libc::PATH_MAX as usize;
+
 impl Watch {
     pub(super) fn path_event(&self, pid: Pid, event: Event<'_>) {
         match event {
@@ -87,8 +90,16 @@ impl Watch {
                 looked_at_descriptor(model, at, &walk.path);
                 false
             }
+            End::Failed(libc::ENAMETOOLONG) if walk.path.as_os_str().len() >= PATH_MAX => {
+                // The process got there step by step; by its whole name it cannot be looked at.
+                model.up(at, |step| {
+                    step.refuse("uses a file whose name is too long");
+                    true
+                });
+                false
+            }
             End::Failed(_) | End::Found(_) | End::Absent | End::MissingDir | End::NotDir => {
-                !nobody_s(&walk.path)
+                !nobody_s(&walk.path) && !model.jobservers.contains(&walk.path)
             }
         }
     }
@@ -330,6 +341,9 @@ impl Watch {
             Kind::Fifo => {
                 let mut model = self.model();
                 let Some(at) = model.step_of(pid) else { return };
+                if model.jobservers.contains(&walk.path) {
+                    return;
+                }
                 let why = format!("opens the fifo {}", walk.path.display());
                 return self.foreign(&mut model, at, look.id, &why);
             }

@@ -68,6 +68,17 @@ impl Saver {
         }
     }
 
+    /// Stores one file before anybody can change it. Gives its digest, none without a cache.
+    ///
+    /// # Errors
+    /// Why it is not stored.
+    pub(super) fn store(&self, file: &File, seen: &Seen) -> Result<Option<Digest>, String> {
+        let stored = self.cache.as_ref().map(|cache| insert(cache, file, seen));
+        stored.transpose().map_err(|trouble| match trouble {
+            Trouble::Refuse(Refusal(why)) | Trouble::Cache(why) => why,
+        })
+    }
+
     pub(super) fn save(&self, job: Job) {
         let _ = self.queue.send(Work::Save(Box::new(job))).is_ok();
     }

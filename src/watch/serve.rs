@@ -3,6 +3,7 @@
 use super::Watch;
 use super::close::Fate;
 use super::descriptors::{stdin_is, unseen};
+use super::jobserver;
 use super::model::Model;
 use super::tool::Tool;
 use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
@@ -21,9 +22,11 @@ const FAILED: i32 = 125;
 
 impl Watch {
     /// Decides about a program that is about to start.
-    pub(super) fn start(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
+    pub(super) fn start(&self, mut exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
+        let fifos = jobserver::leave_out(&mut exec);
         let tool = Tool::of(&exec, &self.config.policy);
         let mut model = self.model();
+        model.jobservers.extend(fifos);
         for child in &exec.children {
             model.born(*child, Some(exec.pid));
         }

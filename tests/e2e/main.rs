@@ -23,6 +23,7 @@ mod bad;
 mod conformance;
 mod documented;
 mod face;
+mod idioms;
 mod kill;
 mod make;
 mod oracle;

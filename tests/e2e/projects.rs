@@ -44,7 +44,7 @@ fn long(mut command: Cmd) -> Cmd {
 }
 
 /// One project: how to lay it out, what to run, and what no two builds of it have in common.
-struct Project {
+pub struct Project {
     lay: Box<dyn Fn(&TestSpace)>,
     commands: Vec<Cmd>,
     /// Paths, or their beginnings before a `*`, each with a reason beside it.
@@ -60,7 +60,19 @@ impl Project {
         }
     }
 
-    fn varies(mut self, paths: &'static [&'static str]) -> Self {
+    /// Laid out by hand.
+    pub fn laid(
+        lay: impl Fn(&TestSpace) + 'static,
+        commands: impl IntoIterator<Item = Cmd>,
+    ) -> Self {
+        Self {
+            lay: Box::new(lay),
+            commands: commands.into_iter().map(long).collect(),
+            varies: &[],
+        }
+    }
+
+    pub fn varies(mut self, paths: &'static [&'static str]) -> Self {
         self.varies = paths;
         self
     }
@@ -73,8 +85,9 @@ impl Project {
         runs.collect()
     }
 
-    /// Bare, wrapped and wrapped again from clean; `space` is left as the last one leaves it.
-    fn check(&self, space: &TestSpace) {
+    /// Bare, wrapped and wrapped again from clean; `space` is left as the last one leaves it. Gives
+    /// the runs of the last one.
+    pub fn check(&self, space: &TestSpace) -> Vec<Run> {
         let bare = self.build(space, |cmd| space.bare(cmd.clone()));
         let expected = space.tree();
         let mut excused = BTreeSet::new();
@@ -83,11 +96,17 @@ impl Project {
         self.compare("first", &bare, &first, &expected, space, &mut excused);
 
         let second = self.build(space, |cmd| space.rfs(cmd.clone()));
-        for run in &second {
-            assert_no_compiler(run);
+        for (run, first) in second.iter().zip(&first) {
+            let refused = first
+                .explain
+                .iter()
+                .filter(|line| line.starts_with("rfs: refused "));
+            let refused: Vec<_> = refused.take(10).collect();
+            assert_no_compiler(run, &refused);
         }
         self.compare("second", &bare, &second, &expected, space, &mut excused);
         self.show_that_bare_differs(space, &expected, excused);
+        second
     }
 
     fn compare(
@@ -152,7 +171,7 @@ impl Project {
 }
 
 /// Fails if a step of the run that was not served is a compiler.
-fn assert_no_compiler(run: &Run) {
+fn assert_no_compiler(run: &Run, refused: &[&String]) {
     let not_served = run
         .explain
         .iter()
@@ -164,7 +183,10 @@ fn assert_no_compiler(run: &Run) {
     };
     let first: Vec<_> = not_served.clone().take(10).collect();
     if let Some(line) = not_served.clone().find(is_compiler) {
-        panic!("a compiler ran: {line}\nthe first steps that were not served: {first:#?}");
+        panic!(
+            "a compiler ran: {line}\nthe first steps that were not served: {first:#?}\n\
+             refused in the first run: {refused:#?}"
+        );
     }
 }
 
@@ -193,7 +215,7 @@ fn lua() -> Cmd {
 #[test]
 fn lua_is_served_whole_and_an_edit_compiles_one_file() {
     let space = TestSpace::new();
-    Project::new("lua", [lua()]).check(&space);
+    let _runs = Project::new("lua", [lua()]).check(&space);
 
     // A second no-op looks at nothing that the first one has not settled.
     let _settles = space.rfs(lua()).expect_code(0);

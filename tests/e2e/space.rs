@@ -73,7 +73,7 @@ impl TestSpace {
             setting,
             n_runs: AtomicU32::new(0),
         };
-        for dir in ["home", "outside"] {
+        for dir in ["home", "outside", "summaries"] {
             fs::create_dir(space.root().join(dir)).unwrap();
             space.own(&space.root().join(dir));
         }
@@ -244,7 +244,7 @@ impl TestSpace {
     pub fn rfs_with<S: AsRef<str>>(&self, options: &[S], cmd: impl Into<Cmd>) -> Run {
         let cmd = cmd.into();
         let n = self.n_runs.fetch_add(1, Ordering::Relaxed);
-        let summary = self.root().join(format!("summary-{n}.json"));
+        let summary = self.root().join(format!("summaries/{n}.json"));
         let mut front = vec!["-q".into(), "--summary".into(), summary.clone().into()];
         if !cmd.plain {
             front.push("--explain".into());

@@ -200,7 +200,11 @@ impl<'a> Caller<'a> {
         } else {
             match self.file_name(dir) {
                 Ok(Some(path)) => Arc::from(path),
-                Ok(None) | Err(_) => return Err(Stopped::Unsaid),
+                Ok(None) => return Err(Stopped::Unsaid),
+                Err(error) => {
+                    self.unnamed(&error)?;
+                    return Err(Stopped::Unsaid);
+                }
             }
         };
         self.walk_from(&base, text, last)
@@ -235,7 +239,11 @@ impl<'a> Caller<'a> {
             self.checked.set(false);
             match self.file_name(fd) {
                 Ok(Some(path)) => path,
-                Ok(None) | Err(_) => return Err(Stopped::Unsaid),
+                Ok(None) => return Err(Stopped::Unsaid),
+                Err(error) => {
+                    self.unnamed(&error)?;
+                    return Err(Stopped::Unsaid);
+                }
             }
         };
         if path.starts_with("/proc/self") || path.starts_with(format!("/proc/{}", self.pid)) {
@@ -269,13 +277,28 @@ impl<'a> Caller<'a> {
     fn cwd(&self) -> Decoded<Arc<Path>> {
         let cwd = self
             .processes()
-            .cwd(self.pid, self.call.tid, self.prefixes().moves())
-            .map_err(|e| unreadable(&e))?;
+            .cwd(self.pid, self.call.tid, self.prefixes().moves());
+        let cwd = match cwd {
+            Ok(cwd) => cwd,
+            Err(error) => {
+                self.unnamed(&error)?;
+                return Err(unreadable(&error));
+            }
+        };
         if !links::is_named(&cwd, &format!("/proc/{}/cwd", self.call.tid)) {
             self.taint(Scope::All, "works in a removed directory")?;
             return Err(Stopped::Unsaid);
         }
         Ok(cwd)
+    }
+
+    /// The kernel does not tell what a link in `/proc` leads to. Names may be longer than `PATH_MAX` where
+    /// directories are entered one by one.
+    fn unnamed(&self, error: &io::Error) -> Decoded {
+        if error.raw_os_error() == Some(libc::ENAMETOOLONG) {
+            return self.taint(Scope::All, "works in a directory whose name is too long");
+        }
+        Ok(())
     }
 
     /// What one of the caller's descriptors refers to.

@@ -1,6 +1,11 @@
 //! Calls that reach other processes or the network, and calls that change what a process is.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::call::Abi;
 use crate::decode::{Caller, Decoded, Named, Stopped};
@@ -22,7 +27,8 @@ impl Caller<'_> {
     pub(crate) fn decode_peers(&self, op: PeerOp) -> Decoded {
         match op {
             PeerOp::Connect => self.address(self.arg(1), self.arg(2), Last::Follow),
-            PeerOp::Bind => self.address(self.arg(1), self.arg(2), Last::Name),
+            PeerOp::Bind => self.bind(self.int(0), self.arg(1), self.arg(2)),
+            PeerOp::Listen => self.listen(self.int(0)),
             PeerOp::Sendto if self.arg(4) == 0 => self.write(self.int(0), Data::Buf(1, 2)),
             PeerOp::Sendto => self.address(self.arg(4), self.arg(5), Last::Follow),
             PeerOp::Sendmsg | PeerOp::Sendmmsg if (0..=2).contains(&self.int(0)) => {
@@ -165,6 +171,48 @@ impl Caller<'_> {
         self.address(name, u32::from_le_bytes(len).into(), Last::Follow)
     }
 
+    /// A stream socket with any port that is free: nobody can come in before it listens. That is how
+    /// programs ask whether there is an IPv6.
+    fn bind(&self, fd: i32, address: u64, len: u64) -> Decoded {
+        let mut head = [0; 4];
+        if len >= 4 {
+            self.read(address, &mut head)?;
+            let family = i32::from(u16::from_ne_bytes([head[0], head[1]]));
+            let any_port = head[2..] == [0, 0];
+            let is_stream = || {
+                let socket = self.socket(fd);
+                socket.and_then(|socket| Ok(sockopt::socket_type(socket)?))
+            };
+            if matches!(family, libc::AF_INET | libc::AF_INET6)
+                && any_port
+                && is_stream().is_ok_and(|kind| kind == SocketType::STREAM)
+            {
+                return Ok(());
+            }
+        }
+        self.address(address, len, Last::Name)
+    }
+
+    /// The name of a local socket has been told when it was bound.
+    fn listen(&self, fd: i32) -> Decoded {
+        let socket = self.socket(fd);
+        let family = socket.and_then(|socket| Ok(sockopt::socket_domain(socket)?));
+        if family.is_ok_and(|family| family == AddressFamily::UNIX) {
+            return Ok(());
+        }
+        self.tell(Event::Socket(Peer::Inet("listens".to_owned())))
+    }
+
+    /// A socket of the caller's.
+    fn socket(&self, fd: i32) -> io::Result<OwnedFd> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let pid = rustix::process::Pid::from_raw(self.pid).ok_or(io::ErrorKind::NotFound)?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?)
+    }
+
     /// A socket address; binding a name makes a file.
     fn address(&self, address: u64, len: u64, last: Last) -> Decoded {
         let mut bytes = [0; 128];
@@ -217,7 +265,8 @@ impl Caller<'_> {
         }
         let arg = |n: u64| self.pointer(self.arg(1).wrapping_add(4 * n));
         match self.int(0) {
-            2 => self.address(arg(1)?, arg(2)?, Last::Name),
+            2 => self.bind(arg(0)? as i32, arg(1)?, arg(2)?),
+            4 => self.listen(arg(0)? as i32),
             3 => self.address(arg(1)?, arg(2)?, Last::Follow),
             11 if arg(4)? != 0 => self.address(arg(4)?, arg(5)?, Last::Follow),
             16 => self.message(arg(1)?),

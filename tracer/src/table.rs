@@ -141,6 +141,7 @@ pub(crate) enum FdOp {
 pub(crate) enum PeerOp {
     Connect,
     Bind,
+    Listen,
     Sendto,
     Sendmsg,
     Sendmmsg,

@@ -40,7 +40,6 @@ pub(super) static ROWS: &[Row] = &[
     pass("socket", 41, 198, 359),
     pass("accept", 43, 202, __),
     pass("shutdown", 48, 210, 373),
-    pass("listen", 50, 201, 363),
     pass("getsockname", 51, 204, 367),
     pass("getpeername", 52, 205, 368),
     pass("socketpair", 53, 199, 360),

@@ -209,6 +209,7 @@ pub(super) static ROWS: &[Row] = &[
     // Other processes and machines.
     row("connect", 42, 203, 362, Trap, Peers(Connect)),
     row("bind", 49, 200, 361, Trap, Peers(Bind)),
+    row("listen", 50, 201, 363, Trap, Peers(Listen)),
     row("sendto", 44, 206, 369, TrapIf(STDIO_OR_ADDRESS), Peers(Sendto)),
     row("sendmsg", 46, 211, 370, Trap, Peers(Sendmsg)),
     row("sendmmsg", 307, 269, 345, Trap, Peers(Sendmmsg)),
