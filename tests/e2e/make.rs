@@ -200,8 +200,8 @@ fn clean_and_build_in_one_command() {
 #[test]
 fn touched_source_is_not_compiled() {
     let s = built();
-    let tree = s.tree();
     s.must("touch src/main.c include/part.h");
+    let tree = s.tree();
     let bare_words = "gcc -O1 -Wall -Iinclude -Igen -MMD -c -o obj/main.o src/main.c";
     let run = s.rfs("make").expect_code(0).expect_ran();
     assert!(
