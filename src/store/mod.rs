@@ -1,9 +1,9 @@
 //! What is remembered from one command to the next: one file of tables, mapped for reading, crash-safe.
 //! doc/store.md is its contract.
 //!
-//! Bottom up: the file's pages ([`layout`], [`map`], [`lock`]), states of it ([`file`], [`snapshot`],
-//! [`txn`], [`space`]), tables on them ([`table`], [`heap`], [`index`], [`names`]), and what is kept in
-//! those: [`history`], [`digests`]. Decides nothing about staleness.
+//! Bottom up: the file's pages (`layout`, `map`, `lock`), states of it (`file`, `snapshot`,
+//! `txn`, `space`), tables on them (`table`, `heap`, `index`, `names`), and what is kept in
+//! those: `history`, `digests`. Decides nothing about staleness.
 
 pub mod census;
 mod codec;
