@@ -161,7 +161,8 @@ impl Dirty {
         if index >= self.0.len() {
             self.0.resize_with(index + 1, || None);
         }
-        let group = self.0[index].get_or_insert_with(|| Box::new([const { None }; _]));
+        let group =
+            self.0[index].get_or_insert_with(|| Box::new([const { None }; FAN_OUT as usize]));
         group[(no % FAN_OUT) as usize] = Some(page);
     }
 
