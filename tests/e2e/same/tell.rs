@@ -152,7 +152,8 @@ fn compare(
 }
 
 /// A third run in which nothing was changed, neither by hand nor by the run itself, must be a whole
-/// hit, unless the one before it was refused in part.
+/// hit, unless the one before it was refused in part. A command that fails may have left another order of
+/// time stamps than it found.
 fn never_served(
     bare: &[Seen],
     plan: &Plan,
@@ -167,7 +168,8 @@ fn never_served(
     };
     let steady = n > 1 && again(n) && again(n - 1);
     let summary = seen.run.summary.as_ref()?;
-    (steady && plan.can_be_served() && !summary.whole_hit && summary.refused == 0).then(|| {
+    let due = steady && plan.can_be_served() && seen.run.code() == 0;
+    (due && !summary.whole_hit && summary.refused == 0).then(|| {
         (
             "hit",
             "nothing has changed, and yet it is not served".to_owned(),
