@@ -1,6 +1,7 @@
 //! The store against everything that can happen to a file.
 
 mod crash;
+mod damage;
 mod history;
 mod kill;
 mod pages;
