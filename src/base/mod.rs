@@ -16,5 +16,7 @@ pub use digest::{Digest, Hasher};
 pub use identity::Identity;
 pub use name::Name;
 pub use reason::{Change, Miss, Refusal};
-pub use record::{Chunk, Cost, Dep, Output, Provenance, Record, Stamp, State, Stdin, What};
+pub use record::{
+    Chunk, Cost, Dep, Output, Placement, Provenance, Record, Stamp, State, Stdin, What,
+};
 pub use seen::{Kind, PathId, Seen};

@@ -197,11 +197,44 @@ pub enum Stdin {
     },
 }
 
-/// What an execution cost.
+/// What an execution cost. Processes that were killed are not counted in: nobody saw what they had used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// Microseconds from start to end.
     pub wall_us: u64,
+    /// User and system time of all its processes, in microseconds.
+    pub cpu_us: u64,
+    /// Largest resident set of one of its processes, in bytes.
+    pub peak_bytes: u64,
+    /// The same of those that belong to no step inside it.
+    pub own_bytes: u64,
+    /// Page faults that needed the disk.
+    pub major_faults: u64,
+    /// Switches to another process, wanted or not, of threads that lived until their process ended.
+    pub switches: u64,
+}
+
+impl Cost {
+    /// Counts a process in.
+    pub fn add(&mut self, process: &Self) {
+        self.cpu_us += process.cpu_us;
+        self.peak_bytes = self.peak_bytes.max(process.peak_bytes);
+        self.major_faults += process.major_faults;
+        self.switches += process.switches;
+    }
+}
+
+/// Where an execution ran.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// The place that it was given, none where nobody asked for one.
+    pub asked: Option<String>,
+    /// The processors that its first process might use at its end, in the kernel's list format.
+    pub cpus: String,
+    /// The memory nodes, likewise.
+    pub nodes: String,
+    /// The processor on which its first process ended.
+    pub cpu: u32,
 }
 
 /// Who ran it, where and when.
@@ -217,6 +250,10 @@ pub struct Provenance {
     pub tracer: String,
     /// Version of rfs.
     pub rfs: String,
+    /// The machine's packages, memory nodes, cores and processors.
+    pub topology: String,
+    /// Where it ran.
+    pub placement: Placement,
 }
 
 /// Everything that is needed to decide whether an execution may be served, and to serve it.

@@ -189,7 +189,10 @@ mod tests {
         let record = Record {
             deps: vec![dep("a.c", &[n])],
             outputs: vec![file("a.o", &content)],
-            cost: Cost { wall_us },
+            cost: Cost {
+                wall_us,
+                ..Cost::default()
+            },
             ..record()
         };
         cache.add(&Digest::of(&[n]), record).unwrap();
@@ -238,7 +241,10 @@ mod tests {
         let content = vec![1; 1000];
         let dear = Record {
             outputs: vec![file("b.o", &content)],
-            cost: Cost { wall_us: 1 << 30 },
+            cost: Cost {
+                wall_us: 1 << 30,
+                ..Cost::default()
+            },
             ..record()
         };
         cache.add(&Digest::of(b"dear"), dear).unwrap();

@@ -7,7 +7,7 @@ use super::front::{self, Outcome};
 use super::signals::Taken;
 use super::topo::{self, PolicyName};
 use super::wire::{self, Failure};
-use super::{console, host, place, summary_file, workspace};
+use super::{console, host, place, profile, summary_file, workspace};
 use crate::disk::RealDisk;
 use crate::runner::budget::Budget;
 use crate::runner::pins::Places;
@@ -89,6 +89,8 @@ pub(super) struct Telling {
     pub(super) explain: bool,
     /// The file for the counts, absolute.
     pub(super) summary: Option<PathBuf>,
+    /// The file for the steps.
+    pub(super) profile: Option<PathBuf>,
     /// No line with the counts.
     pub(super) quiet: bool,
 }
@@ -98,6 +100,7 @@ impl Telling {
     pub(super) const NOTHING: Self = Self {
         explain: false,
         summary: None,
+        profile: None,
         quiet: true,
     };
 }
@@ -111,6 +114,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let telling = Telling {
         explain: args.explain,
         summary: args.summary.as_ref().map(|file| cwd.join(file)),
+        profile: Some(profile::file(&root)),
         quiet: args.quiet,
     };
     let taken = Taken::take()?;

@@ -55,6 +55,9 @@ struct Gc {
 struct Records {
     #[command(flatten)]
     options: Options,
+    /// With --json: also what each cost, who ran it, where and when
+    #[arg(long, requires = "json")]
+    cost: bool,
     /// Only commands that contain this text
     #[arg(value_name = "TEXT")]
     text: Option<String>,
@@ -248,7 +251,7 @@ fn records(args: &Records) -> Result<i32, CommandError> {
                 continue;
             }
             if args.options.json {
-                console::answer(record::json(&key, &found));
+                console::answer(record::json(&key, &found, args.cost));
             } else {
                 console::answer(record::text(&found));
             }

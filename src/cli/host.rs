@@ -6,7 +6,7 @@
 
 use super::descriptors::{self, Inherited};
 use super::wire::{End, Word};
-use super::{build::Telling, console, summary_file};
+use super::{build::Telling, console, profile, summary_file};
 use crate::disk::RealDisk;
 use crate::report::{Event, Sink, Step, Summary, explain};
 use crate::runner::{self, Request};
@@ -81,7 +81,7 @@ impl Sink for Heard {
         match event {
             Event::Step(step) => {
                 let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-                steps.push(step);
+                steps.push(*step);
             }
             Event::Warning(text) => {
                 let mut told = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,6 +107,10 @@ impl Telling {
                     None,
                 );
             }
+        }
+        if let Some(path) = &self.profile {
+            // Nobody has asked for it: the build is no worse without.
+            let _kept = profile::keep(path, steps, &RealDisk);
         }
         if !self.quiet {
             console::tell(summary);

@@ -14,6 +14,7 @@ mod init;
 mod logging;
 mod machine;
 mod place;
+mod profile;
 mod run;
 mod signals;
 mod store;
@@ -47,6 +48,7 @@ enum Command {
     Cache(cache::Args),
     Store(store::Args),
     Doctor(doctor::Args),
+    Profile(profile::Args),
     Run(run::Args),
     Topo(topo::Args),
 }
@@ -72,6 +74,7 @@ fn run(command: Command) -> i32 {
         Command::Cache(args) => cache::run(args),
         Command::Store(args) => store::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Run(args) => run::run(args),
         Command::Topo(args) => topo::run(args),
     };

@@ -23,14 +23,15 @@ pub(super) fn write(path: &Path, summary: &Summary, disk: &dyn Disk) -> disk::Re
     })
 }
 
-fn replace(path: &Path, json: &str, disk: &dyn Disk) -> disk::Result<()> {
+/// Puts a text in the place of a file in one moment.
+pub(super) fn replace(path: &Path, text: &str, disk: &dyn Disk) -> disk::Result<()> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".rfs-{}", std::process::id()));
     let fresh = path.with_file_name(name);
     let file = disk.create(&fresh, 0o644)?;
     let done = disk
-        .write_at(&file, &fresh, json.as_bytes(), 0)
+        .write_at(&file, &fresh, text.as_bytes(), 0)
         .and_then(|()| disk.rename(&fresh, path));
     if done.is_err() {
         let _best_effort = disk.unlink(&fresh);

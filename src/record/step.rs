@@ -1,6 +1,6 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
-use crate::base::{Access, Chunk, Digest, Miss, PathId, Refusal, Seen, Stdin};
+use crate::base::{Access, Chunk, Cost, Digest, Miss, PathId, Placement, Refusal, Seen, Stdin};
 use rfs_tracer::event::{Fd, FdTarget};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::BitOrAssign;
@@ -140,6 +140,12 @@ pub struct Step {
     pub cut_short: bool,
     /// A pipe that it was started with, from which nobody reads any more.
     pub broken: Option<FdTarget>,
+    /// What its processes that have ended have used; not the time from start to end.
+    pub cost: Cost,
+    /// What its first process had used, in microseconds, when it became this step.
+    pub cpu_before: u64,
+    /// Where it runs.
+    pub placement: Placement,
     /// Whether it has ended.
     pub closed: bool,
 }
@@ -171,6 +177,9 @@ impl Step {
             notes: BTreeSet::new(),
             cut_short: false,
             broken: None,
+            cost: Cost::default(),
+            cpu_before: 0,
+            placement: Placement::default(),
             closed: false,
         }
     }

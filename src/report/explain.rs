@@ -5,15 +5,15 @@ use super::{Step, Verdict};
 /// The line of a step, without its line end.
 #[must_use]
 pub fn line(step: &Step) -> String {
-    let title = one_line(&step.title);
+    let title = plain(&step.title);
     let mut line = match &step.verdict {
         Verdict::Hit => format!("hit  {title}"),
-        Verdict::Ran(miss) => format!("ran  {title}: because {}", one_line(&miss.to_string())),
-        Verdict::Refused(why) => format!("refused  {title}: {}", one_line(&why.to_string())),
+        Verdict::Ran(miss) => format!("ran  {title}: because {}", plain(&miss.to_string())),
+        Verdict::Refused(why) => format!("refused  {title}: {}", plain(&why.to_string())),
     };
     for note in &step.notes {
         line.push_str("; note: ");
-        line.push_str(&one_line(note));
+        line.push_str(&plain(note));
     }
     line
 }
@@ -26,8 +26,9 @@ pub fn lines(steps: &[Step]) -> Vec<String> {
     order.into_iter().map(line).collect()
 }
 
-/// Control characters would break the line or drive the terminal.
-fn one_line(text: &str) -> String {
+/// A text in one line: control characters would break it or drive the terminal.
+#[must_use]
+pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -42,7 +43,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Change, Miss, Name, Refusal};
+    use crate::base::{Change, Cost, Miss, Name, Placement, Refusal};
     use std::path::Path;
 
     fn step(number: u32, title: &str, verdict: Verdict) -> Step {
@@ -52,8 +53,11 @@ mod tests {
             title: title.into(),
             verdict,
             notes: vec![],
+            began: 0,
             wall_us: 0,
             saved_us: 0,
+            cost: Cost::default(),
+            placement: Placement::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod explain;
+pub mod profile;
 pub mod record;
 pub mod size;
 pub mod summary;
@@ -9,7 +10,7 @@ pub mod topology;
 
 pub use summary::Summary;
 
-use crate::base::{Miss, Refusal};
+use crate::base::{Cost, Miss, Placement, Refusal};
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,17 +36,23 @@ pub struct Step {
     pub verdict: Verdict,
     /// Things worth knowing, such as a visible use of the clock.
     pub notes: Vec<String>,
+    /// When it started: ns since 1970.
+    pub began: i64,
     /// Microseconds from start to end.
     pub wall_us: u64,
     /// Microseconds of work that serving it has saved.
     pub saved_us: u64,
+    /// What its processes used, but for the time from start to end; nothing for one that was served.
+    pub cost: Cost,
+    /// Where it ran.
+    pub placement: Placement,
 }
 
 /// What a build tells while it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A step has ended.
-    Step(Step),
+    Step(Box<Step>),
     /// Something the user should know, once; a full sentence that names path and remedy.
     Warning(String),
 }

@@ -1,21 +1,21 @@
 //! What a record says, as `rfs.record/1` for programs and as lines for people.
 //!
-//! Time stamps, costs and the bytes that were printed are left out: two runs that saw and did the same
-//! tell the same.
+//! Time stamps and the bytes that were printed are left out, costs too unless they are wanted: two runs that
+//! saw and did the same tell the same.
 
 use crate::base::{Access, Dep, Digest, Output, Record, Stamp, State, Stdin, What};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
-/// One record under its weak key, as a JSON object in one line.
+/// One record under its weak key, as a JSON object in one line; with what it cost and where it ran, if wanted.
 #[must_use]
-pub fn json(key: &Digest, record: &Record) -> String {
+pub fn json(key: &Digest, record: &Record, cost: bool) -> String {
     let stdin = match &record.stdin {
         Stdin::Unread => Value::Null,
         Stdin::Null => json!({"path": "/dev/null"}),
         Stdin::File { name, pos, .. } => json!({"path": name.to_string(), "from": pos}),
     };
-    json!({
+    let mut told = json!({
         "schema": "rfs.record/1",
         "key": key.hex(),
         "command": record.title,
@@ -25,8 +25,12 @@ pub fn json(key: &Digest, record: &Record) -> String {
         "outputs": record.outputs.iter().map(output).collect::<Vec<_>>(),
         "printed": record.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(),
         "notes": record.notes,
-    })
-    .to_string()
+    });
+    if cost {
+        told["cost"] = json!(record.cost);
+        told["provenance"] = json!(record.provenance);
+    }
+    told.to_string()
 }
 
 /// The same for people: the command, then a line an input (`<`) and output (`>`).
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn programs_get_only_what_was_looked_at() {
-        let told: Value = serde_json::from_str(&json(&Digest::of(b"k"), &record())).unwrap();
+        let told: Value = serde_json::from_str(&json(&Digest::of(b"k"), &record(), false)).unwrap();
         let expected = json!([
             {"path": "x.c", "access": "kind+reg", "is": "file", "content": Digest::of(b"abc").hex()},
             {"path": "/usr/x.h", "access": "kind", "is": "absent"},

@@ -99,7 +99,7 @@ fn round_to_us(wall: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Miss, Refusal};
+    use crate::base::{Cost, Miss, Placement, Refusal};
 
     fn step(number: u32, parent: Option<u32>, verdict: Verdict, saved_us: u64) -> Step {
         Step {
@@ -108,8 +108,11 @@ mod tests {
             title: "cc -c a.c".into(),
             verdict,
             notes: vec![],
+            began: 0,
             wall_us: 1,
             saved_us,
+            cost: Cost::default(),
+            placement: Placement::default(),
         }
     }
 

@@ -32,6 +32,13 @@ impl Pins for Places {
         Some(place)
     }
 
+    fn name(&self, place: usize) -> String {
+        let slot = self.slots.get(place);
+        slot.map_or_else(String::new, |slot| {
+            format!("{} (cpus {})", slot.place, slot.cpus)
+        })
+    }
+
     fn give(&self, place: usize) {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         users[place] = users[place].saturating_sub(1);

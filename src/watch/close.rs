@@ -3,6 +3,7 @@
 use super::Watch;
 use super::model::Model;
 use super::save::Job;
+use super::usage::Usage;
 use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Folded, Step, Wrote, fold};
 use crate::world::open;
@@ -31,6 +32,13 @@ pub(super) enum Fate {
 impl Watch {
     /// A process ends. Its parent cannot know yet.
     pub(super) fn end(&self, pid: Pid, fate: Fate, children: &[(Pid, bool)]) {
+        let used = match fate {
+            Fate::Exited(_) => Some(Usage::of(pid)),
+            Fate::Killed(_) => None,
+        };
+        let other_user = used
+            .as_ref()
+            .is_some_and(|used| used.not_root && rustix::process::geteuid().is_root());
         let mut ended = Vec::new();
         {
             let mut model = self.model();
@@ -42,11 +50,15 @@ impl Watch {
             };
             match fate {
                 Fate::Killed(signal) => model.killed(pid, proc.step, &proc.traces, signal),
-                Fate::Exited(_) if other_user(pid) => model.up(proc.step, |step| {
+                // Then permissions decide what it sees, and nobody looked at them.
+                Fate::Exited(_) if other_user => model.up(proc.step, |step| {
                     step.refuse("a process of it runs as another user");
                     true
                 }),
                 Fate::Exited(_) => (),
+            }
+            if let Some(used) = &used {
+                self.count_in(&mut model, proc.step, pid, used);
             }
             if let Some(parent) = proc.parent.and_then(|parent| model.procs.get_mut(&parent)) {
                 parent.traces.add(&proc.traces);
@@ -275,17 +287,6 @@ fn alive(pid: Pid) -> bool {
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
     !matches!(state, None | Some('Z' | 'X'))
-}
-
-/// Whether a process of root's has become another user's: then permissions decide what it sees, and nobody
-/// looked at them.
-fn other_user(pid: Pid) -> bool {
-    if !rustix::process::geteuid().is_root() {
-        return false;
-    }
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"));
-    ids.is_some_and(|ids| ids.split_whitespace().any(|id| id != "0"))
 }
 
 /// Where a process left the offset of a descriptor.

@@ -8,6 +8,7 @@ mod descriptors;
 mod jobserver;
 mod key;
 mod list;
+mod machine;
 mod macros;
 mod model;
 mod names;
@@ -20,6 +21,7 @@ mod save;
 mod serve;
 pub mod session;
 mod tool;
+mod usage;
 
 use crate::base::policy::Policy;
 use crate::base::{Kind, Provenance, Refusal};

@@ -11,6 +11,9 @@ pub trait Pins: Send + Sync + std::fmt::Debug {
     /// Binds a process of one thread to a place. None: it stays where it is.
     fn take(&self, pid: Pid) -> Option<usize>;
 
+    /// What a place is, for people.
+    fn name(&self, place: usize) -> String;
+
     /// The place is free again.
     fn give(&self, place: usize);
 }
@@ -35,6 +38,7 @@ impl Watch {
         }
         if let Some(place) = pins.take(exec.pid) {
             model.places.insert(at, place);
+            model.steps[at].placement.asked = Some(pins.name(place));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Stores finished steps in the background: contents into the cache, then the record.
 
 use super::close::micros;
+use super::machine;
 use crate::base::{Access, Digest, Kind, Name, Provenance, Record, Refusal, Seen, What};
 use crate::base::{Cost, Identity};
 use crate::cache::Cache;
@@ -102,15 +103,18 @@ impl Saver {
 }
 
 fn tell(sink: &dyn Sink, step: &Step, verdict: Verdict, wall: Duration) {
-    sink.take(Report::Step(Told {
+    sink.take(Report::Step(Box::new(Told {
         number: step.number,
         parent: step.parent.and_then(|at| u32::try_from(at).ok()),
         title: step.title.clone(),
         verdict,
         notes: step.notes.iter().cloned().collect(),
+        began: step.started.1,
         wall_us: micros(wall),
         saved_us: 0,
-    }));
+        cost: step.cost,
+        placement: step.placement.clone(),
+    })));
 }
 
 struct Store {
@@ -223,6 +227,8 @@ impl Store {
         let time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
+        machine::shape().clone_into(&mut job.provenance.topology);
+        job.provenance.placement = job.step.placement.clone();
         job.provenance.time = i64::try_from(time).unwrap_or(i64::MAX);
         let record = Record {
             title: job.step.title.clone(),
@@ -234,6 +240,7 @@ impl Store {
             notes: job.step.notes.iter().cloned().collect(),
             cost: Cost {
                 wall_us: micros(job.wall),
+                ..job.step.cost
             },
             provenance: job.provenance.clone(),
         };

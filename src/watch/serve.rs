@@ -6,7 +6,10 @@ use super::descriptors::{stdin_is, unseen};
 use super::jobserver;
 use super::model::Model;
 use super::tool::Tool;
-use crate::base::{Access, Change, Miss, Name, Output, Record, Stamp, Stdin, What};
+use super::usage::cpu_us;
+use crate::base::{
+    Access, Change, Cost, Miss, Name, Output, Placement, Record, Stamp, Stdin, What,
+};
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::{ServeError, Staged};
 use crate::record::{Step, Wrote};
@@ -116,6 +119,7 @@ impl Watch {
         step.owner = (exec.ids[1], exec.ids[3]);
         step.cwd.clone_from(&exec.cwd);
         step.fds.clone_from(&exec.fds);
+        step.cpu_before = cpu_us(exec.pid);
         match key {
             Ok(key) => step.key = Some(key),
             Err(why) => step.refuse(why),
@@ -339,10 +343,11 @@ impl Watch {
         None
     }
 
-    fn tell_hit(&self, at: usize, record: &Record, began: Instant) {
+    fn tell_hit(&self, at: usize, record: &Record, since: Instant) {
         let mut model = self.model();
         let step = &model.steps[at];
         let (number, title, parent) = (step.number, step.title.clone(), step.parent);
+        let began = step.started.1;
         if let Some(at) = parent {
             for note in &record.notes {
                 model.up(at, |step| step.notes.insert(note.clone()));
@@ -350,16 +355,19 @@ impl Watch {
         }
         let parent = parent.map(|at| model.steps[at].number);
         drop(model);
-        let wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.sink.take(Report::Step(Told {
+        let wall_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.sink.take(Report::Step(Box::new(Told {
             number,
             parent,
             title,
             verdict: Verdict::Hit,
             notes: record.notes.clone(),
+            began,
             wall_us,
             saved_us: record.cost.wall_us.saturating_sub(wall_us),
-        }));
+            cost: Cost::default(),
+            placement: Placement::default(),
+        })));
     }
 }
 

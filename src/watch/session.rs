@@ -1,5 +1,6 @@
 //! One mount and one tracer over one process tree, from start to end.
 
+use super::machine::Machine;
 use super::pins::Pins;
 use super::{Config, Watch};
 use crate::base::Provenance;
@@ -12,10 +13,10 @@ use crate::world::{Stale, World};
 use nix::sys::signal::SigSet;
 use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
 use rfs_tracer::{Backend, Ended, Launch};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// What to run and how.
 #[derive(Debug, Clone)]
@@ -95,7 +96,7 @@ impl Session {
             .receive()
             .map_err(|error| Error::Mount(error.to_string()))?;
 
-        let host = host();
+        let host = Machine::here();
         let cache = match Cache::open(&plan.cache, plan.disk.clone()) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -125,6 +126,7 @@ impl Session {
                 time: 0,
                 tracer: String::new(),
                 rfs: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Provenance::default()
             },
             machine: format!("{}\n{limits}", host.key),
         };
@@ -210,33 +212,6 @@ impl Stale for Invalidate {
     fn delays_mapped_writes(&self) -> bool {
         !self.0.passthrough()
     }
-}
-
-struct Host {
-    node: String,
-    key: String,
-}
-
-fn host() -> Host {
-    static UNKNOWN: OnceLock<OsString> = OnceLock::new();
-    let unknown = UNKNOWN.get_or_init(OsString::new);
-    let names = nix::sys::utsname::uname();
-    let text = |field: fn(&nix::sys::utsname::UtsName) -> &OsStr| {
-        names
-            .as_ref()
-            .map_or(unknown.as_os_str(), field)
-            .to_string_lossy()
-            .into_owned()
-    };
-    let node = text(|names| names.nodename());
-    let key = [
-        text(|n| n.sysname()),
-        node.clone(),
-        text(|n| n.release()),
-        text(|n| n.machine()),
-    ]
-    .join(" ");
-    Host { node, key }
 }
 
 fn memo(dir: &Path, disk: Arc<dyn Disk>, sink: &dyn Sink) -> Memo {

@@ -19,7 +19,7 @@ struct Ear(Mutex<Vec<Told>>);
 impl Sink for Ear {
     fn take(&self, event: Report) {
         match event {
-            Report::Step(step) => self.0.lock().unwrap().push(step),
+            Report::Step(step) => self.0.lock().unwrap().push(*step),
             Report::Warning(why) => panic!("{why}"),
         }
     }

@@ -68,7 +68,10 @@ fn one_record_for_the_same_inputs() {
     let written = || fs::read(dir.path().join("index")).unwrap();
     let before = written();
     let slower = Record {
-        cost: Cost { wall_us: 99 },
+        cost: Cost {
+            wall_us: 99,
+            ..Cost::default()
+        },
         provenance: Provenance {
             uid: 7,
             ..Provenance::default()

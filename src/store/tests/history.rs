@@ -90,7 +90,10 @@ pub(super) fn record(seed: u64, n_deps: u64, n_names: u64) -> Record {
         stdin: Stdin::Null,
         status: i32::try_from(seed % 3).unwrap(),
         notes: vec![],
-        cost: Cost { wall_us: seed },
+        cost: Cost {
+            wall_us: seed,
+            ..Cost::default()
+        },
         provenance: Provenance::default(),
     }
 }

@@ -53,7 +53,10 @@ fn record(writer: u64, round: u64) -> Record {
         stdin: Stdin::Unread,
         status: 0,
         notes: vec![],
-        cost: crate::base::Cost { wall_us: round },
+        cost: crate::base::Cost {
+            wall_us: round,
+            ..crate::base::Cost::default()
+        },
         provenance: Provenance::default(),
     }
 }
