@@ -53,7 +53,8 @@ pub struct Policy {
     pub chance: Vec<String>,
     /// Programs that compute with one thread: they are pinned where pinning is asked for.
     pub pin: Vec<String>,
-    /// Programs that are never served nor recorded on their own nor as part of another.
+    /// Programs that are never served nor recorded, on their own or as part of another; with an option
+    /// where it is one that makes them so: `program:option`.
     pub never: Vec<String>,
 }
 
@@ -112,7 +113,10 @@ impl Default for Policy {
             pin: words(
                 "cc gcc c++ g++ cpp clang clang++ gfortran f951 gnat tcc as ar ranlib strip objcopy yacc bison flex m4",
             ),
-            never: words("su sudo doas"),
+            // What fakeroot keeps of owners is by inode number, which served files do not have.
+            never: words(
+                "su sudo doas faked-sysv:--save-file faked-sysv:--load faked-tcp:--save-file faked-tcp:--load",
+            ),
         }
     }
 }
@@ -121,15 +125,7 @@ impl Policy {
     /// What the program called `name` with these arguments does with time stamps.
     #[must_use]
     pub fn times(&self, name: &str, argv: &[Vec<u8>]) -> Times {
-        let given = |options: &[String]| {
-            let options = options.iter().filter_map(|entry| entry.split_once(':'));
-            options
-                .filter(|(tool, _)| *tool == name)
-                .any(|(_, option)| {
-                    let mut args = argv.iter().skip(1);
-                    args.any(|arg| takes(arg, option.as_bytes()))
-                })
-        };
+        let given = |options: &[String]| given(options, name, argv);
         let is = |list: &[String], name: &str| list.iter().any(|known| known == name);
         let order = is(&self.times_order, name);
         match () {
@@ -138,6 +134,12 @@ impl Policy {
             () if order || given(&self.times_order_args) => Times::Order,
             () => Times::Ignore,
         }
+    }
+
+    /// Whether a program with these arguments is none that a record can tell of.
+    #[must_use]
+    pub fn never(&self, name: &str, argv: &[Vec<u8>]) -> bool {
+        self.never.iter().any(|known| known == name) || given(&self.never, name, argv)
     }
 
     /// Whether the variable decides whether a step is served.
@@ -165,6 +167,17 @@ pub fn plain(name: &str) -> &str {
     } else {
         name
     }
+}
+
+/// Whether one of the options of `entries`, each `program:option`, is among the program's arguments.
+fn given(entries: &[String], name: &str, argv: &[Vec<u8>]) -> bool {
+    let options = entries.iter().filter_map(|entry| entry.split_once(':'));
+    options
+        .filter(|(tool, _)| *tool == name)
+        .any(|(_, option)| {
+            let mut args = argv.iter().skip(1);
+            args.any(|arg| takes(arg, option.as_bytes()))
+        })
 }
 
 /// Whether `arg` gives `option`: long ones with or without a value, short ones also in a bundle.

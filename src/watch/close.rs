@@ -8,17 +8,22 @@ use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Folded, Step, Wrote, fold};
 use crate::world::open;
 use rfs_tracer::event::{Fd, FdTarget, LAST_SEEN, Pid};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A disk with less free space than this, in bytes, may have made a command fail.
 const MIN_FREE: u64 = 4 << 20;
 
 /// Files that a finished step holds open until they are stored, at most.
 const MAX_HELD: usize = 128;
+
+/// A process that was told to end has that long to do so.
+const DYING: Duration = Duration::from_millis(500);
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +37,7 @@ pub(super) enum Fate {
 impl Watch {
     /// A process ends. Its parent cannot know yet.
     pub(super) fn end(&self, pid: Pid, fate: Fate, children: &[(Pid, bool)]) {
+        self.await_the_dying(pid);
         let used = match fate {
             Fate::Exited(_) => Some(Usage::of(pid)),
             Fate::Killed(_) => None,
@@ -42,6 +48,7 @@ impl Watch {
         let mut ended = Vec::new();
         {
             let mut model = self.model();
+            model.told_to_end.remove(&pid);
             for (child, _) in children.iter().filter(|(_, alive)| *alive) {
                 model.born(*child, Some(pid));
             }
@@ -69,6 +76,7 @@ impl Watch {
                 self.unpin(&mut model, at);
                 if !model.steps[at].closed {
                     self.leftovers(&mut model, at);
+                    model.ipc_left(at);
                     model.cut_short(at, &proc.traces);
                     ended.push(take(&mut model, at));
                 }
@@ -85,6 +93,36 @@ impl Watch {
         }
         for step in ended {
             self.close(step, status.unwrap_or(-1));
+        }
+    }
+
+    /// Waits for processes that were told to end by the step that ends now, as daemons are by whoever
+    /// started them: otherwise it were chance whether it leaves them running.
+    fn await_the_dying(&self, pid: Pid) {
+        let dying = {
+            let model = self.model();
+            let Some(at) = model.step_of(pid).filter(|at| model.steps[*at].pid == pid) else {
+                return;
+            };
+            let outermost = model
+                .chain(at)
+                .into_iter()
+                .take_while(|at| model.steps[*at].pid == pid)
+                .last();
+            let inside = |of: usize| outermost.is_some_and(|at| model.chain(of).contains(&at));
+            let others = model
+                .procs
+                .iter()
+                .filter(|(other, proc)| **other != pid && inside(proc.step));
+            let others: Vec<Pid> = others.map(|(other, _)| *other).collect();
+            if !others.iter().all(|other| model.told_to_end.contains(other)) {
+                return;
+            }
+            others
+        };
+        let deadline = Instant::now() + DYING;
+        for pid in dying {
+            await_end(pid, deadline);
         }
     }
 
@@ -278,6 +316,20 @@ fn mapped_for_writing(pid: Pid, root: &Path) -> Vec<PathBuf> {
         (shared && path.starts_with(root)).then(|| path.to_owned())
     });
     mapped.collect()
+}
+
+/// Waits until a process is gone or a zombie.
+fn await_end(pid: Pid, deadline: Instant) {
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else {
+        return;
+    };
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    let rest = deadline.saturating_duration_since(Instant::now());
+    let rest = rest.try_into().unwrap_or_default();
+    // Whether it is gone is asked by `alive`.
+    let _ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&rest));
 }
 
 /// Whether a process still runs: neither gone nor a zombie.

@@ -243,13 +243,29 @@ fn own_descriptor(path: &Path) -> Option<i32> {
 }
 
 /// A look at a descriptor by name tells what a step was started with; the key knows only of what kind
-/// that is.
-pub(super) fn looked_at_descriptor(model: &mut Model, at: usize, path: &Path) {
+/// that is. `leads_to` is the file that it leads to, where that is one with a name.
+pub(super) fn looked_at_descriptor(
+    model: &mut Model,
+    at: usize,
+    path: &Path,
+    leads_to: Option<&Path>,
+) {
     let Some(fd) = own_descriptor(path) else {
         return;
     };
+    // The number may have become another file's: the C library sets permissions by such a name.
+    let may_be = |target: &FdTarget| match (target, leads_to) {
+        (_, None) => true,
+        (FdTarget::Pipe(_, 0) | FdTarget::Socket(_), Some(_)) => false,
+        (FdTarget::Null | FdTarget::Tty(_), Some(now)) => now.starts_with("/dev"),
+        (FdTarget::Pipe(..), Some(_)) => true,
+        (FdTarget::File { path, .. } | FdTarget::Dir(path) | FdTarget::Other(path), Some(now)) => {
+            now.starts_with(path)
+        }
+    };
     model.up(at, |step| {
-        if step.fds.iter().any(|entry| entry.fd == fd) {
+        let mut inherited = step.fds.iter().filter(|entry| entry.fd == fd);
+        if inherited.any(|entry| may_be(&entry.target)) {
             step.refuse(format!("looks at what its descriptor {fd} is"));
         }
         true

@@ -5,6 +5,7 @@
 
 mod close;
 mod descriptors;
+mod ipc;
 mod jobserver;
 mod key;
 mod list;
@@ -189,6 +190,12 @@ impl Watch {
     fn kill(&self, pid: Pid, target: Pid, signal: i32) {
         let mut model = self.model();
         model.pipe_signal_sent |= signal == libc::SIGPIPE;
+        if matches!(
+            signal,
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGKILL
+        ) {
+            model.told_to_end.insert(target);
+        }
         let Some(at) = model.step_of(pid) else { return };
         let inside: Vec<usize> = model
             .step_of(target)
@@ -249,6 +256,7 @@ impl Observer for Watch {
             Event::Dup { from, to, target } => self.dup(pid, from, to, &target),
             Event::Socket(peer) => self.socket(pid, peer),
             Event::Kill(target, signal) => self.kill(pid, target, signal),
+            Event::Ipc { object, create } => self.ipc(pid, object, create),
             Event::Limit(resource, soft, hard) => self.model().limit(pid, resource, soft, hard),
             Event::Chance(how) => self.chance(pid, how),
             Event::Taint(scope, why) => self.taint(pid, scope, &why),

@@ -6,8 +6,8 @@ use super::tool::Tool;
 use crate::base::policy::Times;
 use crate::base::{Access, Digest, Identity, PathId, Seen, digest::Framed};
 use crate::record::{Step, Wrote};
-use rfs_tracer::event::Pid;
-use std::collections::{HashMap, HashSet};
+use rfs_tracer::event::{Ipc, Pid};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +39,10 @@ pub(super) struct Model {
     pub pipe_signal_sent: bool,
     /// The places of steps that have one.
     pub places: HashMap<usize, usize>,
+    /// System V objects that steps have made.
+    pub ipc: BTreeMap<Ipc, usize>,
+    /// Processes that another one of the build has told to end.
+    pub told_to_end: HashSet<Pid>,
     /// Fifos of GNU make's jobservers: nothing that a step depends on.
     pub jobservers: HashSet<PathBuf>,
     /// Steps that changed a path, as long as they run: they may hold it open.
@@ -111,6 +115,18 @@ impl Model {
                 break;
             }
             next = step.parent;
+        }
+    }
+
+    /// Two steps share something that only those around both can know. Refuses the others.
+    pub(super) fn refuse_between(&mut self, one: usize, other: usize, why: &str) {
+        let (one, other) = (self.chain(one), self.chain(other));
+        let apart = |here: &[usize], there: &[usize]| -> Vec<usize> {
+            let alone = here.iter().filter(|at| !there.contains(at));
+            alone.copied().collect()
+        };
+        for at in apart(&one, &other).into_iter().chain(apart(&other, &one)) {
+            self.steps[at].refuse(why);
         }
     }
 

@@ -69,6 +69,7 @@ impl Watch {
             | Event::Dup { .. }
             | Event::Socket(_)
             | Event::Kill(..)
+            | Event::Ipc { .. }
             | Event::Limit(..)
             | Event::Chance(_)
             | Event::Taint(..) => (),
@@ -79,7 +80,7 @@ impl Watch {
     fn crossed(&self, model: &mut Model, at: usize, walk: &Walk) -> bool {
         for link in &walk.links {
             if link.starts_with("/proc") {
-                looked_at_descriptor(model, at, link);
+                looked_at_descriptor(model, at, link, Some(&walk.path));
                 continue;
             }
             let look = self.world.last(link);
@@ -87,7 +88,7 @@ impl Watch {
         }
         match walk.end {
             End::Own => {
-                looked_at_descriptor(model, at, &walk.path);
+                looked_at_descriptor(model, at, &walk.path, None);
                 false
             }
             End::Failed(libc::ENAMETOOLONG) if walk.path.as_os_str().len() >= PATH_MAX => {

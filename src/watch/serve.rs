@@ -128,8 +128,15 @@ impl Watch {
             step.refuse("starts with children that the program before it left running");
         }
         self.privileges_lost(&exec, &mut step);
-        if self.config.policy.never.contains(&tool.name) {
-            step.refuse(format!("{} is never served", tool.name));
+        if self.config.policy.never(&tool.name, &exec.argv) {
+            let why = format!("{} is never served", title(&exec));
+            step.refuse(why.as_str());
+            if let Some(parent) = parent {
+                model.up(parent, |step| {
+                    step.refuse(why.as_str());
+                    true
+                });
+            }
         }
         let at = model.steps.len();
         model.steps.push(step);

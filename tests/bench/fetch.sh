@@ -1,13 +1,13 @@
 #!/bin/sh
 # Fetch real projects to build: sh tests/bench/fetch.sh DIR PROJECT...
 #
-# PROJECT is one of lua zstd xz redis (Debian's source packages as upstream wrote them,
+# PROJECT is one of lua zstd xz redis hello bash (Debian's source packages as upstream wrote them,
 # without Debian's patches) or cargo (a crate with its dependencies vendored). Each ends up
 # pristine in DIR/PROJECT and is not fetched again. Root is not needed and the system's apt
 # configuration is not changed: apt gets a configuration and lists of its own in DIR/apt.
 set -eu
 
-[ $# -ge 2 ] || { echo "usage: sh $0 DIR lua|zstd|xz|redis|cargo..." >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: sh $0 DIR lua|zstd|xz|redis|hello|bash|cargo..." >&2; exit 2; }
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 shift
@@ -20,8 +20,8 @@ package_of() {
     lua) echo lua5.4 ;;
     zstd) echo libzstd ;;
     xz) echo xz-utils ;;
-    redis) echo redis ;;
-    *) die "unknown project '$1' (known: lua zstd xz redis cargo)" ;;
+    redis | hello | bash) echo "$1" ;;
+    *) die "unknown project '$1' (known: lua zstd xz redis hello bash cargo)" ;;
     esac
 }
 

@@ -2,6 +2,7 @@
 //! clean wrapped build starts no compiler. The sources are fetched by tests/bench/fetch.sh.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -16,8 +17,8 @@ const MAX_BARE: usize = 12;
 
 const COMPILERS: [&str; 8] = ["cc", "gcc", "g++", "c++", "cc1", "cc1plus", "as", "rustc"];
 
-/// Puts the pristine source of `project` into the space, once a test binary has fetched it.
-fn unpack(space: &TestSpace, project: &str) {
+/// Puts the pristine source of `project` into a directory of the space, once a test binary has fetched it.
+pub fn unpack(space: &TestSpace, project: &str, into: &str) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let sources = Path::new(env!("CARGO_TARGET_TMPDIR")).join("projects");
     {
@@ -27,7 +28,9 @@ fn unpack(space: &TestSpace, project: &str) {
         fetch.arg(script).arg(&sources).arg(project);
         assert!(fetch.status().unwrap().success(), "fetch {project}");
     }
-    copy(&sources.join(project), space.ws());
+    let into = space.path(into);
+    fs::create_dir_all(&into).unwrap();
+    copy(&sources.join(project), &into);
 }
 
 /// Copies what is in `from` into `to`, time stamps and all.
@@ -54,7 +57,7 @@ pub struct Project {
 impl Project {
     fn new(name: &'static str, commands: impl IntoIterator<Item = Cmd>) -> Self {
         Self {
-            lay: Box::new(move |space| unpack(space, name)),
+            lay: Box::new(move |space| unpack(space, name, "")),
             commands: commands.into_iter().map(long).collect(),
             varies: &[],
         }

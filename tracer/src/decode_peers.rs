@@ -10,7 +10,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use crate::call::Abi;
 use crate::decode::{Caller, Decoded, Named, Stopped};
 use crate::descriptors::pointer_size;
-use crate::event::{Event, Peer, Scope};
+use crate::event::{Event, Ipc, Peer, Scope};
 use crate::prefix::Change;
 use crate::proc_files::{FdInfo, Status};
 use crate::table::{Data, Last, PeerOp};
@@ -94,6 +94,27 @@ impl Caller<'_> {
                 self.taint(Scope::All, "changes its personality")
             }
             PeerOp::Users(count) => self.users(count),
+            PeerOp::Msgget(key, flags) => self.ipc(Ipc::Queue, key, flags),
+            PeerOp::Semget(key, flags) => self.ipc(Ipc::Semaphores, key, flags),
+            PeerOp::Shmget(key, flags) => self.ipc(Ipc::Memory, key, flags),
+            // The one call of i386 for all three, with a version in the upper half.
+            PeerOp::Ipc => match self.arg(0) & 0xffff {
+                2 => self.ipc(Ipc::Semaphores, 1, 3),
+                13 => self.ipc(Ipc::Queue, 1, 2),
+                23 => self.ipc(Ipc::Memory, 1, 3),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// An object without a key is known only to those whom its maker tells its number.
+    fn ipc(&self, kind: fn(i32) -> Ipc, key: u8, flags: u8) -> Decoded {
+        match self.int(key) {
+            libc::IPC_PRIVATE => Ok(()),
+            key => self.tell(Event::Ipc {
+                object: kind(key),
+                create: self.int(flags) & libc::IPC_CREAT != 0,
+            }),
         }
     }
 

@@ -236,6 +236,17 @@ pub enum Peer {
     Other(i32),
 }
 
+/// A System V object that is known by a key (sysvipc(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ipc {
+    /// A message queue.
+    Queue(i32),
+    /// A set of semaphores.
+    Semaphores(i32),
+    /// A segment of shared memory.
+    Memory(i32),
+}
+
 /// How far a taint reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -332,6 +343,13 @@ pub enum Event<'a> {
     Socket(Peer),
     /// kill and its relatives to a process id (negative: a group), signal number.
     Kill(Pid, i32),
+    /// msgget, semget, shmget with a key.
+    Ipc {
+        /// What is asked for.
+        object: Ipc,
+        /// Whether it is made if nobody has.
+        create: bool,
+    },
     /// A resource limit of the process is changed: resource and the new soft and hard value.
     Limit(i32, u64, u64),
     /// The process asks for the time of day or random bytes by a way that can be seen.
@@ -412,6 +430,7 @@ impl std::fmt::Debug for Event<'_> {
             Self::Dup { from, to, target } => write!(f, "dup {from} -> {to} {target:?}"),
             Self::Socket(p) => write!(f, "socket {p:?}"),
             Self::Kill(p, s) => write!(f, "kill {p} {s}"),
+            Self::Ipc { object, create } => write!(f, "ipc {object:?} create={create}"),
             Self::Limit(r, s, h) => write!(f, "limit {r} {s} {h}"),
             Self::Chance(w) => write!(f, "chance {w}"),
             Self::Taint(s, why) => write!(f, "taint {s:?} {why}"),

@@ -160,6 +160,11 @@ pub(crate) enum PeerOp {
     Personality,
     /// So many user ids.
     Users(u8),
+    /// Key and flags.
+    Msgget(u8, u8),
+    Semget(u8, u8),
+    Shmget(u8, u8),
+    Ipc,
 }
 
 /// One system call.
