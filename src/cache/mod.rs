@@ -325,7 +325,8 @@ pub fn sweep(disk: &dyn Disk, dir: &Path) {
             .and_then(|meta| meta.modified())
             .map(|then| now.duration_since(then).unwrap_or_default());
         if age.is_ok_and(|age| age > STALE) {
-            drop(disk.unlink(&entry.path()));
+            let path = entry.path();
+            drop(disk.unlink(&path).or_else(|_| disk.rmdir(&path)));
         }
     }
 }

@@ -280,6 +280,9 @@ impl Item<'_> {
             disk.chown(&temp, uid, gid)?;
         }
         disk.fchmod(&file, &temp, *mode)?;
+        if let Stamp::Exact(mtime) = self.output.stamp {
+            disk.set_mtime(&temp, mtime)?;
+        }
         Ok(())
     }
 
@@ -310,37 +313,40 @@ impl Item<'_> {
             // Also when its text is already this: whoever watches must see that it was made anew.
             (What::Link(text), there) => {
                 let text = Path::new(OsStr::from_bytes(text));
-                self.replace(disk, undo, there, |temp| disk.symlink(text, temp))?;
+                let make = |temp: &Path| disk.symlink(text, temp);
+                self.replace(disk, undo, there.as_ref(), None, make)?;
             }
             (What::Fifo(mode), there) => {
                 let same = there
                     .as_ref()
                     .is_some_and(|meta| meta.file_type().is_fifo() && meta.nlink() == 1);
-                if !same {
-                    self.replace(disk, undo, there, |temp| disk.mkfifo(temp, 0o600))?;
+                if same {
+                    self.own(disk, path)?;
+                    disk.chmod(path, *mode)?;
+                } else {
+                    let make = |temp: &Path| disk.mkfifo(temp, 0o600);
+                    self.replace(disk, undo, there.as_ref(), Some(*mode), make)?;
                 }
-                self.own(disk)?;
-                disk.chmod(path, *mode)?;
-                return Ok(Put::Done);
             }
             (What::HardLink(other), there) => {
                 let other = other.at(root);
                 let id = |meta: &Metadata| (meta.dev(), meta.ino());
                 let now = there.as_ref().map(id);
                 if now.is_none() || now != look(&other)?.as_ref().map(id) {
-                    self.replace(disk, undo, there, |temp| disk.link(&other, temp))?;
+                    let make = |temp: &Path| disk.link(&other, temp);
+                    self.replace(disk, undo, there.as_ref(), None, make)?;
+                } else {
+                    self.own(disk, path)?;
                 }
             }
             (What::Attributes(mode), there) => {
-                self.own(disk)?;
+                self.own(disk, path)?;
                 // The permission bits of a symbolic link mean nothing and cannot be set.
                 if !there.is_some_and(|meta| meta.is_symlink()) {
                     disk.chmod(path, *mode)?;
                 }
-                return Ok(Put::Done);
             }
         }
-        self.own(disk)?;
         Ok(Put::Done)
     }
 
@@ -360,14 +366,15 @@ impl Item<'_> {
             }
             None => None,
         };
-        if now.is_none() {
-            disk.mkdir(path, 0o700)?;
-            undo.made(path);
-        }
-        self.own(disk)?;
         let open = mode | 0o700;
-        if now != Some(open) {
-            disk.chmod(path, open)?;
+        if now.is_none() {
+            let make = |temp: &Path| disk.mkdir(temp, 0o700);
+            self.replace(disk, undo, None, Some(open), make)?;
+        } else {
+            self.own(disk, path)?;
+            if now != Some(open) {
+                disk.chmod(path, open)?;
+            }
         }
         Ok(if open == mode {
             Put::Done
@@ -398,29 +405,33 @@ impl Item<'_> {
                     file
                 };
                 disk.copy(blob, &file, &self.path)?;
-                self.own(disk)?;
+                self.own(disk, &self.path)?;
                 disk.fchmod(&file, &self.path, mode)?;
             }
         }
         Ok(Put::Done)
     }
 
-    /// Makes something under a temporary name and renames it over what is there.
+    /// Makes something under a temporary name, gives it owner and mode, and renames it over what is there:
+    /// whoever is killed in between leaves no half of it.
     fn replace(
         &self,
         disk: &dyn Disk,
         undo: &mut Undo<'_>,
-        there: Option<Metadata>,
+        there: Option<&Metadata>,
+        mode: Option<u32>,
         make: impl Fn(&Path) -> Result<(), disk::Error>,
     ) -> Result<(), disk::Error> {
         let ((), temp) = make_temp(&self.near, make)?;
-        undo.rename_over(&temp, &self.path, there.as_ref())
-            .inspect_err(|_| drop(disk.unlink(&temp)))
+        let made = self.own(disk, &temp);
+        let made = made.and_then(|()| mode.map_or(Ok(()), |mode| disk.chmod(&temp, mode)));
+        made.and_then(|()| undo.rename_over(&temp, &self.path, there))
+            .inspect_err(|_| drop(disk.unlink(&temp).or_else(|_| disk.rmdir(&temp))))
     }
 
-    fn own(&self, disk: &dyn Disk) -> Result<(), disk::Error> {
+    fn own(&self, disk: &dyn Disk, path: &Path) -> Result<(), disk::Error> {
         match self.output.owner {
-            Some((uid, gid)) => disk.chown(&self.path, uid, gid),
+            Some((uid, gid)) => disk.chown(path, uid, gid),
             None => Ok(()),
         }
     }

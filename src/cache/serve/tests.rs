@@ -414,3 +414,54 @@ fn cut_at_every_operation() {
         }
     }
 }
+
+/// A serving that is killed leaves each output whole, as it was or not there, and those that were made last
+/// in the step come last: make must not find a stamp file beside what it vouches for, not yet made.
+#[test]
+fn killed_at_every_operation() {
+    for cut in 0.. {
+        let disk = Arc::new(FaultyDisk::new(usize::MAX, Temper::Dead));
+        let space = Space::on(disk.clone());
+        fs::write(space.at("a"), "old").unwrap();
+        let mut moved = space.file("moved", b"moved", 0o755);
+        moved.stamp = Stamp::Exact(1_000_000_000);
+        let outputs = vec![
+            space.output("d", What::Dir(0o2755)),
+            space.output("d/e", What::Dir(0o711)),
+            space.file("a", b"new", 0o640),
+            moved,
+            space.file("d/e/b", &[7; 200_000], 0o755),
+            space.output("d/fifo", What::Fifo(0o644)),
+            space.output("d/link", What::Link(b"b".to_vec())),
+        ];
+        let before = disk.count();
+        disk.fail_after(cut);
+        let result = space.serve(outputs.clone());
+        let modes = [
+            ("d", 0o2755),
+            ("d/e", 0o711),
+            ("moved", 0o755),
+            ("d/e/b", 0o755),
+            ("d/fifo", 0o644),
+        ];
+        for (path, mode) in modes {
+            if space.at(path).symlink_metadata().is_ok() {
+                assert_eq!(space.mode(path), mode, "{path}, killed at {cut}");
+            }
+        }
+        match space.read("a").as_slice() {
+            b"new" => assert_eq!(space.mode("a"), 0o640, "killed at {cut}"),
+            other => assert_eq!(other, b"old", "killed at {cut}"),
+        }
+        if space.at("moved").exists() {
+            assert_eq!(space.mtime("moved"), 1_000_000_000, "killed at {cut}");
+        }
+        disk.fail_after(usize::MAX);
+        if result.is_ok() && disk.count() <= before + cut {
+            assert!(cut > 25, "the workload shrank");
+            break;
+        }
+        space.serve(outputs).unwrap();
+        assert_eq!(space.read("d/e/b").len(), 200_000);
+    }
+}
