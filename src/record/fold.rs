@@ -30,7 +30,8 @@ pub struct Folded {
 }
 
 /// Folds a step. `now` tells the present state of a path that it changed, `name` its name, `changes` how
-/// often the build has changed it so far.
+/// often the build has changed it so far, `made` whether something was seen to be made there: what a step
+/// is about to make it may not get made.
 ///
 /// # Errors
 /// Why the step may not be cached.
@@ -39,6 +40,7 @@ pub fn fold(
     now: impl Fn(PathId) -> Arc<Seen>,
     name: impl Fn(PathId) -> Name,
     changes: impl Fn(PathId) -> u32,
+    made: impl Fn(PathId) -> bool,
 ) -> Result<Folded, Refusal> {
     let mut entries: Vec<(PathId, &Entry)> = step.paths.iter().map(|(id, e)| (*id, e)).collect();
     entries.sort_by_key(|(id, _)| *id);
@@ -67,6 +69,10 @@ pub fn fold(
             )));
         }
         let after = finals.get(&id);
+        let gone = after.is_some_and(|after| after.is_absent()) && entry.wrote.content();
+        if gone && !entry.wrote.any(Wrote::REMOVED) && (!entry.first.is_absent() || made(id)) {
+            return Err(Refusal(format!("{} was removed by others", name(id))));
+        }
         let there = after.is_some_and(|after| !after.is_absent());
         if there && entry.wrote.any(Wrote::XATTRS) {
             folded.xattrs.push(id);
@@ -434,8 +440,10 @@ fn rank_stamps(outputs: &mut [(Output, Pending)]) {
     }
 }
 
-/// Removals deepest first, then directories from the top, files, links, other names, attributes.
-fn order(output: &Output) -> (u8, std::cmp::Reverse<usize>, Name) {
+/// Removals deepest first, then directories from the top, files, links, other names, attributes. Those of
+/// a kind come in the order in which the step made them, in case that somebody is cut short who makes them
+/// again: what vouches for others, as a stamp file does, must not be there before them.
+fn order(output: &Output) -> (u8, std::cmp::Reverse<usize>, u32, Name) {
     let class = match output.what {
         What::Absent => 0,
         What::Dir(_) => 1,
@@ -448,7 +456,11 @@ fn order(output: &Output) -> (u8, std::cmp::Reverse<usize>, Name) {
     } else {
         0
     };
-    (class, std::cmp::Reverse(depth), output.name.clone())
+    let rank = match output.stamp {
+        Stamp::Now(rank) if class > 1 => rank,
+        Stamp::Now(_) | Stamp::Exact(_) | Stamp::Keep => 0,
+    };
+    (class, std::cmp::Reverse(depth), rank, output.name.clone())
 }
 
 #[cfg(test)]

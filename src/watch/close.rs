@@ -190,6 +190,7 @@ impl Watch {
             |id| world.look(&world.path(id)).seen,
             |id| Name::of(&world.path(id), world.root()),
             |id| world.changes(id),
+            |id| self.was_changed_in_view(&world.path(id)),
         );
         let folded = match folded {
             Ok(folded) => folded,

@@ -106,6 +106,11 @@ impl Watch {
             .insert(path.to_owned());
     }
 
+    fn was_changed_in_view(&self, path: &Path) -> bool {
+        let in_view = self.in_view.lock().unwrap_or_else(PoisonError::into_inner);
+        in_view.contains(path)
+    }
+
     /// A name below the workspace that was changed through the view although the tracer saw nobody do it.
     fn unseen_change(&self, known: impl Fn(&Path) -> bool) -> Option<PathBuf> {
         let in_view = self.in_view.lock().unwrap_or_else(PoisonError::into_inner);

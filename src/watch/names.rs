@@ -20,6 +20,11 @@ impl Watch {
         // What is read under the new name is the old one's.
         let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
         self.read(pid, from, access);
+        if from.end == End::Found(Look::File) {
+            // While it has the number of names with which it was seen.
+            let old = self.world.last(&from.path);
+            let _known = self.world.digest(&from.path, &old.seen);
+        }
         if from.end == End::Own {
             // The file has no name yet (O_TMPFILE), or one that only its opener knows.
             self.change(pid, to, Wrote::WHOLE, Access::KIND, false);

@@ -227,3 +227,61 @@ fn directory_listed_twice() {
         assert!(matches!(verdict, Verdict::Ran(_)), "{verdict:?}");
     }
 }
+
+/// Somebody outside removes what a step has written before it ends: that is no removal of the step's own. A
+/// call that failed to make something leaves nothing to be removed.
+#[test]
+fn output_removed_by_somebody_else() {
+    for (old, made) in [(true, true), (false, true), (false, false)] {
+        let build = Build::new();
+        if old {
+            std::fs::write(build.path("out"), "old\n").unwrap();
+        }
+        assert_eq!(build.exec(SHELL + 1, "make out", vec![]), ExecAnswer::Run);
+        build.append(SHELL + 1, "out", "made\n");
+        if made {
+            build.watch.changed_in_view(&build.path("out"));
+        }
+        std::fs::remove_file(build.path("out")).unwrap();
+        build.exit(SHELL + 1);
+        let verdict = build.verdict("make out");
+        let refused = matches!(verdict, Verdict::Refused(_));
+        assert_eq!(refused, made, "{verdict:?}");
+    }
+}
+
+/// A source gets another content under its old size and time stamp after a step has looked at it, or only
+/// another name.
+#[test]
+fn input_edited_while_it_is_used() {
+    use std::os::unix::fs::MetadataExt;
+    for edited in [true, false] {
+        let build = Build::new();
+        let source = build.path("source");
+        std::fs::write(&source, "one\n").unwrap();
+        let old = std::fs::metadata(&source).unwrap();
+        assert_eq!(
+            build.exec(SHELL + 1, "read source", vec![]),
+            ExecAnswer::Run
+        );
+        let walk = build.walk("source");
+        let (flags, mode) = (libc::O_RDONLY, 0);
+        let open = Event::Open { walk, flags, mode };
+        build.watch.event(SHELL + 1, open);
+        while std::fs::metadata(&source).unwrap().ctime_nsec() == old.ctime_nsec() {
+            if edited {
+                std::fs::write(&source, "two\n").unwrap();
+                let times = std::fs::FileTimes::new().set_modified(old.modified().unwrap());
+                let file = std::fs::File::options().write(true).open(&source).unwrap();
+                file.set_times(times).unwrap();
+            } else {
+                drop(std::fs::remove_file(build.path("name")));
+                std::fs::hard_link(&source, build.path("name")).unwrap();
+            }
+        }
+        build.exit(SHELL + 1);
+        let verdict = build.verdict("read source");
+        let refused = matches!(verdict, Verdict::Refused(_));
+        assert_eq!(refused, edited, "{verdict:?}");
+    }
+}
