@@ -139,11 +139,6 @@ impl Plan {
 }
 
 impl Round {
-    /// Whether something is edited while the run goes on.
-    pub fn is_disturbed(&self) -> bool {
-        matches!(self.kind, Kind::Gated | Kind::Raced)
-    }
-
     /// Whether the order of what the command says is open.
     pub fn is_parallel(&self) -> bool {
         self.cmd.contains(" -j")

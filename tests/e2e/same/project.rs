@@ -10,6 +10,10 @@ pub const FILES: [&str; 13] = [
     "sub/p.c", "o/u1.o", "gen/g.h", "st",
 ];
 pub const DIRS: [&str; 5] = ["src", "h", "o", "gen", "sub"];
+/// What no build writes.
+pub const SOURCES: [&str; 8] = [
+    "src/u1.c", "src/u2.c", "src/u3.c", "h/a.h", "conf.in", "gen.sh", "tool.c", "sub/p.c",
+];
 pub const CONTENTS: [&str; 10] = [
     "#pragma once\\n#include \"a.h\"\\nstatic int f(void) { return A; }\\nint u(void) { return f(); }\\n",
     "#pragma once\\n#include \"a.h\"\\n#include <g.h>\\nint g = G + A;\\n",

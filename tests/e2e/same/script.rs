@@ -8,6 +8,8 @@ pub const FILES: [&str; 9] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "l", 
 pub const DIRS: [&str; 5] = ["d", "d/e", "f", "g", "l"];
 /// Written by hand only, so that time stamps can be compared with theirs.
 pub const SOURCES: [&str; 3] = ["s", "d/s", "f/s"];
+/// What no script writes or moves.
+pub const APART: [&str; 2] = ["s", "u/s"];
 
 /// One line of a script.
 fn line(dice: &mut Dice, files: &[&str], dirs: &[&str]) -> String {
@@ -126,7 +128,7 @@ pub fn script(dice: &mut Dice, parallel: bool, gated: bool) -> Vec<String> {
         });
         if gated && at == gate_at {
             let (before, after) = (line(dice, &FILES, &DIRS), line(dice, &FILES, &DIRS));
-            let (a, b) = (dice.pick(&FILES), dice.pick(&FILES));
+            let (a, b) = (dice.pick(&[&APART[..], &FILES].concat()), dice.pick(&FILES));
             let waiting = match dice.roll(3) {
                 0 => format!("cat {a} > {b}; {GATE}; cat {a} >> {b}"),
                 1 => format!("{before}; {GATE}; {after}"),

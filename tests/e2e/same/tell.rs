@@ -75,30 +75,23 @@ pub fn tell(plan: &Plan) -> Result<Counts, Fault> {
     if plan.rounds.iter().any(|round| round.kind == Kind::Raced) {
         return stage.tell_races();
     }
-    let bare = stage.tell_all(false, |_, _| Ok(()))?;
-    stage.space.wipe();
-    stage.marks.clear();
-    let mut counts = Counts::default();
-    let _wrapped = stage.tell_all(true, |n, seen| {
-        counts.count(&seen.run);
-        counts.gates += u64::from(seen.gated);
-        let round = &plan.rounds[n];
-        compare(&bare[n], seen, n + 1, round.is_parallel(), plan.in_order())
-            .or_else(|| never_served(&bare, plan, n, seen))
-            .map_or(Ok(()), |(sort, text)| {
-                let text = format!("{text}\n{:#?}", seen.run);
-                Err(Fault {
-                    round: n,
-                    sort,
-                    text,
-                })
-            })
-    })?;
-    Ok(counts)
+    stage.tell_twice(true)
 }
 
-/// The lines of an output, sorted when things were done side by side. How far in the future a time
-/// stamp lies depends on the time at which make says so.
+/// The same without us: both runs are bare. Races are left out.
+pub fn tell_bare(plan: &Plan) -> Result<Counts, Fault> {
+    let space = TestSpace::with(plan.setting);
+    let marks = Vec::new();
+    let mut stage = Stage { space, plan, marks };
+    match plan.rounds.iter().any(|round| round.kind == Kind::Raced) {
+        true => Ok(Counts::default()),
+        false => stage.tell_twice(false),
+    }
+}
+
+/// The lines of an output, sorted when things were done side by side: then make may also name another line
+/// of a recipe that failed. How far in the future a time stamp lies depends on the time at which make says
+/// so.
 fn said(bytes: &[u8], parallel: bool) -> Vec<String> {
     let mut lines: Vec<_> = String::from_utf8_lossy(bytes)
         .split_inclusive('\n')
@@ -108,6 +101,12 @@ fn said(bytes: &[u8], parallel: bool) -> Vec<String> {
         })
         .collect();
     if parallel {
+        for line in &mut lines {
+            if let Some((front, rest)) = line.split_once(" [Makefile:") {
+                let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                *line = format!("{front} [Makefile:...{rest}");
+            }
+        }
         lines.sort();
     }
     lines
@@ -192,6 +191,31 @@ impl Stage<'_> {
         let path = self.space.root().join(format!("mark.{}", self.marks.len()));
         mark(&path);
         self.marks.push(path);
+    }
+
+    /// Tells the plan bare and then, at the same path, wrapped or once more bare.
+    fn tell_twice(&mut self, wrapped: bool) -> Result<Counts, Fault> {
+        let plan = self.plan;
+        let bare = self.tell_all(false, |_, _| Ok(()))?;
+        self.space.wipe();
+        self.marks.clear();
+        let mut counts = Counts::default();
+        let _second = self.tell_all(wrapped, |n, seen| {
+            counts.count(&seen.run);
+            counts.gates += u64::from(seen.gated);
+            let round = &plan.rounds[n];
+            compare(&bare[n], seen, n + 1, round.is_parallel(), plan.in_order())
+                .or_else(|| never_served(&bare, plan, n, seen))
+                .map_or(Ok(()), |(sort, text)| {
+                    let text = format!("{text}\n{:#?}", seen.run);
+                    Err(Fault {
+                        round: n,
+                        sort,
+                        text,
+                    })
+                })
+        })?;
+        Ok(counts)
     }
 
     fn tell_all(
