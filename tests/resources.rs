@@ -34,10 +34,10 @@ impl Space {
         command
     }
 
-    /// A build that ends well: what it printed, and its counts of hits and of steps that ran.
-    fn build(&self, options: &[&str], command: &[&str]) -> (Output, (u64, u64)) {
+    /// A build that ends well: what it printed, and its counts of steps that were served, ran and were refused.
+    fn build(&self, options: &[&str], command: &[&str]) -> (Output, [u64; 3]) {
         let file = self.0.path().join("summary");
-        let mut args = vec!["build", "--summary", file.to_str().unwrap()];
+        let mut args = vec!["build", "--explain", "--summary", file.to_str().unwrap()];
         args.extend(options);
         args.push("--");
         args.extend(command);
@@ -45,9 +45,8 @@ impl Space {
         assert!(output.status.success(), "{command:?}: {output:?}");
         let summary: serde_json::Value =
             serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        assert_eq!(summary["refused"], 0, "{summary}: {output:?}");
         let count = |name: &str| summary[name].as_u64().unwrap();
-        (output, (count("hit"), count("ran")))
+        (output, ["hit", "ran", "refused"].map(count))
     }
 
     fn json(&self, args: &[&str]) -> serde_json::Value {
@@ -180,4 +179,178 @@ fn records_tell_what_it_cost_and_where() {
     assert_eq!(placement["cpu"].to_string(), cpus);
     let plain = space.rfs(&["cache", "records", "--json"]).output().unwrap();
     assert!(!text(&plain.stdout).contains("provenance"), "{plain:?}");
+}
+
+/// Without `-j` the command gets what it would get without rfs.
+#[test]
+fn nobody_is_told_of_tokens_unasked() {
+    let space = Space::new();
+    let script = "env | grep -v -e ^_= -e ^PWD= | sort; ls /proc/self/fd";
+    let (wrapped, _) = space.build(&["-q"], &["sh", "-c", script]);
+    let mut bare = space.rfs(&[]);
+    bare = {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(space.ws());
+        for (name, value) in bare.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    };
+    assert_eq!(text(&wrapped.stdout), text(&bare.output().unwrap().stdout));
+}
+
+/// However deep makes are nested: never more jobs than were allowed, and no token is left over or missing.
+#[test]
+fn nested_makes_have_one_budget() {
+    let space = Space::new();
+    space.write("Makefile", "all: a b c\na b c: ; +$(MAKE) -f sub.mk X=$@\n");
+    space.write("sub.mk", "all: 1 2 3 4\n1 2 3 4: ; sh job $(X)$@\n");
+    // Each waits until two have been there at once.
+    let job = "mkdir running/$1; ls running | wc -l >>counts
+        until [ -e two ]; do [ $(ls running | wc -l) -lt 2 ] || : >two; done
+        ls running | wc -l >>counts; sleep 0.02; rmdir running/$1\n";
+    space.write("job", job);
+    let script =
+        "mkdir running; make >/dev/null; perl -e 'use Fcntl; open(T, q(<&=60)); fcntl(T, F_SETFL, O_NONBLOCK);
+        print sysread(T, $_, 99)'";
+    let (output, _) = space.build(&["-j3", "-q"], &["sh", "-c", script]);
+    let counts = std::fs::read_to_string(space.ws().join("counts")).unwrap();
+    let most = counts
+        .lines()
+        .map(|line| line.trim().parse::<u32>().unwrap())
+        .max();
+    assert!(most == Some(2) || most == Some(3), "{counts}");
+    assert_eq!(text(&output.stdout), "2", "three jobs: two tokens");
+    assert!(!text(&output.stderr).contains("warning"), "{output:?}");
+}
+
+/// A budget decides nothing about what is served.
+#[test]
+fn a_build_with_a_budget_serves_one_without_and_the_other_way_round() {
+    for (first, second) in [(&["-j2"][..], &[][..]), (&[], &["-j3"])] {
+        let space = Space::new();
+        space.write("Makefile", "all: ; +$(MAKE) -f sub.mk K=1\n");
+        space.write(
+            "sub.mk",
+            "all: a.o b.o\n%.o: %.c ; env -i /usr/bin/cc -c $< -o $@ && sh -c 'cp $@ $@.2'\n",
+        );
+        space.write("a.c", "int a;\n");
+        space.write("b.c", "int b;\n");
+        let script = "make -k; env -i /usr/bin/cc -c a.c -o c.o";
+        let (output, [hit, ran, refused]) = space.build(first, &["sh", "-c", script]);
+        assert!(hit == 0 && ran > 4 && refused == 0, "{output:?}");
+        let clean = || {
+            for name in ["a.o", "b.o", "c.o", "a.o.2", "b.o.2"] {
+                std::fs::remove_file(space.ws().join(name)).unwrap();
+            }
+        };
+        clean();
+        space.write("b.c", "int b2;\n");
+        let (output, counts) = space.build(second, &["sh", "-c", script]);
+        // Both shells and both makes run, and what concerns b.c.
+        assert_eq!(counts, [2, 6, 0], "{second:?}: {output:?}");
+        clean();
+        let (_, counts) = space.build(first, &["sh", "-c", script]);
+        assert_eq!(counts, [1, 0, 0], "{first:?}");
+    }
+}
+
+/// A make that is killed with all that it runs leaves its tokens to the next one.
+#[test]
+fn tokens_of_the_killed_come_back() {
+    let space = Space::new();
+    space.write(
+        "Makefile",
+        "all: 1 2 3\n1 2 3: ; @echo $$$$ >pid.$@; exec sleep 1000\n",
+    );
+    let script = "make & make=$!
+        until [ -s pid.1 ] && [ -s pid.2 ] && [ -s pid.3 ]; do sleep 0.02; done
+        kill -9 $make $(cat pid.1 pid.2 pid.3); wait
+        timeout 60 perl -MFcntl -e 'open(T, q(<&=60)); fcntl(T, F_SETFL, 0); my $n = 0; $n += sysread(T, $_, 1) while $n < 2; print $n'";
+    let output = space
+        .rfs(&["build", "-q", "-j3", "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "2", "{output:?}");
+}
+
+/// Cargo hands our tokens on, and gcc takes them for LTO.
+#[test]
+fn cargo_and_gcc_know_the_budget() {
+    let space = Space::new();
+    space.write(
+        "Cargo.toml",
+        "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n",
+    );
+    std::fs::create_dir(space.ws().join("src")).unwrap();
+    space.write("src/main.rs", "fn main() {}\n");
+    let script = "fn main() {
+        let flags = std::env::var(\"CARGO_MAKEFLAGS\").unwrap();
+        let (_, fds) = flags.split_once(\"--jobserver-auth=\").unwrap();
+        let fd = fds.split(',').next().unwrap();
+        println!(\"cargo::warning={}\", std::fs::read_link(format!(\"/proc/self/fd/{fd}\")).unwrap().display());
+    }\n";
+    space.write("build.rs", script);
+    let script =
+        "readlink /proc/self/fd/60; cargo build --offline; gcc -flto=jobserver -O1 x.c y.c -o x";
+    space.write("x.c", "int y(void); int main(void) { return y(); }\n");
+    space.write("y.c", "int y(void) { return 0; }\n");
+    let output = space
+        .rfs(&["build", "-q", "-j2", "--", "sh", "-c", script])
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let pipe = text(&output.stdout);
+    assert!(pipe.starts_with("pipe:["), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains(&format!("warning: a@0.1.0: {pipe}")),
+        "{output:?}"
+    );
+    assert!(!said.contains("jobserver"), "{said}");
+}
+
+/// A make that knows fifos gets one, and nobody inherits anything. It is gone when the build has ended.
+#[test]
+fn a_newer_make_gets_a_fifo() {
+    let space = Space::new();
+    let (bin, tmp) = (space.0.path().join("bin"), space.0.path().join("tmp"));
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::create_dir(&tmp).unwrap();
+    std::fs::write(bin.join("make"), "#!/bin/sh\necho GNU Make 4.4.1\n").unwrap();
+    std::fs::set_permissions(
+        bin.join("make"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let script = "import os, re
+fifo = re.search(' -j4 --jobserver-auth=fifo:([^ ]*)', os.environ['MAKEFLAGS'])[1]
+fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+tokens = os.read(fd, 99)
+print(len(tokens), '60' in os.listdir('/proc/self/fd'))
+os.write(fd, tokens)
+";
+    space.write("client.py", script);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let run = |options: &[&str]| {
+        let mut args = vec!["build", "-q"];
+        args.extend(options);
+        args.extend(["--", "python3", "client.py"]);
+        let output = space
+            .rfs(&args)
+            .env("PATH", &path)
+            .env("TMPDIR", &tmp)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    assert_eq!(run(&["-j4"]), "3 False\n");
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
+    let output = space.rfs(&["build", "-j0", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
 }

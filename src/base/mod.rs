@@ -4,6 +4,7 @@ pub mod access;
 pub mod cpuset;
 pub mod digest;
 pub mod identity;
+pub mod makeflags;
 pub mod name;
 pub mod policy;
 pub mod reason;

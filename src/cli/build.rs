@@ -10,6 +10,7 @@ use super::wire::{self, Failure};
 use super::{console, host, place, profile, summary_file, workspace};
 use crate::disk::RealDisk;
 use crate::runner::budget::Budget;
+use crate::runner::jobserver::MAX_JOBS;
 use crate::runner::pins::Places;
 use crate::runner::topology::{self, Source};
 use crate::runner::{Request, Tracer, slots, spawn};
@@ -54,6 +55,10 @@ pub(super) struct Args {
     /// Pin each step that computes with one thread to its place on the machine
     #[arg(long, value_name = "POLICY")]
     pin: Option<PolicyName>,
+    /// One budget of N jobs (or `auto`: as many as there is room for) for make, cargo and other tools that
+    /// know GNU make's jobserver
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
+    jobs: Option<usize>,
     /// No summary line
     #[arg(short, long)]
     quiet: bool,
@@ -136,6 +141,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),
         policy: config.policy,
         pins: args.pin.map(pins).transpose()?,
+        jobs: args.jobs.map(room).transpose()?,
     };
     log::debug!(
         "workspace {:?}, cache {:?}",
@@ -190,6 +196,24 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             Err(run_plainly(&request.argv))
         }
     }
+}
+
+/// What `-j` says; 0 for `auto`.
+fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(0),
+        Ok(jobs @ 1..=MAX_JOBS) => Ok(jobs),
+        Ok(_) | Err(_) => Err(format!("neither `auto` nor a number from 1 to {MAX_JOBS}")),
+    }
+}
+
+/// A number of jobs; where 0 is asked for, how many there is room for.
+fn room(jobs: usize) -> Result<usize, CommandError> {
+    if jobs > 0 {
+        return Ok(jobs);
+    }
+    let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
+    Ok(Budget::of(&machine, topo::slurm().as_deref()).jobs())
 }
 
 /// A place for each job that there is room for.

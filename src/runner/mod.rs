@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod budget;
+pub mod jobserver;
 pub mod launch;
 pub mod location;
 pub mod pins;
@@ -12,14 +13,17 @@ pub mod topology;
 use crate::base::policy::Policy;
 use crate::disk::RealDisk;
 use crate::report::Sink;
+use crate::watch::Watch;
 use crate::watch::pins::Pins;
 use crate::watch::session::{self, Plan, Session};
+use jobserver::{Jobserver, Missing, Style};
 use nix::sys::signal::SigSet;
 use pins::Places;
 use rfs_tracer::spawn::Backend;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Which way of tracing to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +64,8 @@ pub struct Request {
     pub policy: Policy,
     /// Where steps that compute run.
     pub pins: Option<Arc<Places>>,
+    /// How many jobs all tools together may run at once, where we are to see to that.
+    pub jobs: Option<usize>,
 }
 
 /// How the command ended.
@@ -92,6 +98,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Running {
     session: Session,
+    jobserver: Option<Arc<Jobserver>>,
 }
 
 impl Running {
@@ -106,7 +113,9 @@ impl Running {
     /// # Errors
     /// [`Error::Exec`] when it could not be executed.
     pub fn wait(&mut self) -> Result<Ended, Error> {
-        match self.session.wait() {
+        let ended = self.session.wait();
+        self.jobserver = None;
+        match ended {
             Ok(rfs_tracer::Ended::Exit(status)) => Ok(Ended::Exit(status)),
             Ok(rfs_tracer::Ended::Signal(signal)) => Ok(Ended::Signal(signal)),
             Err(error) => Err(error.into()),
@@ -138,9 +147,15 @@ impl From<session::Error> for Error {
 /// # Errors
 /// When mount or tracer cannot be had. Nothing has run then.
 pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
+    let mut env = request.env.clone();
+    let jobserver = request.jobs.map(|jobs| jobserver(jobs, request));
+    let jobserver = jobserver.transpose()?;
+    if let Some(jobserver) = &jobserver {
+        jobserver.tell(&mut env);
+    }
     let plan = Plan {
         argv: request.argv.clone(),
-        env: request.env.clone(),
+        env,
         cwd: request.cwd.clone(),
         workspace: request.workspace.clone(),
         cache: request.cache.clone(),
@@ -153,17 +168,64 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         },
         preload: request.preload,
         passthrough: true,
+        tokens: jobserver.as_ref().and_then(|server| server.inherited()),
         rerun: request.rerun,
         strict_clock: request.strict_clock,
         policy: request.policy.clone(),
         pins: request.pins.clone().map(|places| places as Arc<dyn Pins>),
     };
-    match Session::start(plan, sink) {
-        Ok(session) => Ok(Running { session }),
+    let session = Session::start(plan, sink);
+    if let Some(jobserver) = &jobserver {
+        jobserver.started();
+    }
+    match session {
+        Ok(session) => {
+            if let Some(jobserver) = &jobserver {
+                look_after(Arc::downgrade(jobserver), session.watch());
+            }
+            Ok(Running { session, jobserver })
+        }
         Err(session::Error::Mount(why)) => Err(Error::Mount(request.workspace.clone(), why)),
         Err(error) => match error.into() {
             Error::Mount(_, why) => Err(Error::Mount(request.workspace.clone(), why)),
             other @ (Error::Trace(_) | Error::Exec(..) | Error::Bind(..)) => Err(other),
         },
     }
+}
+
+fn jobserver(jobs: usize, request: &Request) -> Result<Arc<Jobserver>, Error> {
+    let style = Style::suiting(&request.argv, &request.env);
+    let made = Jobserver::new(jobs, style, &jobserver::temporary(&request.env));
+    made.map(Arc::new)
+        .map_err(|error| Error::Trace(format!("no jobserver: {error}")))
+}
+
+/// How often it is looked whether tokens are missing, once a process was killed.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Puts the tokens of killed processes back, as long as there is a jobserver.
+fn look_after(jobserver: Weak<Jobserver>, watch: Arc<Watch>) {
+    let mut settled = 0;
+    let mut missing = Missing::default();
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(LOOK);
+            let Some(jobserver) = jobserver.upgrade() else {
+                return;
+            };
+            let killed = watch.n_killed();
+            if killed == settled {
+                continue;
+            }
+            let n_held = watch.n_held();
+            match jobserver.recover(n_held, &mut missing) {
+                Ok(0) => {}
+                Ok(lost) => log::debug!("{lost} job tokens of killed processes are put back"),
+                Err(error) => log::debug!("cannot look for lost job tokens: {error}"),
+            }
+            if n_held == 0 && missing.nothing() {
+                settled = killed;
+            }
+        }
+    });
 }

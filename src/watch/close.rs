@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A disk with less free space than this, in bytes, may have made a command fail.
@@ -56,7 +57,10 @@ impl Watch {
                 return;
             };
             match fate {
-                Fate::Killed(signal) => model.killed(pid, proc.step, &proc.traces, signal),
+                Fate::Killed(signal) => {
+                    self.n_killed.fetch_add(1, Ordering::Relaxed);
+                    model.killed(pid, proc.step, &proc.traces, signal);
+                }
                 // Then permissions decide what it sees, and nobody looked at them.
                 Fate::Exited(_) if other_user => model.up(proc.step, |step| {
                     step.refuse("a process of it runs as another user");
@@ -334,7 +338,7 @@ fn await_end(pid: Pid, deadline: Instant) {
 }
 
 /// Whether a process still runs: neither gone nor a zombie.
-fn alive(pid: Pid) -> bool {
+pub(super) fn alive(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")

@@ -1,15 +1,56 @@
 //! The descriptors of a GNU make jobserver. How many jobs run at once decides nothing of what they make, so
 //! to a step they are nothing that it was started with: tokens are neither inputs nor outputs.
 
-use rfs_tracer::event::{Exec, Fd, FdTarget};
+use super::Watch;
+use super::close::alive;
+use rfs_tracer::event::{Exec, Fd, FdTarget, Pid};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
-/// Takes the descriptors of a jobserver out of those that the program starts with. Gives the fifos that
-/// serve as one.
-pub(super) fn leave_out(exec: &mut Exec) -> Vec<PathBuf> {
+impl Watch {
+    /// At most how many tokens live processes hold: of what a process has started, each but the first needs
+    /// one, and so does each of its threads but the first.
+    #[must_use]
+    pub fn n_held(&self) -> usize {
+        let model = self.model();
+        let procs: Vec<(Pid, Option<Pid>)> = model
+            .procs
+            .iter()
+            .map(|(pid, proc)| (*pid, proc.parent))
+            .collect();
+        drop(model);
+        let mut children: HashMap<Pid, usize> = HashMap::new();
+        let mut n_held = 0;
+        for (pid, parent) in procs.into_iter().filter(|(pid, _)| alive(*pid)) {
+            n_held += std::fs::read_dir(format!("/proc/{pid}/task"))
+                .map_or(0, |threads| threads.count().saturating_sub(1));
+            if let Some(parent) = parent {
+                let children = children.entry(parent).or_default();
+                n_held += usize::from(*children > 0);
+                *children += 1;
+            }
+        }
+        n_held
+    }
+
+    /// How many processes were killed so far: they have not given back what they held.
+    #[must_use]
+    pub fn n_killed(&self) -> usize {
+        self.n_killed.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes the descriptors of a jobserver out of those that the program starts with; `ours` is the inode number
+/// of the pipe that we made. Gives the fifos that serve as one.
+pub(super) fn leave_out(exec: &mut Exec, ours: Option<u64>) -> Vec<PathBuf> {
     let mut fifos = Vec::new();
+    if let Some(ours) = ours {
+        let is_it = |entry: &Fd| matches!(entry.target, FdTarget::Pipe(ino, _) if ino == ours);
+        exec.fds.retain(|entry| entry.fd <= 2 || !is_it(entry));
+    }
     for jobserver in named(&exec.env) {
         match jobserver {
             Jobserver::Fifo(path) => fifos.extend(exec.cwd.join(path).canonicalize()),

@@ -2,6 +2,7 @@
 
 use super::Watch;
 use super::descriptors::is_unseen;
+use crate::base::makeflags::{self, is_jobs, without_jobs};
 use crate::base::{Digest, Kind, Name, digest::Framed};
 use rfs_tracer::event::{Exec, Fd, FdTarget};
 use std::os::unix::ffi::OsStrExt;
@@ -88,12 +89,9 @@ impl Watch {
             if !self.config.policy.env_counts(name) {
                 continue;
             }
-            let flags = matches!(
-                name,
-                b"MAKEFLAGS" | b"MFLAGS" | b"CARGO_MAKEFLAGS" | b"GNUMAKEFLAGS"
-            );
+            let flags = makeflags::NAMES.contains(&name);
             let value = if flags {
-                without_jobs(value)
+                without_jobs(value.strip_prefix(b"=").unwrap_or(value))
             } else {
                 value.to_vec()
             };
@@ -172,37 +170,4 @@ fn alias(fds: &[Fd], entry: &Fd) -> i32 {
 fn twin(fds: &[Fd], entry: &Fd) -> bool {
     fds.iter()
         .any(|other| other.fd <= 2 && other.target == entry.target)
-}
-
-fn is_jobs(word: &[u8]) -> bool {
-    let digits = |rest: &[u8]| rest.iter().all(|b| b.is_ascii_digit() || *b == b'.');
-    word.strip_prefix(b"-j").is_some_and(digits)
-        || word.strip_prefix(b"-l").is_some_and(digits)
-        || word == b"--jobs"
-        || word.starts_with(b"--jobs=")
-        || word.starts_with(b"--jobserver")
-}
-
-/// The value of `MAKEFLAGS` and its like without what concerns the number of jobs.
-fn without_jobs(value: &[u8]) -> Vec<u8> {
-    let value = value.strip_prefix(b"=").unwrap_or(value);
-    let kept: Vec<&[u8]> = value
-        .split(|b| *b == b' ')
-        .filter(|word| !word.is_empty() && !is_jobs(word))
-        .collect();
-    kept.join(&b' ')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_jobs_is_no_part_of_make_flags() {
-        assert_eq!(
-            without_jobs(b"=w -j8 --jobserver-auth=3,4 -- CC=gcc"),
-            b"w -- CC=gcc"
-        );
-        assert_eq!(without_jobs(b"= -j"), b"");
-    }
 }

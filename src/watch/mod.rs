@@ -36,7 +36,7 @@ use rfs_tracer::event::{
 };
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a watch needs to know.
@@ -48,6 +48,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where steps that compute run.
     pub pins: Option<Arc<dyn pins::Pins>>,
+    /// Inode number of the pipe with job tokens that the command has inherited.
+    pub tokens: Option<u64>,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -70,6 +72,7 @@ pub struct Watch {
     in_view: Mutex<HashSet<PathBuf>>,
     /// That the cache cannot be read was told.
     told_unreadable: AtomicBool,
+    n_killed: AtomicUsize,
 }
 
 impl Watch {
@@ -91,6 +94,7 @@ impl Watch {
             saver,
             in_view: Mutex::default(),
             told_unreadable: AtomicBool::new(false),
+            n_killed: AtomicUsize::new(0),
         }
     }
 

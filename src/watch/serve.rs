@@ -26,7 +26,7 @@ const FAILED: i32 = 125;
 impl Watch {
     /// Decides about a program that is about to start.
     pub(super) fn start(&self, mut exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
-        let fifos = jobserver::leave_out(&mut exec);
+        let fifos = jobserver::leave_out(&mut exec, self.config.tokens);
         let tool = Tool::of(&exec, &self.config.policy);
         let mut model = self.model();
         model.jobservers.extend(fifos);

@@ -41,6 +41,8 @@ pub struct Plan {
     pub preload: bool,
     /// Whether the kernel may read and write the workspace's files in the view's stead.
     pub passthrough: bool,
+    /// Inode number of the pipe with job tokens that the command inherits.
+    pub tokens: Option<u64>,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -118,6 +120,7 @@ impl Session {
             stage,
             policy: plan.policy,
             pins: plan.pins,
+            tokens: plan.tokens,
             rerun: plan.rerun,
             strict_clock: plan.strict_clock,
             provenance: Provenance {
@@ -152,6 +155,12 @@ impl Session {
             running,
             mounted,
         })
+    }
+
+    /// What watches.
+    #[must_use]
+    pub fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
     }
 
     /// Process id of the command.

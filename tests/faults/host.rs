@@ -80,6 +80,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         strict_clock: false,
         policy: Policy::default(),
         pins: None,
+        tokens: None,
     };
     let told = Arc::new(Told::default());
     let mut session = Session::start(plan, told.clone()).unwrap();
