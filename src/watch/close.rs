@@ -26,6 +26,10 @@ const MAX_HELD: usize = 128;
 /// A process that was told to end has that long to do so.
 const DYING: Duration = Duration::from_millis(500);
 
+/// How shells exit when somebody has killed what they ran (SIGKILL, SIGTERM): a process that was killed before
+/// its first call was seen by nobody else.
+const AS_IF_KILLED: [i32; 2] = [128 + libc::SIGKILL, 128 + libc::SIGTERM];
+
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fate {
@@ -66,6 +70,12 @@ impl Watch {
                     step.refuse("a process of it runs as another user");
                     true
                 }),
+                Fate::Exited(status) if AS_IF_KILLED.contains(&status) => {
+                    model.up(proc.step, |step| {
+                        step.refuse(format!("exits with {status}, as if a process were killed"));
+                        true
+                    });
+                }
                 Fate::Exited(_) => (),
             }
             if let Some(used) = &used {

@@ -88,4 +88,8 @@ pub trait Decide: Send + Sync {
     /// A thread is stopped at the entry of `call`. `still_there` tells whether the thread still waits in
     /// the same call; memory read from it before a `false` is worthless.
     fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision;
+
+    /// A process that thread `parent` has made was killed before its first call. Only a backend that hears
+    /// of births can tell.
+    fn stillborn(&self, _child: i32, _parent: i32, _signal: i32) {}
 }

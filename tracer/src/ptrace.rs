@@ -180,8 +180,8 @@ impl Stopped {
         request(libc::PTRACE_DETACH, self.tid, 0, signal as usize)
     }
 
-    /// At the stop of an execve: the id that the thread had before.
-    pub(crate) fn former_tid(&self) -> io::Result<i32> {
+    /// At the stop of an execve: the id that the thread had before. At that of a fork: the new process.
+    pub(crate) fn message(&self) -> io::Result<i32> {
         let mut message: libc::c_ulong = 0;
         request(
             libc::PTRACE_GETEVENTMSG,

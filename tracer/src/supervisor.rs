@@ -75,6 +75,10 @@ impl Decide for Supervisor {
     fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
         self.0.decide(call, still_there)
     }
+
+    fn stillborn(&self, child: i32, parent: i32, signal: i32) {
+        self.0.stillborn(child, parent, signal);
+    }
 }
 
 /// What all calls share.
@@ -310,6 +314,27 @@ impl Shared {
         for (pid, parent) in births {
             self.observer.born(*pid, *parent);
         }
+    }
+
+    /// Tells the death of a process that nobody has heard of.
+    fn stillborn(&self, child: i32, parent: i32, signal: i32) {
+        let mut processes = self.processes();
+        if processes.known(child).is_some() {
+            return;
+        }
+        let parent = match processes.known(parent) {
+            Some(pid) => pid,
+            None => match processes.sight(parent, &|| true) {
+                Ok((pid, births)) => {
+                    self.tell_births(&births);
+                    pid
+                }
+                // Its own end is told.
+                Err(_) => return,
+            },
+        };
+        self.observer.born(child, Some(parent));
+        self.observer.died(child, Some(signal));
     }
 
     fn sweep(&self, processes: &mut Processes) {

@@ -9,7 +9,7 @@ use crate::filter::abi_of;
 use crate::pool::Pool;
 use crate::ptrace::{self, Change, Stopped, Whom};
 use crate::regs::{self, Next};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -64,13 +64,14 @@ impl Backend {
                 let seized = ptrace::seize(pid, OPTIONS);
                 let ours = seized.is_ok();
                 if tell.send(seized).is_ok() && ours {
-                    let held = HashMap::new();
+                    let (held, newborn) = Default::default();
                     Owner {
                         cookie,
                         decide,
                         pool: workers,
                         line,
                         held,
+                        newborn,
                         first: Some(tell),
                     }
                     .run();
@@ -119,6 +120,7 @@ struct Owner {
     pool: Pool,
     line: Line,
     held: HashMap<i32, Held>,
+    newborn: Newborn,
     /// Is told once how the first execve went.
     first: Option<Sender<io::Result<()>>>,
 }
@@ -143,7 +145,11 @@ impl Owner {
     fn changed(&mut self, tid: i32, change: Change) {
         let (signal, event) = match change {
             Change::Stopped(signal, event) => (signal, event),
-            Change::Exited(_) | Change::Killed(_) => return self.forget(tid),
+            Change::Killed(signal) => {
+                self.newborn.killed(tid, signal, &*self.decide);
+                return self.forget(tid);
+            }
+            Change::Exited(_) => return self.forget(tid),
             Change::Continued => return,
         };
         let stopped = Stopped::new(tid);
@@ -156,7 +162,7 @@ impl Owner {
             libc::PTRACE_EVENT_EXEC => {
                 // Of a threaded process only one thread is left, and it has taken the id of the first.
                 self.forget(tid);
-                if let Ok(former) = stopped.former_tid() {
+                if let Ok(former) = stopped.message() {
                     self.forget(former);
                 }
                 if let Some(first) = self.first.take() {
@@ -164,6 +170,12 @@ impl Owner {
                     first
                         .send(Err(io::Error::from_raw_os_error(libc::EBUSY)))
                         .ok();
+                }
+                stopped.resume(0).ok();
+            }
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
+                if let Ok(child) = stopped.message() {
+                    self.newborn.born(child, tid, &*self.decide);
                 }
                 stopped.resume(0).ok();
             }
@@ -177,6 +189,7 @@ impl Owner {
     }
 
     fn forget(&mut self, tid: i32) {
+        self.newborn.grown.remove(&tid);
         if let Some(held) = self.held.remove(&tid) {
             held.gone.store(true, Ordering::Release);
         }
@@ -190,6 +203,7 @@ impl Owner {
         if let Some(first) = self.first.take() {
             first.send(Ok(())).ok();
         }
+        self.newborn.calls(stopped.tid());
         let (abi, nr) = abi_of(entry.arch, entry.nr);
         let call = Call {
             tid: stopped.tid(),
@@ -267,6 +281,47 @@ impl Owner {
             ptrace::tkill(tid, libc::SIGKILL).ok();
         }
         stopped.resume(0).ok();
+    }
+}
+
+/// The processes that have not made a call yet, whose death would be noticed by nobody but their parents.
+#[derive(Default)]
+struct Newborn {
+    /// Their parents' threads.
+    parents: HashMap<i32, i32>,
+    /// Threads that have made a call.
+    grown: HashSet<i32>,
+    /// The signals of those that were dead before their birth was heard of.
+    dead: HashMap<i32, i32>,
+}
+
+impl Newborn {
+    fn born(&mut self, child: i32, parent: i32, decide: &dyn Decide) {
+        match self.dead.remove(&child) {
+            Some(signal) => decide.stillborn(child, parent, signal),
+            None if self.grown.contains(&child) => {}
+            None => {
+                self.parents.insert(child, parent);
+            }
+        }
+    }
+
+    fn calls(&mut self, tid: i32) {
+        if self.grown.insert(tid) {
+            self.parents.remove(&tid);
+        }
+    }
+
+    fn killed(&mut self, tid: i32, signal: i32, decide: &dyn Decide) {
+        if self.grown.contains(&tid) {
+            return;
+        }
+        match self.parents.remove(&tid) {
+            Some(parent) => decide.stillborn(tid, parent, signal),
+            None => {
+                self.dead.insert(tid, signal);
+            }
+        }
     }
 }
 

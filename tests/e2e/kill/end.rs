@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::mpsc::{self, RecvTimeoutError::Timeout};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -106,5 +109,45 @@ fn all_of_ours_are_killed() {
         let _status = started.child.wait().unwrap();
         guard.dismiss(&started.what);
         left::wait_gone(&s, &format!("{setting:?}"));
+    }
+}
+
+/// A process is killed before its first call that anybody looks at: what its parent makes of that is not
+/// served. Where births are not told, that the parent exits as shells do is the only sign.
+#[test]
+fn child_is_killed_before_it_does_anything() {
+    for setting in SETTINGS {
+        let s = TestSpace::with(setting);
+        let status = if setting.tracer.is_some() { 1 } else { 137 };
+        let script = format!(
+            "my $child = fork; if (!$child) {{ 1 while 1 }} waitpid $child, 0; exit($? ? {status} : 0)"
+        );
+        for _ in 0..2 {
+            let (running, ended) = mpsc::channel::<()>();
+            let run = thread::scope(|scope| {
+                let _until_it_ends = running;
+                scope.spawn(|| {
+                    let ended = ended;
+                    while ended.recv_timeout(Duration::from_millis(1)) == Err(Timeout) {
+                        slay_child(&s);
+                    }
+                });
+                s.rfs(Cmd::new(["perl", "-e", &script]))
+            });
+            assert_eq!(run.code(), status, "{setting:?}: {run:#?}");
+            assert_eq!(run.summary().refused, 1, "{setting:?}: {run:#?}");
+        }
+    }
+}
+
+/// Kills a process called `perl` whose parent is one.
+fn slay_child(s: &TestSpace) {
+    let perls = left::processes(s).into_iter();
+    let perls: Vec<_> = perls.filter(|process| process.name == "perl").collect();
+    let child = perls
+        .iter()
+        .find(|child| perls.iter().any(|other| other.pid == child.parent));
+    if let Some(child) = child {
+        let _gone = kill(Pid::from_raw(child.pid), Signal::SIGKILL);
     }
 }
