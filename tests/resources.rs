@@ -354,3 +354,108 @@ os.write(fd, tokens)
     let output = space.rfs(&["build", "-j0", "true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125), "{output:?}");
 }
+
+/// Needs so many MiB of memory for a moment and tells how many like it there are: their names are in `there`.
+const HOG: &str = r#"
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+int main(int n, char **arg)
+{
+    char name[100], in[100];
+    snprintf(name, sizeof name, "%s/%s", getenv("THERE"), arg[1]);
+    FILE *file = fopen("in", "r");
+    if (!file || !fgets(in, sizeof in, file) || mkdir(name, 0755))
+        return 1;
+    size_t size = (size_t)atoi(arg[2]) << 20;
+    char *memory = malloc(size);
+    memset(memory, 1, size);
+    DIR *dir = opendir(getenv("THERE"));
+    int others = -2;
+    while (readdir(dir))
+        others++;
+    while (clock() < 0.15 * CLOCKS_PER_SEC)
+        ;
+    if (n > 3 && !strcmp(arg[3], "read"))
+        while (read(0, in, 1) == 1)
+            ;
+    if (n > 3 && !strcmp(arg[3], "run") && system(arg[4]))
+        return 2;
+    rmdir(name);
+    snprintf(name, sizeof name, "out.%s", arg[1]);
+    file = fopen(name, "w");
+    fprintf(file, "%d\n", memory[0] + others - 1);
+    return fclose(file);
+}
+"#;
+
+/// A space where `./hog` has been run by each of the commands, alone, with its memory in its records.
+fn hogs(commands: &[&str]) -> Space {
+    let space = Space::new();
+    space.write("hog.c", HOG);
+    space.write("in", "1\n");
+    // Outside of the workspace, where nothing that is there by turns makes a step unstable.
+    std::fs::create_dir(space.0.path().join("there")).unwrap();
+    let made = Command::new("cc")
+        .args(["-O1", "hog.c", "-o", "hog"])
+        .current_dir(space.ws())
+        .status();
+    assert!(made.unwrap().success());
+    let script = commands.join("; ");
+    let output = hold(&space, &["--memory", "none"], &script);
+    assert!(output.status.success(), "{output:?}");
+    space.write("in", "2\n");
+    space
+}
+
+fn hold(space: &Space, options: &[&str], script: &str) -> Output {
+    let mut args = vec!["build", "--explain"];
+    args.extend(options);
+    args.extend(["--", "sh", "-c", script]);
+    let mut command = space.rfs(&args);
+    command.env("THERE", space.0.path().join("there"));
+    command.output().unwrap()
+}
+
+/// Eight that need 60 MiB each, in 150 MiB: two at a time.
+#[test]
+fn steps_wait_until_there_is_memory_for_them() {
+    let names: Vec<String> = (0..8).map(|at| format!("./hog {at} 60")).collect();
+    let commands: Vec<&str> = names.iter().map(String::as_str).collect();
+    let space = hogs(&commands);
+    let side_by_side = format!("{} & wait", commands.join(" & "));
+    let output = hold(&space, &["--memory", "150M"], &side_by_side);
+    assert!(output.status.success(), "{output:?}");
+    let most = |space: &Space| {
+        let outs =
+            (0..8).map(|at| std::fs::read_to_string(space.ws().join(format!("out.{at}"))).unwrap());
+        outs.map(|text| text.trim().parse::<u32>().unwrap())
+            .max()
+            .unwrap()
+    };
+    assert!((1..=2).contains(&most(&space)), "{output:?}");
+}
+
+/// Who waits for a step must not keep it from starting: the one around it, or who reads what it writes.
+#[test]
+fn nobody_waits_for_ever_for_memory() {
+    let inside = "./hog a 60 run './hog b 60'";
+    let space = hogs(&[inside, "./hog c 60", "./hog d 60 read </dev/null"]);
+    let output = hold(&space, &["--memory", "100M"], inside);
+    assert!(output.status.success(), "{output:?}");
+    space.write("in", "3\n");
+    let script = "mkfifo p; ./hog d 60 read <p & exec 9>p; until [ -e $THERE/d ]; do sleep 0.01; done; ./hog c 60 >&9; exec 9>&-; wait";
+    let output = hold(&space, &["--memory", "100M"], script);
+    assert!(output.status.success(), "{output:?}");
+    space.write("in", "4\n");
+    let output = hold(
+        &space,
+        &["--memory", "1M", "--pressure", "cpu=0,memory=0,io=0"],
+        "./hog c 60 & ./hog d 60 read </dev/null & wait",
+    );
+    assert!(output.status.success(), "{output:?}");
+}

@@ -9,9 +9,11 @@ use super::topo::{self, PolicyName};
 use super::wire::{self, Failure};
 use super::{console, host, place, profile, summary_file, workspace};
 use crate::disk::RealDisk;
+use crate::report::size;
 use crate::runner::budget::Budget;
 use crate::runner::jobserver::MAX_JOBS;
 use crate::runner::pins::Places;
+use crate::runner::room::{Here, Pressure};
 use crate::runner::topology::{self, Source};
 use crate::runner::{Request, Tracer, slots, spawn};
 use nix::unistd::ForkResult;
@@ -59,6 +61,14 @@ pub(super) struct Args {
     /// know GNU make's jobserver
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     jobs: Option<usize>,
+    /// Hold back steps that need more memory than is left of SIZE (with K, M, G or T), as far as is known
+    /// from their records; `none`: hold back none [default: what is free and what control groups allow]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<u64>,
+    /// Hold back steps that compute while others run and the pressure (PSI) is higher, in percent:
+    /// cpu=80,memory=10,io=50 or some of these
+    #[arg(long, value_name = "LIMITS", value_parser = clap::value_parser!(Pressure))]
+    pressure: Option<Pressure>,
     /// No summary line
     #[arg(short, long)]
     quiet: bool,
@@ -141,6 +151,8 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),
         policy: config.policy,
         pins: args.pin.map(pins).transpose()?,
+        room: (args.memory != Some(NO_LIMIT) || args.pressure.is_some())
+            .then(|| Arc::new(Here::new(args.memory, args.pressure.unwrap_or_default()))),
         jobs: args.jobs.map(room).transpose()?,
     };
     log::debug!(
@@ -195,6 +207,17 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             taken.give_back();
             Err(run_plainly(&request.argv))
         }
+    }
+}
+
+/// `--memory none`.
+const NO_LIMIT: u64 = u64::MAX;
+
+/// What `--memory` says.
+fn memory(text: &str) -> Result<u64, String> {
+    match text {
+        "none" => Ok(NO_LIMIT),
+        _ => size::parse(text).map_err(|error| error.to_string()),
     }
 }
 

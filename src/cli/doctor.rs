@@ -169,6 +169,7 @@ fn request(tracer: Tracer, dir: &Path) -> Request {
         strict_clock: false,
         policy: crate::base::policy::Policy::default(),
         pins: None,
+        room: None,
         jobs: None,
     }
 }

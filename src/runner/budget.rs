@@ -109,6 +109,11 @@ impl Limits {
     }
 }
 
+/// Bytes of memory that control groups allow this process, as they say now.
+pub(super) fn memory_limit() -> Option<u64> {
+    Limits::of_this_process().memory
+}
+
 /// The directory of a group and those above it, up to the hierarchy's top. In a container the path may be
 /// one of outside: what of it is there is looked at.
 fn upwards(top: &Path, group: &str) -> Vec<PathBuf> {

@@ -6,6 +6,7 @@ pub mod jobserver;
 pub mod launch;
 pub mod location;
 pub mod pins;
+pub mod room;
 pub mod slots;
 pub mod spawn;
 pub mod topology;
@@ -14,6 +15,7 @@ use crate::base::policy::Policy;
 use crate::disk::RealDisk;
 use crate::report::Sink;
 use crate::watch::Watch;
+use crate::watch::hold::Room;
 use crate::watch::pins::Pins;
 use crate::watch::session::{self, Plan, Session};
 use jobserver::{Jobserver, Missing, Style};
@@ -64,6 +66,8 @@ pub struct Request {
     pub policy: Policy,
     /// Where steps that compute run.
     pub pins: Option<Arc<Places>>,
+    /// How much room there is for steps; none: as much as they want.
+    pub room: Option<Arc<room::Here>>,
     /// How many jobs all tools together may run at once, where we are to see to that.
     pub jobs: Option<usize>,
 }
@@ -168,6 +172,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         },
         preload: request.preload,
         passthrough: true,
+        room: request.room.clone().map(|room| room as Arc<dyn Room>),
         tokens: jobserver.as_ref().and_then(|server| server.inherited()),
         rerun: request.rerun,
         strict_clock: request.strict_clock,

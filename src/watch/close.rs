@@ -50,6 +50,7 @@ impl Watch {
         let other_user = used
             .as_ref()
             .is_some_and(|used| used.not_root && rustix::process::geteuid().is_root());
+        self.hold.leave(pid);
         let mut ended = Vec::new();
         {
             let mut model = self.model();

@@ -5,6 +5,7 @@
 
 mod close;
 mod descriptors;
+pub mod hold;
 mod ipc;
 mod jobserver;
 mod key;
@@ -48,6 +49,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where steps that compute run.
     pub pins: Option<Arc<dyn pins::Pins>>,
+    /// How much room there is for steps; none: as much as they want.
+    pub room: Option<Arc<dyn hold::Room>>,
     /// Inode number of the pipe with job tokens that the command has inherited.
     pub tokens: Option<u64>,
     /// Record, but serve nothing.
@@ -73,6 +76,7 @@ pub struct Watch {
     /// That the cache cannot be read was told.
     told_unreadable: AtomicBool,
     n_killed: AtomicUsize,
+    hold: hold::Hold,
 }
 
 impl Watch {
@@ -95,6 +99,7 @@ impl Watch {
             in_view: Mutex::default(),
             told_unreadable: AtomicBool::new(false),
             n_killed: AtomicUsize::new(0),
+            hold: hold::Hold::default(),
         }
     }
 

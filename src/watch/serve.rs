@@ -50,6 +50,7 @@ impl Watch {
 
         let key = self.key(&exec, &tool.name, limits);
         let mut miss = Miss::Off;
+        let mut bytes = 0;
         if let (Ok(key), Some(cache), false) = (&key, &self.cache, self.config.rerun) {
             let began = Instant::now();
             let loaded = cache.load(key);
@@ -59,6 +60,7 @@ impl Watch {
             if let Some(error) = loaded.unreadable {
                 self.unreadable(&error);
             }
+            bytes = memory(&loaded.records);
             match lookup(loaded.records, &self.world, |stdin| {
                 stdin_is(stdin, &exec.fds, self.world.root())
             }) {
@@ -72,6 +74,10 @@ impl Watch {
                 Err(why) => miss = why,
             }
         }
+        if let (Ok(key), Some(cache), true) = (&key, &self.cache, self.config.rerun) {
+            bytes = memory(&cache.load(key).records);
+        }
+        self.wait_for_room(exec.pid, parent, &tool, bytes);
         self.open_step(exec, tool, parent, key, miss);
         ExecAnswer::Run
     }
@@ -376,6 +382,12 @@ impl Watch {
             placement: Placement::default(),
         })));
     }
+}
+
+/// The most memory that one process of a step has needed, by its records.
+fn memory(records: &[Record]) -> u64 {
+    let needed = records.iter().map(|record| record.cost.own_bytes);
+    needed.max().unwrap_or(0)
 }
 
 fn in_place(output: &Output) -> bool {

@@ -1,5 +1,6 @@
 //! One mount and one tracer over one process tree, from start to end.
 
+use super::hold::Room;
 use super::machine::Machine;
 use super::pins::Pins;
 use super::{Config, Watch};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub preload: bool,
     /// Whether the kernel may read and write the workspace's files in the view's stead.
     pub passthrough: bool,
+    /// How much room there is for steps; none: as much as they want.
+    pub room: Option<Arc<dyn Room>>,
     /// Inode number of the pipe with job tokens that the command inherits.
     pub tokens: Option<u64>,
     /// Record, but serve nothing.
@@ -120,6 +123,7 @@ impl Session {
             stage,
             policy: plan.policy,
             pins: plan.pins,
+            room: plan.room,
             tokens: plan.tokens,
             rerun: plan.rerun,
             strict_clock: plan.strict_clock,

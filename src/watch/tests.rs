@@ -86,6 +86,7 @@ impl Build {
             stage: root.join(".rfs/stage"),
             policy: Policy::default(),
             pins: None,
+            room: None,
             tokens: None,
             rerun: false,
             strict_clock: false,

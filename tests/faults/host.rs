@@ -80,6 +80,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         strict_clock: false,
         policy: Policy::default(),
         pins: None,
+        room: None,
         tokens: None,
     };
     let told = Arc::new(Told::default());
