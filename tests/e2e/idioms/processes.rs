@@ -107,3 +107,68 @@ fn output_of_a_step_that_is_refused_late() {
     let cmd = format!("perl -e '{late}' > log; echo 2 >> out; cat log out");
     twice(|_| {}, Cmd::sh(&cmd), Hit);
 }
+
+/// Whether message queue 4711 is there, then its making, use and removal, as fakeroot does it.
+const QUEUE: &str = r#"
+    use IPC::SysV qw(IPC_CREAT IPC_RMID S_IRUSR S_IWUSR);
+    my ($key, $what) = @ARGV;
+    my $q = msgget($key, ($what =~ /make/ ? IPC_CREAT : 0) | 0600) // die "no queue\n";
+    msgsnd($q, pack("l! a*", 1, "said"), 0) if $what =~ /say/;
+    if ($what =~ /hear/) { msgrcv($q, my $heard, 9, 0, 0); print unpack("x[l!] a*", $heard), "\n" }
+    msgctl($q, IPC_RMID, 0) if $what =~ /remove/;
+"#;
+
+/// A System V queue of a step's own, with a key as no other test has it.
+#[test]
+fn message_queues() {
+    let key = 0x5253_0000 + i64::from(std::process::id() & 0xffff);
+    let lay = |s: &TestSpace| s.write("queue.pl", QUEUE);
+    let cmd = |words: &str| {
+        let lines = words
+            .split(' ')
+            .map(|what| format!("perl queue.pl {key} {what}; "));
+        Cmd::sh(&lines.collect::<String>())
+    };
+    twice(lay, cmd("make-say-hear-remove"), Hit);
+    // From step to step: those inside share it, the one around has it for itself.
+    twice(lay, cmd("make-say hear-remove"), Hit);
+
+    let s = TestSpace::new();
+    lay(&s);
+    for _ in 0..2 {
+        let left = s.rfs(cmd("make-say")).expect_code(0);
+        assert!(left.summary().refused == 2, "{left:#?}");
+        let found = s.rfs(cmd("make-hear-remove")).expect_code(0);
+        assert_eq!(found.out(), "said\n");
+        assert!(found.summary().refused == 2, "{found:#?}");
+    }
+}
+
+/// The server of a named socket and its client are steps that only the one around both can know.
+#[test]
+fn server_and_client() {
+    let lay = |s: &TestSpace| {
+        s.write("in", "hello\n");
+        s.write(
+            "server",
+            "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(q(sock))) or die;\n\
+             listen(S, 1); accept(C, S); print q(got ), <C>; unlink q(sock);\n",
+        );
+        s.write(
+            "client",
+            "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0);\n\
+             until (connect(S, pack_sockaddr_un(q(sock)))) { select undef, undef, undef, .001 }\n\
+             open F, q(in); print S <F>;\n",
+        );
+    };
+    let cmd = Cmd::sh("perl server > out & perl client; wait; cat out");
+    twice(lay, cmd.clone(), Hit);
+
+    let s = TestSpace::new();
+    lay(&s);
+    for word in ["hello", "other", "hello"] {
+        s.write("in", format!("{word}\n"));
+        let run = s.rfs(cmd.clone()).expect_code(0);
+        assert_eq!(run.out(), format!("got {word}\n"));
+    }
+}

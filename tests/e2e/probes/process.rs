@@ -198,6 +198,69 @@ fn the_same_build_twice_at_once() {
     assert_same(&tree, &s.tree(), "after all");
 }
 
+/// An edit between a step's first look at an input and its second: what it made is not what it makes of the
+/// input as it was at first, nor as it is now.
+#[test]
+fn input_changed_while_it_is_used() {
+    let ways = [
+        (
+            "[ -s in ]",
+            "cat in > out",
+            "echo two > in",
+            "echo one > in",
+        ),
+        (
+            "[ -x in ]",
+            "stat -c %a in > out",
+            "chmod 755 in",
+            "chmod 644 in",
+        ),
+        (
+            "[ -L link ]",
+            "readlink link > out",
+            "ln -sfn two link",
+            "ln -sfn in link",
+        ),
+        (
+            "[ -e link ]",
+            "cat link > out",
+            "ln -sfn other link",
+            "ln -sfn in link",
+        ),
+    ];
+    for (first, second, edit, back) in ways {
+        let s = TestSpace::new();
+        s.write("in", "one\n");
+        s.write("other", "other\n");
+        s.symlink("in", "link");
+        s.write("../outside/lock", "");
+        s.write(
+            "build.sh",
+            format!("{first}\necho ready\nflock ../outside/lock true\n{second}\n"),
+        );
+        // What the input holds is known.
+        let _known = s.rfs("sort in link").expect_code(0);
+        let lock = std::fs::File::open(s.path("../outside/lock")).unwrap();
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+        let mut started = s.start("sh build.sh", true);
+        let guard = started.guard();
+        let mut lines = BufReader::new(started.child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        s.must(Cmd::sh(edit));
+        drop(lock);
+        assert!(started.child.wait().unwrap().success());
+        guard.dismiss(&started.what);
+        for change in [edit, back, edit] {
+            s.must(Cmd::sh(change));
+            s.must(Cmd::sh(second));
+            let bare = s.read("out");
+            s.remove("out");
+            let run = s.rfs("sh build.sh").expect_code(0);
+            assert_eq!(s.read("out"), bare, "{first}, {change}: {run:#?}");
+        }
+    }
+}
+
 /// What another build does to an output before the step has ended is not recorded as the step's own.
 #[test]
 fn output_changed_by_another_build() {

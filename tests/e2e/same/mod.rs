@@ -25,6 +25,7 @@ use self::plan::{Kind, Plan, Round};
 use self::tell::{Counts, Fault};
 
 mod edit;
+mod links;
 mod plan;
 mod project;
 mod script;

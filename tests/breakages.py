@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Breaks rfs on purpose, one way at a time, and says which of the tests notice.
+
+    python3 tests/breakages.py [--all] [NAME...]
+
+Each entry of BREAKAGES is a piece of the source, what it becomes, and the tests that must fail then.
+Without --all the first test that fails ends the matter. The tree must be clean where it is broken, and
+is put back afterwards. Exit status 1 if a breakage goes unnoticed by a test that is named with it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# name: (file, text, broken text, tests that must notice)
+BREAKAGES = {
+    "content is not compared": (
+        "src/base/record.rs",
+        "looked(Access::REG, digest != digest2, Change::Content)",
+        "looked(Access::REG, false && digest != digest2, Change::Content)",
+        ["probes::content"],
+    ),
+    "link text is not compared": (
+        "src/base/record.rs",
+        "(text != text2).then_some(Change::LinkText)",
+        "(false && text != text2).then_some(Change::LinkText)",
+        ["same::links", "probes::lookup"],
+    ),
+    "permissions are not compared": (
+        "src/base/record.rs",
+        "looked(Access::MODE | Access::OVER, mode != mode2, Change::Mode)",
+        "looked(Access::MODE | Access::OVER, false && mode != mode2, Change::Mode)",
+        ["probes::"],
+    ),
+    "names in a directory are not compared": (
+        "src/base/record.rs",
+        "looked(Access::LIST, list != list2, Change::Names)",
+        "looked(Access::LIST, false && list != list2, Change::Names)",
+        ["probes::lookup"],
+    ),
+    "the appearance of a name is not noticed": (
+        "src/base/record.rs",
+        "(Self::Absent, _) => Some(Change::Appeared)",
+        "(Self::Absent, _) => None",
+        ["probes::lookup"],
+    ),
+    "the order of time stamps is not compared": (
+        "src/cache/lookup.rs",
+        "if !same {",
+        "if false && !same {",
+        ["make::"],
+    ),
+    "what came in by standard input is not compared": (
+        "src/cache/lookup.rs",
+        "if stdin(&record.stdin) {",
+        "if stdin(&record.stdin) || true {",
+        ["probes::", "stream::"],
+    ),
+    "inputs that changed while they were used are not looked at": (
+        "src/watch/close.rs",
+        "for input in &folded.check {",
+        "for input in folded.check.iter().take(0) {",
+        ["input_changed_while_it_is_used"],
+    ),
+    "outputs that others write as well are recorded": (
+        "src/record/fold.rs",
+        "if !untouched && (theirs || entry.shared) {",
+        "if false && !untouched && (theirs || entry.shared) {",
+        ["semantics::"],
+    ),
+    "processes left behind do not matter": (
+        "src/watch/close.rs",
+        "            self.leftovers(&mut model, at);\n",
+        "",
+        ["idioms::processes"],
+    ),
+    "System V objects may be anybody's": (
+        "src/watch/ipc.rs",
+        "None if create && !exists(object) => {",
+        "None if create => {",
+        ["idioms::processes"],
+    ),
+    "System V objects may be left behind": (
+        "src/watch/ipc.rs",
+        "if exists(object) {",
+        "if false && exists(object) {",
+        ["idioms::processes"],
+    ),
+}
+
+
+def cargo(*args):
+    env = os.environ | {"RUST_BACKTRACE": "0"}
+    return subprocess.run(["cargo", "test", "-q", "--test", "e2e", *args], cwd=ROOT, env=env,
+                          text=True, capture_output=True)
+
+
+def noticed(test):
+    done = cargo(test)
+    if "could not compile" in done.stderr:
+        sys.exit(done.stderr)
+    failed = [line.split("'")[1] for line in done.stdout.splitlines() + done.stderr.splitlines()
+              if line.startswith("thread '") and "panicked" in line]
+    return done.returncode != 0, sorted(set(name for name in failed if "::" in name))
+
+
+def main():
+    args = sys.argv[1:]
+    every = "--all" in args
+    names = [arg for arg in args if arg != "--all"] or list(BREAKAGES)
+    unnoticed = 0
+    for name in names:
+        file, text, broken, tests = BREAKAGES[name]
+        path = ROOT / file
+        whole = path.read_text()
+        if whole.count(text) != 1:
+            sys.exit(f"{name}: {file} has {text!r} {whole.count(text)} times")
+        path.write_text(whole.replace(text, broken))
+        try:
+            for test in tests:
+                yes, who = noticed(test)
+                print(f"{name}: {test}: {'noticed by ' + ', '.join(who[:8]) if yes else 'NOT NOTICED'}",
+                      flush=True)
+                if yes and not every:
+                    break
+                unnoticed += not yes
+        finally:
+            path.write_text(whole)
+    sys.exit(unnoticed != 0)
+
+
+main()
