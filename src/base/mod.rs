@@ -20,4 +20,4 @@ pub use reason::{Change, Miss, Refusal};
 pub use record::{
     Chunk, Cost, Dep, Output, Placement, Provenance, Record, Stamp, State, Stdin, What,
 };
-pub use seen::{Kind, PathId, Seen};
+pub use seen::{JobId, Kind, PathId, Seen};

@@ -27,7 +27,7 @@ pub fn lookup(
     let mut closest: Option<Difference> = None;
     for record in records {
         let held = if stdin(&record.stdin) {
-            holds(&record, world)
+            holds(&record, world, &|_| false)
         } else {
             let name = Name::of(Path::new("/dev/stdin"), world.root());
             Err(Difference {
@@ -49,6 +49,21 @@ pub fn lookup(
     }))
 }
 
+/// Whether a record holds, deps that `aside` names left aside.
+///
+/// # Errors
+/// The first difference.
+pub fn still_holds(
+    record: &Record,
+    world: &World,
+    aside: &dyn Fn(&Name) -> bool,
+) -> Result<(), Miss> {
+    match holds(record, world, aside) {
+        Ok(_) => Ok(()),
+        Err(found) => Err(Miss::Changed(found.name, found.change)),
+    }
+}
+
 /// Where a record ceases to hold.
 struct Difference {
     /// Deps that hold.
@@ -57,8 +72,12 @@ struct Difference {
     change: Change,
 }
 
-/// Checks every dep of a record.
-fn holds(record: &Record, world: &World) -> Result<Vec<Look>, Difference> {
+/// Checks every dep of a record but those that are left aside.
+fn holds(
+    record: &Record,
+    world: &World,
+    aside: &dyn Fn(&Name) -> bool,
+) -> Result<Vec<Look>, Difference> {
     let difference = |index: usize, n_held: usize, change: Change| Difference {
         n_held,
         name: record.deps[index].name.clone(),
@@ -68,6 +87,9 @@ fn holds(record: &Record, world: &World) -> Result<Vec<Look>, Difference> {
     let mut looks = Vec::with_capacity(record.deps.len());
     let mut order: Vec<(u32, i64, usize)> = Vec::new();
     for (index, dep) in record.deps.iter().enumerate() {
+        if aside(&dep.name) {
+            continue;
+        }
         let look = check(dep, world).map_err(|change| difference(index, index, change))?;
         if dep.rank != 0 {
             order.push((dep.rank, look.seen.id.mtime, index));

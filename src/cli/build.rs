@@ -7,7 +7,7 @@ use super::front::{self, Outcome};
 use super::signals::Taken;
 use super::topo::{self, PolicyName};
 use super::wire::{self, Failure};
-use super::{console, host, place, profile, summary_file, workspace};
+use super::{console, host, place, profile, rules, summary_file, workspace};
 use crate::disk::RealDisk;
 use crate::report::size;
 use crate::runner::budget::Budget;
@@ -44,23 +44,23 @@ pub(super) struct Args {
     strict_clock: bool,
     /// Record, but serve nothing
     #[arg(long)]
-    rerun: bool,
+    pub(super) rerun: bool,
     /// Write the counts to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
     /// Directory of the cache [default: $RFS_CACHE_DIR, $XDG_CACHE_HOME/rfs, ~/.cache/rfs]
     #[arg(long, value_name = "DIR", value_parser = clap::value_parser!(PathBuf))]
-    cache_dir: Option<PathBuf>,
+    pub(super) cache_dir: Option<PathBuf>,
     /// Way of tracing [default: auto]
     #[arg(long, value_name = "WAY")]
-    tracer: Option<TracerName>,
+    pub(super) tracer: Option<TracerName>,
     /// Pin each step that computes with one thread to its place on the machine
     #[arg(long, value_name = "POLICY")]
     pin: Option<PolicyName>,
     /// One budget of N jobs (or `auto`: as many as there is room for) for make, cargo and other tools that
-    /// know GNU make's jobserver
+    /// know GNU make's jobserver; of targets, N jobs at a time [default there: auto]
     #[arg(short, long, value_name = "N", value_parser = jobs)]
-    jobs: Option<usize>,
+    pub(super) jobs: Option<usize>,
     /// Hold back steps that need more memory than is left of SIZE (with K, M, G or T), as far as is known
     /// from their records; `none`: hold back none [default: what is free and what control groups allow]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
@@ -71,14 +71,26 @@ pub(super) struct Args {
     pressure: Option<Pressure>,
     /// No summary line
     #[arg(short, long)]
-    quiet: bool,
-    /// The command and its arguments
+    pub(super) quiet: bool,
+    /// Go on with other jobs of rules when one fails
+    #[arg(short, long)]
+    pub(super) keep_going: bool,
+    /// Tell which jobs of rules would run, and run none
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    /// Run jobs of rules again that have failed, though nothing has changed
+    #[arg(short = 'e', long)]
+    pub(super) retry_failed: bool,
+    /// Run a job of rules that fails so many times more
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub(super) retries: u32,
+    /// The command and its arguments; or targets, where there is an Rfsfile and no `--` before them
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum TracerName {
+pub(super) enum TracerName {
     /// The best that this machine allows
     Auto,
     /// Seccomp user notification
@@ -126,6 +138,9 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let root = workspace::find(&cwd);
     workspace::refuse_root(&root)?;
     let config = place::config(&root)?;
+    if rules::are_targets(&root, &args.command) {
+        return rules::run(args, &cwd, root, config);
+    }
     let telling = Telling {
         explain: args.explain,
         summary: args.summary.as_ref().map(|file| cwd.join(file)),

@@ -15,6 +15,7 @@ mod logging;
 mod machine;
 mod place;
 mod profile;
+mod rules;
 mod run;
 mod signals;
 mod store;
@@ -23,7 +24,9 @@ mod topo;
 mod wire;
 mod workspace;
 
+use crate::runner::spawner;
 use clap::{Parser, Subcommand};
+use error::CommandError;
 use std::panic::catch_unwind;
 
 /// rfs itself failed: no exit status of a command.
@@ -51,6 +54,9 @@ enum Command {
     Profile(profile::Args),
     Run(run::Args),
     Topo(topo::Args),
+    /// The process that starts the jobs of a build by rules
+    #[command(name = rules::SPAWNER, hide = true)]
+    Spawner,
 }
 
 /// The program: reads the command line, does what it says and returns the exit status.
@@ -77,6 +83,9 @@ fn run(command: Command) -> i32 {
         Command::Profile(args) => profile::run(&args),
         Command::Run(args) => run::run(args),
         Command::Topo(args) => topo::run(args),
+        Command::Spawner => spawner::serve()
+            .map(|()| 0)
+            .map_err(|error| CommandError::new(format_args!("the spawner of jobs: {error}"))),
     };
     done.unwrap_or_else(|error| {
         console::error(&error);

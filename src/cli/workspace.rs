@@ -12,11 +12,11 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This directory was made by rfs. It can be removed when no build is running.\n\
     # For information about cache directory tags see https://bford.info/cachedir/\n";
 
-/// The workspace of a directory, both without symbolic links: the nearest ancestor that has `.rfs` or
-/// `.git`, else the directory itself.
+/// The workspace of a directory, both without symbolic links: the nearest ancestor that has `.rfs`,
+/// `.git` or an `Rfsfile`, else the directory itself.
 pub(super) fn find(cwd: &Path) -> PathBuf {
     let marked = |dir: &&Path| {
-        [STATE, ".git"]
+        [STATE, ".git", crate::rules::load::RFSFILE]
             .iter()
             .any(|mark| dir.join(mark).symlink_metadata().is_ok())
     };

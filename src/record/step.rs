@@ -1,6 +1,8 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
-use crate::base::{Access, Chunk, Cost, Digest, Miss, PathId, Placement, Refusal, Seen, Stdin};
+use crate::base::{
+    Access, Chunk, Cost, Digest, JobId, Miss, PathId, Placement, Refusal, Seen, Stdin,
+};
 use rfs_tracer::event::{Fd, FdTarget};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::BitOrAssign;
@@ -148,6 +150,8 @@ pub struct Step {
     pub placement: Placement,
     /// Whether it has ended.
     pub closed: bool,
+    /// The job of a rule that it is.
+    pub job: Option<JobId>,
 }
 
 impl Step {
@@ -181,6 +185,7 @@ impl Step {
             cpu_before: 0,
             placement: Placement::default(),
             closed: false,
+            job: None,
         }
     }
 

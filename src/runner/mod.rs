@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod budget;
+pub mod jobs;
 pub mod jobserver;
 pub mod launch;
 pub mod location;
@@ -9,6 +10,7 @@ pub mod pins;
 pub mod room;
 pub mod slots;
 pub mod spawn;
+pub mod spawner;
 pub mod topology;
 
 use crate::base::policy::Policy;
@@ -174,6 +176,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         passthrough: true,
         room: request.room.clone().map(|room| room as Arc<dyn Room>),
         tokens: jobserver.as_ref().and_then(|server| server.inherited()),
+        jobs: None,
         rerun: request.rerun,
         strict_clock: request.strict_clock,
         policy: request.policy.clone(),

@@ -35,7 +35,7 @@ fn print(
     mut put: impl FnMut(&mut Step, i32),
 ) {
     model.up(at, |step| {
-        if !step.closed && step.refusal.is_none() {
+        if !step.closed && (step.refusal.is_none() || step.job.is_some()) {
             if let Some(fd) = reaches(&step.fds, fd, target) {
                 put(step, fd);
             }

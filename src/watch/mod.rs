@@ -7,6 +7,7 @@ mod close;
 mod descriptors;
 pub mod hold;
 mod ipc;
+pub mod jobs;
 mod jobserver;
 mod key;
 mod list;
@@ -53,6 +54,8 @@ pub struct Config {
     pub room: Option<Arc<dyn hold::Room>>,
     /// Inode number of the pipe with job tokens that the command has inherited.
     pub tokens: Option<u64>,
+    /// Who decides about the jobs of a build by rules.
+    pub jobs: Option<Arc<dyn jobs::Jobs>>,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -88,7 +91,8 @@ impl Watch {
         cache: Option<Arc<Cache>>,
         sink: Arc<dyn Sink>,
     ) -> Self {
-        let saver = save::Saver::new(world.clone(), cache.clone(), sink.clone());
+        let jobs = config.jobs.clone();
+        let saver = save::Saver::new(world.clone(), cache.clone(), jobs, sink.clone());
         Self {
             config,
             world,
@@ -236,6 +240,14 @@ impl Names for Watch {
         }
     }
 
+    fn is_ready(&self, pid: Pid, path: &Path) -> bool {
+        let Some(jobs) = &self.config.jobs else {
+            return true;
+        };
+        self.asks(pid, path)
+            .is_none_or(|job| jobs.is_ready(job, path))
+    }
+
     fn is_still(&self, path: &Path, sight: &Sight) -> bool {
         let seen = self.world.last(path).seen;
         let kind = match sight.mode & libc::S_IFMT {
@@ -294,6 +306,12 @@ impl Observer for Watch {
             | Event::Getxattr(_) => self.path_event(pid, event),
         }
         Answer::Go
+    }
+
+    fn wait(&self, pid: Pid, path: &Path, still_there: &dyn Fn() -> bool) {
+        if let (Some(jobs), Some(job)) = (&self.config.jobs, self.asks(pid, path)) {
+            jobs.wait(job, path, still_there);
+        }
     }
 
     fn exec(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {

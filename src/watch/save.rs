@@ -1,15 +1,16 @@
 //! Stores finished steps in the background: contents into the cache, then the record.
 
 use super::close::micros;
+use super::jobs::{Ended, Jobs};
 use super::machine;
-use crate::base::{Access, Digest, Kind, Name, Provenance, Record, Refusal, Seen, What};
+use crate::base::{Access, Dep, Digest, Kind, Name, Provenance, Record, Refusal, Seen, What};
 use crate::base::{Cost, Identity};
 use crate::cache::Cache;
 use crate::record::{Folded, Step, Wrote};
 use crate::report::{Event as Report, Sink, Step as Told, Verdict};
 use crate::world::World;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -40,15 +41,23 @@ pub(super) struct Saver {
     queue: SyncSender<Work>,
     _thread: JoinHandle<()>,
     cache: Option<Arc<Cache>>,
+    jobs: Option<Arc<dyn Jobs>>,
+    world: Arc<World>,
     sink: Arc<dyn Sink>,
 }
 
 impl Saver {
-    pub(super) fn new(world: Arc<World>, cache: Option<Arc<Cache>>, sink: Arc<dyn Sink>) -> Self {
+    pub(super) fn new(
+        world: Arc<World>,
+        cache: Option<Arc<Cache>>,
+        jobs: Option<Arc<dyn Jobs>>,
+        sink: Arc<dyn Sink>,
+    ) -> Self {
         let (queue, work) = sync_channel(QUEUE);
         let store = Store {
-            world,
+            world: world.clone(),
             cache: cache.clone(),
+            jobs: jobs.clone(),
             sink: sink.clone(),
             warned: false,
         };
@@ -57,6 +66,8 @@ impl Saver {
             queue,
             _thread: thread,
             cache,
+            jobs,
+            world,
             sink,
         }
     }
@@ -85,11 +96,14 @@ impl Saver {
     }
 
     /// Tells of a step that may not be cached.
-    pub(super) fn refused(&self, step: &Step, wall: Duration) {
+    pub(super) fn refused(&self, step: &Step, status: i32, wall: Duration) {
         let why = step
             .refusal
             .clone()
             .unwrap_or_else(|| Refusal("unknown".to_owned()));
+        if let (Some(jobs), Some(id)) = (&self.jobs, step.job) {
+            jobs.ended(id, unrecorded(step, status, why.clone(), &self.world));
+        }
         tell(&*self.sink, step, Verdict::Refused(why), wall);
     }
 
@@ -117,9 +131,26 @@ fn tell(sink: &dyn Sink, step: &Step, verdict: Verdict, wall: Duration) {
     })));
 }
 
+/// How a job has ended that has no record.
+fn unrecorded(step: &Step, status: i32, why: Refusal, world: &World) -> Ended {
+    let changed = step.paths.iter();
+    let changed = changed.filter(|(_, entry)| entry.wrote.content());
+    let mut changed: Vec<PathBuf> = changed
+        .map(|(id, _)| world.path(*id).to_path_buf())
+        .collect();
+    changed.sort_unstable();
+    Ended {
+        status,
+        chunks: step.chunks.clone(),
+        record: Err(why),
+        changed,
+    }
+}
+
 struct Store {
     world: Arc<World>,
     cache: Option<Arc<Cache>>,
+    jobs: Option<Arc<dyn Jobs>>,
     sink: Arc<dyn Sink>,
     warned: bool,
 }
@@ -138,17 +169,42 @@ impl Store {
 
     fn save(&mut self, mut job: Job) {
         let Some(cache) = self.cache.clone() else {
+            self.tell_job(&job, Err(Refusal("there is no cache".to_owned())));
             let miss = Verdict::Ran(job.step.miss.clone());
             return tell(&*self.sink, &job.step, miss, job.wall);
         };
         let mut verdict = Verdict::Ran(job.step.miss.clone());
         let contents = self.contents(&cache, &mut job);
-        match contents.and_then(|()| self.record(&cache, &mut job)) {
-            Ok(()) => (),
-            Err(Trouble::Refuse(why)) => verdict = Verdict::Refused(why),
-            Err(Trouble::Cache(why)) => self.warn(&why),
+        let recorded = contents.and_then(|()| self.record(&cache, &mut job));
+        match recorded {
+            Ok(Some(record)) => self.tell_job(&job, Ok(record)),
+            Ok(None) => {}
+            Err(Trouble::Refuse(why)) => {
+                self.tell_job(&job, Err(why.clone()));
+                verdict = Verdict::Refused(why);
+            }
+            Err(Trouble::Cache(why)) => {
+                self.tell_job(&job, Err(Refusal(why.clone())));
+                self.warn(&why);
+            }
         }
         tell(&*self.sink, &job.step, verdict, job.wall);
+    }
+
+    fn tell_job(&self, job: &Job, record: Result<Box<Record>, Refusal>) {
+        let (Some(jobs), Some(id)) = (&self.jobs, job.step.job) else {
+            return;
+        };
+        let ended = match record {
+            Ok(record) => Ended {
+                status: job.status,
+                chunks: record.chunks.clone(),
+                record: Ok(record),
+                changed: Vec::new(),
+            },
+            Err(why) => unrecorded(&job.step, job.status, why, &self.world),
+        };
+        jobs.ended(id, ended);
     }
 
     fn warn(&mut self, why: &str) {
@@ -183,13 +239,17 @@ impl Store {
         result
     }
 
-    fn record(&self, cache: &Cache, job: &mut Job) -> Result<(), Trouble> {
+    /// Keeps the record. Gives that of a job.
+    fn record(&self, cache: &Cache, job: &mut Job) -> Result<Option<Box<Record>>, Trouble> {
         let Some(key) = job.step.key else {
-            return Ok(());
+            return Ok(None);
         };
         let root = self.world.root();
         let mut deps = Vec::with_capacity(job.folded.deps.len());
         for (mut dep, pending) in std::mem::take(&mut job.folded.deps) {
+            if self.is_own(job, &dep) {
+                continue;
+            }
             let wanted = dep.access.has(Access::REG) && pending.seen.kind == Kind::File;
             if let (true, crate::base::State::File { digest, .. }) = (wanted, &mut dep.state) {
                 let found = self.world.digest(&dep.name.at(root), &pending.seen);
@@ -234,7 +294,7 @@ impl Store {
             title: job.step.title.clone(),
             deps,
             outputs,
-            chunks: std::mem::take(&mut job.step.chunks),
+            chunks: job.step.chunks.clone(),
             stdin: job.step.stdin.clone(),
             status: job.status,
             notes: job.step.notes.iter().cloned().collect(),
@@ -244,9 +304,19 @@ impl Store {
             },
             provenance: job.provenance.clone(),
         };
+        let told = job.step.job.map(|_| Box::new(record.clone()));
         cache
             .add(&key, record)
-            .map_err(|error| Trouble::Cache(error.to_string()))
+            .map_err(|error| Trouble::Cache(error.to_string()))?;
+        Ok(told)
+    }
+
+    /// What a job finds at the names of its outputs, the engine has put there.
+    fn is_own(&self, job: &Job, dep: &Dep) -> bool {
+        let (Some(jobs), Some(id)) = (&self.jobs, job.step.job) else {
+            return false;
+        };
+        jobs.owns(id, dep)
     }
 }
 

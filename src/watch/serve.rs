@@ -8,7 +8,7 @@ use super::model::Model;
 use super::tool::Tool;
 use super::usage::cpu_us;
 use crate::base::{
-    Access, Change, Cost, Miss, Name, Output, Placement, Record, Stamp, Stdin, What,
+    Access, Change, Cost, JobId, Miss, Name, Output, Placement, Record, Stamp, Stdin, What,
 };
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::{ServeError, Staged};
@@ -47,6 +47,9 @@ impl Watch {
             return ExecAnswer::Run;
         }
         drop(model);
+        if let Some(jobs) = &self.config.jobs {
+            return self.start_job(&**jobs, exec, tool);
+        }
 
         let key = self.key(&exec, &tool.name, limits);
         let mut miss = Miss::Off;
@@ -78,7 +81,7 @@ impl Watch {
             bytes = memory(&cache.load(key).records);
         }
         self.wait_for_room(exec.pid, parent, &tool, bytes);
-        self.open_step(exec, tool, parent, key, miss);
+        self.open_step(exec, tool, parent, key, miss, None);
         ExecAnswer::Run
     }
 
@@ -103,24 +106,26 @@ impl Watch {
     }
 
     /// The kernel reads the program and its interpreters.
-    fn loads(&self, model: &mut Model, at: usize, exec: &Exec) {
+    pub(super) fn loads(&self, model: &mut Model, at: usize, exec: &Exec) {
         for walk in std::iter::once(&exec.program).chain(&exec.interpreters) {
             self.read_at(model, at, walk, Access::KIND | Access::MODE | Access::REG);
         }
     }
 
-    fn open_step(
+    pub(super) fn open_step(
         &self,
         exec: Exec,
         tool: Tool,
         parent: Option<usize>,
         key: Result<crate::base::Digest, String>,
         miss: Miss,
+        job: Option<JobId>,
     ) {
         let mut model = self.model();
         let number = u32::try_from(model.steps.len()).unwrap_or(u32::MAX);
         let mut step = Step::new(number, parent, exec.pid, title(&exec), now());
         step.miss = miss;
+        step.job = job;
         step.umask = exec.umask;
         step.owner = (exec.ids[1], exec.ids[3]);
         step.cwd.clone_from(&exec.cwd);

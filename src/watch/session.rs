@@ -1,6 +1,7 @@
 //! One mount and one tracer over one process tree, from start to end.
 
 use super::hold::Room;
+use super::jobs::Jobs;
 use super::machine::Machine;
 use super::pins::Pins;
 use super::{Config, Watch};
@@ -46,6 +47,8 @@ pub struct Plan {
     pub room: Option<Arc<dyn Room>>,
     /// Inode number of the pipe with job tokens that the command inherits.
     pub tokens: Option<u64>,
+    /// Who decides about the jobs of a build by rules, and what is known of the world before it.
+    pub jobs: Option<(Arc<dyn Jobs>, Known)>,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -102,21 +105,9 @@ impl Session {
             .map_err(|error| Error::Mount(error.to_string()))?;
 
         let host = Machine::here();
-        let cache = match Cache::open(&plan.cache, plan.disk.clone()) {
-            Ok(cache) => Some(Arc::new(cache)),
-            Err(error) => {
-                sink.take(Report::Warning(format!(
-                    "{error}; everything runs and nothing is kept"
-                )));
-                None
-            }
-        };
-        // What is no cache of ours is not written to.
-        let memo = match &cache {
-            Some(_) => memo(&plan.cache, plan.disk.clone(), &*sink),
-            None => Memo::volatile(),
-        };
-        let world = Arc::new(World::new(plan.workspace.clone(), memo));
+        let (jobs, known) = plan.jobs.unzip();
+        let Known { world, cache } =
+            known.unwrap_or_else(|| Known::open(&plan.workspace, &plan.cache, &plan.disk, &*sink));
         let stage = plan.workspace.join(".rfs/stage");
         cache::sweep(&*plan.disk, &stage);
         let config = Config {
@@ -125,6 +116,7 @@ impl Session {
             pins: plan.pins,
             room: plan.room,
             tokens: plan.tokens,
+            jobs,
             rerun: plan.rerun,
             strict_clock: plan.strict_clock,
             provenance: Provenance {
@@ -192,6 +184,44 @@ impl Session {
         self.watch.sync();
         drop(self.mounted);
     }
+}
+
+/// What is known of the world, and what was computed before.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The world.
+    pub world: Arc<World>,
+    /// The cache, where there is one.
+    pub cache: Option<Arc<Cache>>,
+}
+
+impl Known {
+    /// Opens the cache in a directory, and what it remembers of a workspace. Without a cache nothing is
+    /// remembered; `sink` is told why.
+    pub fn open(workspace: &Path, dir: &Path, disk: &Arc<dyn Disk>, sink: &dyn Sink) -> Self {
+        let cache = match Cache::open(dir, disk.clone()) {
+            Ok(cache) => Some(Arc::new(cache)),
+            Err(error) => {
+                sink.take(Report::Warning(format!(
+                    "{error}; everything runs and nothing is kept"
+                )));
+                None
+            }
+        };
+        // What is no cache of ours is not written to.
+        let memo = match &cache {
+            Some(_) => memo(dir, disk.clone(), sink),
+            None => Memo::volatile(),
+        };
+        let world = Arc::new(World::new(workspace.to_owned(), memo));
+        Self { world, cache }
+    }
+}
+
+/// What the outcome of every program depends on: kernel, machine, host name.
+#[must_use]
+pub fn machine() -> String {
+    Machine::here().key
 }
 
 /// Hears from the mount.

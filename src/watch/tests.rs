@@ -88,6 +88,7 @@ impl Build {
             pins: None,
             room: None,
             tokens: None,
+            jobs: None,
             rerun: false,
             strict_clock: false,
             provenance: Provenance::default(),

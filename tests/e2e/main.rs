@@ -30,6 +30,7 @@ mod oracle;
 mod pipes;
 mod probes;
 mod projects;
+mod rules;
 mod same;
 mod security;
 mod semantics;

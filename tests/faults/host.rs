@@ -76,6 +76,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         backend: Backend::Auto,
         preload: false,
         passthrough: true,
+        jobs: None,
         rerun: false,
         strict_clock: false,
         policy: Policy::default(),

@@ -3,23 +3,23 @@
 //! Here is what all kinds of calls share: reading the caller's memory, finding the directory that a path
 //! starts from, walking, telling. What calls mean is in `decode_names`, `decode_fds` and `decode_peers`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::call::Call;
 use crate::descriptors;
-use crate::event::{Answer, End, Event, FdTarget, Observer, Pid, Scope, Walk};
+use crate::event::{Answer, End, Event, FdTarget, Look, Observer, Pid, Scope, Walk};
 use crate::links;
 use crate::memory;
 use crate::prefix::{Change, Prefixes};
 use crate::process::Processes;
 use crate::supervisor::Shared;
 use crate::table::{Last, Op, Target};
-use crate::walk::{Asker, Outcome};
+use crate::walk::{Asker, Outcome, as_path};
 
 const PATH_MAX: usize = 4096;
 const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
@@ -37,6 +37,8 @@ pub(crate) enum Stopped {
     Unreadable,
     /// The observer lets it fail.
     Refused(i32),
+    /// It must wait until a name may be looked at.
+    Held,
 }
 
 pub(crate) type Decoded<T = ()> = Result<T, Stopped>;
@@ -55,6 +57,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) still_there: &'a dyn Fn() -> bool,
     /// It was still there after all that is used was read.
     checked: Cell<bool>,
+    /// The name that it must wait for.
+    held: RefCell<Option<PathBuf>>,
 }
 
 impl<'a> Caller<'a> {
@@ -70,6 +74,7 @@ impl<'a> Caller<'a> {
             pid,
             still_there,
             checked: Cell::new(false),
+            held: RefCell::default(),
         }
     }
 
@@ -216,12 +221,28 @@ impl<'a> Caller<'a> {
             self.taint(Scope::All, "works below another root")?;
             return Err(Stopped::Unsaid);
         }
-        let look = |path: &Path| self.observer().look(path);
+        let look = |path: &Path| {
+            if self.observer().is_ready(self.pid, path) {
+                return self.observer().look(path);
+            }
+            self.held.replace(Some(path.to_owned()));
+            Look::Unknown(libc::EAGAIN)
+        };
         let Outcome {
             walk,
             own_fd,
             foreign,
         } = self.prefixes().walk(&look, self, base, text, last);
+        if walk.end == End::MissingDir {
+            // What is to be made there may bring its directory along.
+            let whole = lexical(&base.join(as_path(text)));
+            if !self.observer().is_ready(self.pid, &whole) {
+                self.held.replace(Some(whole));
+            }
+        }
+        if self.held.borrow().is_some() {
+            return Err(Stopped::Held);
+        }
         if foreign {
             self.taint(
                 Scope::All,
@@ -229,6 +250,11 @@ impl<'a> Caller<'a> {
             )?;
         }
         Ok(Named { walk, own_fd })
+    }
+
+    /// The name that the call must wait for.
+    pub(crate) fn held(&self) -> PathBuf {
+        self.held.take().unwrap_or_default()
     }
 
     /// The file that a descriptor refers to.
@@ -330,6 +356,21 @@ impl Asker for Caller<'_> {
         let name = std::str::from_utf8(name).ok()?;
         self.shared.links.named(self.call.tid, name).ok()?
     }
+}
+
+/// A path without `.` and `..`, links left aside.
+fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// What an error in reading a caller's memory or `/proc` says about its call.

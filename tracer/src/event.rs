@@ -75,6 +75,13 @@ pub trait Names: Send + Sync {
     /// Looks at one name.
     fn look(&self, path: &std::path::Path) -> Look;
 
+    /// Whether a process may look at a name now, be there something or not. If not, its call waits in
+    /// [`Observer::wait`] and is looked at again.
+    fn is_ready(&self, pid: Pid, path: &std::path::Path) -> bool {
+        let _: (Pid, &std::path::Path) = (pid, path);
+        true
+    }
+
     /// Whether what was last looked at under this name, an object, is what a process saw there some time
     /// ago.
     fn is_still(&self, path: &std::path::Path, sight: &Sight) -> bool;
@@ -375,6 +382,11 @@ pub trait Observer: Names {
     fn born(&self, pid: Pid, parent: Option<Pid>);
     /// A process does something. Must be quick: it may hold up all other processes.
     fn event(&self, pid: Pid, event: Event<'_>) -> Answer;
+    /// Waits until the process may look at a name, or `still_there` says that it waits no longer. Takes its
+    /// time.
+    fn wait(&self, pid: Pid, path: &std::path::Path, still_there: &dyn Fn() -> bool) {
+        let _: (Pid, &std::path::Path, bool) = (pid, path, still_there());
+    }
     /// A program is about to start. May take its time. `fds` writes into the process's own descriptors.
     fn exec(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer;
     /// The exec that was told last for this process failed: the old program goes on.

@@ -157,6 +157,7 @@ impl Shared {
         match row.op {
             Op::Exec(target, argv) => match self.exec(caller, target, argv) {
                 Ok(decision) => decision,
+                Err(Stopped::Held) => self.hold(caller),
                 Err(stopped) => now(caller, Err(stopped)),
             },
             Op::ExitGroup => self.exit(pid, tid, caller.int(0)),
@@ -167,7 +168,10 @@ impl Shared {
             | Op::Chance(_)
             | Op::Names(_)
             | Op::Fds(_)
-            | Op::Peers(_)) => now(caller, caller.decode(op)),
+            | Op::Peers(_)) => match caller.decode(op) {
+                Err(Stopped::Held) => self.hold(caller),
+                told => now(caller, told),
+            },
         }
     }
 
@@ -251,12 +255,32 @@ impl Shared {
             processes = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(processes);
+        self.decide_there(call, stop)
+    }
+
+    /// Decides on a worker.
+    fn decide_there(self: &Arc<Self>, call: &Call, stop: &dyn Stop) -> Verdict {
         match self.decide(call, &|| stop.still_there()) {
             Decision::Now(verdict) => verdict,
             Decision::Later(work) => work(stop),
             // A worker cannot answer so. The call is as it would be without a fast path.
             Decision::Return(_) | Decision::Give(_) => Verdict::Go,
         }
+    }
+
+    /// Lets a call wait until the name that it looks at is ready, and decides then. Other threads of its
+    /// process go on.
+    fn hold(self: &Arc<Self>, caller: &Caller<'_>) -> Decision {
+        let (shared, call) = (Arc::clone(self), *caller.call);
+        let (pid, path) = (caller.pid, caller.held());
+        Decision::Later(Box::new(move |stop| {
+            let still_there = || stop.still_there();
+            shared.observer.wait(pid, &path, &still_there);
+            if !still_there() {
+                return Verdict::Go;
+            }
+            shared.decide_there(&call, stop)
+        }))
     }
 
     fn exit(self: &Arc<Self>, pid: Pid, tid: i32, status: i32) -> Decision {
@@ -371,11 +395,13 @@ fn now(caller: &Caller<'_>, told: Decoded) -> Decision {
 
 pub(crate) fn verdict(caller: &Caller<'_>, told: Decoded) -> Verdict {
     match told {
-        Ok(()) | Err(Stopped::Unsaid | Stopped::Gone) => Verdict::Go,
+        Ok(()) | Err(Stopped::Unsaid | Stopped::Gone | Stopped::Held) => Verdict::Go,
         Err(Stopped::Refused(errno)) => Verdict::Fail(errno),
         Err(Stopped::Unreadable) => match caller.taint(Scope::All, hidden(caller)) {
             Err(Stopped::Refused(errno)) => Verdict::Fail(errno),
-            Ok(()) | Err(Stopped::Unsaid | Stopped::Gone | Stopped::Unreadable) => Verdict::Go,
+            Ok(()) | Err(Stopped::Unsaid | Stopped::Gone | Stopped::Unreadable | Stopped::Held) => {
+                Verdict::Go
+            }
         },
     }
 }

@@ -1,0 +1,248 @@
+//! `rfs build TARGET...`: the rules of the workspace decide what is run.
+
+use super::build::Args;
+use super::descriptors::Inherited;
+use super::error::CommandError;
+use super::signals::Taken;
+use super::{console, place, workspace};
+use crate::base::Chunk;
+use crate::disk::RealDisk;
+use crate::engine::machine;
+use crate::engine::{Counts, Crew, Engine, Event, Known, MadeBefore, Setting, Tell, Told, Wish};
+use crate::report::{self, Sink};
+use crate::rules::{self, Inputs};
+use crate::runner::jobs::Place;
+use crate::runner::{Tracer, spawn};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The hidden command by which the program becomes the spawner of a build.
+pub(super) const SPAWNER: &str = "spawn-jobs";
+
+/// Below `.rfs`: what jobs have made.
+const MADE: &str = ".rfs/made";
+
+/// Whether the words of the command line are targets: there are rules, and no `--` says that they are a
+/// command.
+pub(super) fn are_targets(root: &Path, command: &[OsString]) -> bool {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let dashes = args
+        .len()
+        .checked_sub(command.len() + 1)
+        .and_then(|at| args.get(at));
+    dashes.is_none_or(|word| word != "--") && root.join(rules::load::RFSFILE).is_file()
+}
+
+/// Makes the targets.
+pub(super) fn run(
+    args: Args,
+    cwd: &Path,
+    root: PathBuf,
+    config: super::config::Config,
+) -> Result<i32, CommandError> {
+    let begun = Instant::now();
+    Inherited::list().close();
+    let targets: Result<Vec<String>, CommandError> = args
+        .command
+        .iter()
+        .map(|word| name(word, cwd, &root))
+        .collect();
+    let targets = targets?;
+    let rules = load(&root)?;
+    workspace::prepare(&root, &RealDisk).map_err(CommandError::new)?;
+    let taken = Taken::take()?;
+    let mask = taken.mask;
+    let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), cwd)?;
+    let sink: Arc<dyn Sink> = Arc::new(Warnings);
+    let known = Known::open(&root, &cache, &(Arc::new(RealDisk) as _), &*sink);
+    let program = std::env::current_exe().map_err(CommandError::new)?;
+    let wiring = Arc::new(Mutex::new(None::<Sender<Event>>));
+    let coming = (taken, wiring.clone());
+    let mut crew = Crew::new(
+        Place {
+            spawner: vec![program.into(), SPAWNER.into()],
+            workspace: root.clone(),
+            cache,
+            mask,
+            tracer: args
+                .tracer
+                .map(Tracer::from)
+                .or(config.tracer)
+                .unwrap_or_default(),
+            policy: config.policy,
+        },
+        known.clone(),
+        sink,
+        Box::new(move || listen(coming)),
+    );
+    let wish = Wish {
+        jobs: args.jobs.unwrap_or_else(cpus).max(1),
+        keep_going: args.keep_going,
+        dry: args.dry_run,
+        retry_failed: args.retry_failed,
+        force: args.rerun,
+        retries: args.retries,
+    };
+    let made = root.join(MADE);
+    let setting = Setting {
+        root,
+        machine: machine(),
+        known: known.clone(),
+        disk: Arc::new(RealDisk),
+        made: MadeBefore::read(&made),
+    };
+    let mut teller = Teller {
+        explain: args.explain || args.dry_run,
+    };
+    let (engine, events) = Engine::new(rules, setting, wish, &mut crew, &mut teller);
+    *wiring.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+    let (counts, now) = engine.build(&targets);
+    crew.end();
+    drop(known.world.flush());
+    if !args.dry_run {
+        if let Err(error) = now.write(&made, &RealDisk) {
+            console::warn(
+                format_args!("what was made is not remembered: {error}"),
+                None,
+            );
+        }
+    }
+    if !args.quiet {
+        console::tell(summary(&counts, begun.elapsed().as_secs_f64()));
+    }
+    Ok(if counts.interrupted {
+        spawn::die_by(nix::sys::signal::Signal::SIGINT as i32)
+    } else {
+        i32::from(counts.failed + counts.errors + counts.blocked > 0)
+    })
+}
+
+fn load(root: &Path) -> Result<rules::Rules, CommandError> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let inputs = Inputs {
+        root: root.to_owned(),
+        env: std::env::vars_os().filter_map(text).collect(),
+    };
+    rules::load(&inputs).map_err(CommandError::new)
+}
+
+/// The name in the workspace of a target that was typed in some directory.
+fn name(word: &OsString, cwd: &Path, root: &Path) -> Result<String, CommandError> {
+    let mut path = PathBuf::new();
+    for part in cwd.join(word).components() {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => path.push(part),
+        }
+    }
+    let inside = path.strip_prefix(root).ok().and_then(Path::to_str);
+    inside.map(str::to_owned).ok_or_else(|| {
+        CommandError::new(format_args!("{} is not in the workspace", path.display()))
+            .hint("to run a command, put `--` before it: `rfs build -- COMMAND`")
+    })
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Tells the engine of signals, on a thread of its own.
+fn listen((taken, wiring): (Taken, Arc<Mutex<Option<Sender<Event>>>>)) {
+    std::thread::spawn(move || {
+        loop {
+            let mut fds = [PollFd::new(taken.coming.as_fd(), PollFlags::POLLIN)];
+            let _waited = poll(&mut fds, PollTimeout::NONE);
+            while let Ok(Some(info)) = taken.coming.read_signal() {
+                if info.ssi_signo == nix::libc::SIGCHLD as u32 {
+                    continue;
+                }
+                let wiring = wiring.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(events) = &*wiring {
+                    let _over = events.send(Event::Interrupt).is_err();
+                }
+            }
+        }
+    });
+}
+
+fn summary(counts: &Counts, seconds: f64) -> String {
+    let Counts {
+        ran,
+        served,
+        up_to_date,
+        failed,
+        blocked,
+        errors,
+        interrupted,
+    } = counts;
+    let mut text = format!("{ran} ran, {served} served, {up_to_date} up to date");
+    for (n, what) in [(failed, "failed"), (blocked, "not run"), (errors, "errors")] {
+        if *n > 0 {
+            text.push_str(&format!(", {n} {what}"));
+        }
+    }
+    if *interrupted {
+        text.push_str(", interrupted");
+    }
+    format!("{text}; {seconds:.2} s")
+}
+
+/// Tells people.
+struct Teller {
+    explain: bool,
+}
+
+impl Tell for Teller {
+    fn tell(&mut self, told: Told) {
+        match told {
+            Told::Runs(title, why) if self.explain => {
+                console::tell(format_args!("run {title}: {why}"));
+            }
+            Told::Runs(title, _) => console::tell(format_args!("run {title}")),
+            Told::UpToDate(title) if self.explain => console::tell(format_args!("keep {title}")),
+            Told::UpToDate(_) => {}
+            Told::Served(title) => console::tell(format_args!("serve {title}")),
+            Told::Done(_, chunks) => print(&chunks),
+            Told::Failed(title, why, chunks, now) => {
+                print(&chunks);
+                let when = if now { "" } else { " (as before)" };
+                console::tell(format_args!("failed {title}{when}: {why}"));
+            }
+            Told::Error(why) => console::tell(format_args!("error: {why}")),
+            Told::Warning(text) => console::warn(text, None),
+        }
+    }
+}
+
+/// What a job printed, where it would have gone.
+fn print(chunks: &[Chunk]) {
+    for chunk in chunks {
+        let _gone = match chunk.fd {
+            1 => std::io::stdout().write_all(&chunk.bytes),
+            _ => std::io::stderr().write_all(&chunk.bytes),
+        };
+    }
+}
+
+/// Of what the watch tells, jobs are the engine's.
+struct Warnings;
+
+impl Sink for Warnings {
+    fn take(&self, event: report::Event) {
+        match event {
+            report::Event::Warning(text) => console::warn(text, None),
+            report::Event::Step(_) => {}
+        }
+    }
+}

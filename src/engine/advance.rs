@@ -1,0 +1,283 @@
+//! A job on its way to its start: its deps are made, its records looked at, and where one holds nothing
+//! runs.
+
+use super::graph::{Made, NodeId, Outcome, Stage, Waiter};
+use super::judge::{judge, outputs};
+use super::{Engine, Told};
+use crate::base::{Dep, JobId, Record};
+use crate::cache::lookup;
+
+impl Engine<'_> {
+    /// Has the static deps of a job made.
+    pub(super) fn start_deps(&mut self, job: JobId) {
+        let spec = self.graph[job].spec.clone();
+        for dep in &spec.deps {
+            let node = self.graph.node(&dep.name);
+            if !self.make(node) && !self.await_node(job, node) {
+                return;
+            }
+        }
+        if self.graph[job].awaits.is_empty() {
+            self.todo.push_back(job);
+        }
+    }
+
+    /// Has a job wait for a file. False if the file waits for the job: then the job has failed.
+    fn await_node(&mut self, job: JobId, node: NodeId) -> bool {
+        if self.graph[job].outcome.is_some() {
+            return false;
+        }
+        if let Some(chain) = self.graph.waits_for(node, job) {
+            let first = chain.first().cloned();
+            let names: Vec<&str> = chain.iter().chain(&first).map(|name| &**name).collect();
+            let why = format!("files need each other: {}", names.join(" -> "));
+            self.fail(job, why, false);
+            return false;
+        }
+        if !self.graph[job].awaits.contains(&node) {
+            self.graph[job].awaits.push(node);
+            self.graph[node].waiters.push(Waiter::Job(job));
+        }
+        true
+    }
+
+    /// A job has nothing to wait for.
+    pub(super) fn advance(&mut self, job: JobId) {
+        match self.graph[job].stage {
+            Stage::Deps => {
+                if let Some(name) = self.failed_dep(job) {
+                    return self.block(job, name);
+                }
+                self.graph[job].stage = Stage::Check;
+                self.check(job);
+            }
+            Stage::Check => self.check(job),
+            Stage::New | Stage::Queued | Stage::Running | Stage::Done => {}
+        }
+    }
+
+    /// A static dep that could not be made and without which the job does not run.
+    fn failed_dep(&self, job: JobId) -> Option<String> {
+        let mut needed = self.graph[job]
+            .spec
+            .deps
+            .iter()
+            .filter(|dep| !dep.flags.ignore_error);
+        let failed = needed.find(|dep| self.is(&dep.name, Made::Failed));
+        failed.map(|dep| dep.name.clone())
+    }
+
+    fn is(&self, name: &str, made: Made) -> bool {
+        self.graph.known(name).and_then(super::graph::Node::made) == Some(made)
+    }
+
+    /// Looks for a record of a job that holds, newest first. What a rule may make among what a record
+    /// depends on is made first, if all the rest holds.
+    fn check(&mut self, job: JobId) {
+        if self.graph[job].records.is_none() {
+            let records = self.load(job);
+            self.graph[job].records = Some(records);
+        }
+        loop {
+            let records = self.graph[job].records.take().unwrap_or_default();
+            let Some(record) = records.last() else {
+                return self.must_run(job);
+            };
+            let pending = self.pending(job, record);
+            let aside = |name: &crate::base::Name| {
+                name.as_path()
+                    .to_str()
+                    .is_some_and(|name| pending.iter().any(|other| other == name))
+            };
+            let held = lookup::still_holds(record, &self.known.world, &aside);
+            let failed = record
+                .deps
+                .iter()
+                .filter_map(inside)
+                .find(|name| self.is(name, Made::Failed));
+            let failed = failed.map(str::to_owned);
+            self.graph[job].records = Some(records);
+            if let Err(miss) = held {
+                self.drop_record(job, miss.to_string());
+                continue;
+            }
+            if let Some(name) = failed {
+                self.drop_record(job, format!("{name} could not be made"));
+                continue;
+            }
+            if pending.is_empty() {
+                return self.use_record(job);
+            }
+            if self.await_all(job, &pending) {
+                return;
+            }
+        }
+    }
+
+    fn load(&mut self, job: JobId) -> Vec<Record> {
+        let Some(cache) = self.known.cache.clone() else {
+            return Vec::new();
+        };
+        if self.wish.force {
+            self.graph[job].why = "it is wanted anew".to_owned();
+            return Vec::new();
+        }
+        let loaded = cache.load(&self.graph[job].key);
+        for trouble in loaded
+            .damaged
+            .into_iter()
+            .chain(loaded.unreadable.map(|e| e.to_string()))
+        {
+            self.warn(trouble);
+        }
+        let mut records = loaded.records;
+        records.reverse();
+        if records.is_empty() {
+            self.graph[job].why = match self.made.of(self.graph[job].spec.identity).is_empty() {
+                true => "not made before".to_owned(),
+                false => "its command changed".to_owned(),
+            };
+        }
+        records
+    }
+
+    /// The first reason is that of the newest record, which people have in mind.
+    fn drop_record(&mut self, job: JobId, why: String) {
+        let job = &mut self.graph[job];
+        if job.why.is_empty() {
+            job.why = why;
+        }
+        if let Some(records) = &mut job.records {
+            records.pop();
+        }
+    }
+
+    /// What a record depends on and a rule may make, and is not yet as it shall be.
+    fn pending(&self, job: JobId, record: &Record) -> Vec<String> {
+        let open = |name: &&str| {
+            self.graph
+                .known(name)
+                .and_then(super::graph::Node::made)
+                .is_none()
+                && self.rules.recognise(name)
+                && self.graph[job].spec.target(name).is_none()
+        };
+        record
+            .deps
+            .iter()
+            .filter_map(inside)
+            .filter(open)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Has files made that a record depends on. Whether the job now waits for some; if not, either all are
+    /// done, or one waits for the job, and the record is dropped.
+    fn await_all(&mut self, job: JobId, names: &[String]) -> bool {
+        for name in names {
+            let node = self.graph.node(name);
+            if self.make(node) {
+                continue;
+            }
+            if self.graph.waits_for(node, job).is_some() {
+                self.drop_record(job, format!("{name} needs it now"));
+                continue;
+            }
+            self.await_node(job, node);
+        }
+        !self.graph[job].awaits.is_empty()
+    }
+
+    /// The newest record of a job that is left holds.
+    fn use_record(&mut self, job: JobId) {
+        let Some(record) = self.graph[job].records.as_mut().and_then(Vec::pop) else {
+            return;
+        };
+        let spec = self.graph[job].spec.clone();
+        let rules = self.rules.clone();
+        let names: Vec<&str> = outputs(&record).collect();
+        let verdict = judge(
+            rules.rule(spec.rule),
+            &spec,
+            record.status,
+            &record.chunks,
+            &names,
+        );
+        let targets = match verdict {
+            Err(_) if self.wish.retry_failed => {
+                self.graph[job].why = "it failed before".to_owned();
+                return self.must_run(job);
+            }
+            Err(why) => {
+                self.graph[job].chunks = record.chunks;
+                return self.fail(job, why, false);
+            }
+            Ok(targets) => targets,
+        };
+        if self.in_place(&record) {
+            self.counts.up_to_date += 1;
+            self.tell.tell(Told::UpToDate(spec.title.clone()));
+            self.remember(&spec, &record);
+            return self.finish(job, Outcome::Made(targets));
+        }
+        if !self.wish.dry {
+            if let Err(why) = self.serve(&spec, &record) {
+                self.graph[job].why = why;
+                return self.must_run(job);
+            }
+        }
+        self.counts.served += 1;
+        self.tell.tell(Told::Served(spec.title.clone()));
+        self.finish(job, Outcome::Made(targets));
+    }
+
+    /// No record of a job holds.
+    fn must_run(&mut self, job: JobId) {
+        let spec = self.graph[job].spec.clone();
+        if self.wish.dry {
+            self.counts.ran += 1;
+            self.tell
+                .tell(Told::Runs(spec.title.clone(), self.graph[job].why.clone()));
+            let names = spec.files().map(|(name, _)| name.to_owned()).collect();
+            return self.finish(job, Outcome::Made(names));
+        }
+        self.graph[job].stage = Stage::Queued;
+        self.queue.push_back(job);
+    }
+
+    /// A job needs what could not be made.
+    pub(super) fn block(&mut self, job: JobId, name: String) {
+        self.counts.blocked += 1;
+        self.finish(job, Outcome::Blocked(name));
+    }
+
+    /// A job has failed, `now` or before.
+    pub(super) fn fail(&mut self, job: JobId, why: String, now: bool) {
+        self.counts.failed += 1;
+        let title = self.graph[job].spec.title.clone();
+        let chunks = self.graph[job].chunks.clone();
+        self.tell
+            .tell(Told::Failed(title, why.clone(), chunks, now));
+        if !self.wish.keep_going {
+            self.stopping = true;
+        }
+        self.finish(job, Outcome::Failed(why));
+    }
+
+    /// A job is over.
+    pub(super) fn finish(&mut self, job: JobId, outcome: Outcome) {
+        let own = &mut self.graph[job];
+        own.stage = Stage::Done;
+        own.outcome = Some(outcome);
+        own.records = None;
+        own.awaits.clear();
+        for node in self.graph[job].wanted_by.clone() {
+            self.review(node);
+        }
+    }
+}
+
+/// The name of a dep in the workspace.
+pub(super) fn inside(dep: &Dep) -> Option<&str> {
+    dep.name.as_path().to_str().filter(|_| dep.name.inside())
+}

@@ -1,0 +1,151 @@
+//! What the watch may ask about jobs while the engine is busy with something else.
+//!
+//! Its threads ask here for every path of the workspace that a job looks at, so the common answers need
+//! no word of the engine's.
+
+use super::Event;
+use crate::base::{Access, Dep, JobId};
+use crate::rules::{Rules, Spec};
+use crate::watch::jobs::{Ended, Jobs, Ticket};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// How often a process that waits is looked after.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The answers.
+#[derive(Debug)]
+pub(super) struct Board {
+    root: PathBuf,
+    rules: Arc<Rules>,
+    events: Mutex<Sender<Event>>,
+    /// Names that are as they shall be.
+    settled: RwLock<HashSet<String>>,
+    /// Names that a job may look at as they are, since waiting for them would never end.
+    as_it_is: RwLock<HashSet<(JobId, String)>>,
+    specs: RwLock<HashMap<JobId, Arc<Spec>>>,
+    starting: Mutex<Option<Ticket>>,
+}
+
+impl Board {
+    pub(super) fn new(root: PathBuf, rules: Arc<Rules>, events: Sender<Event>) -> Self {
+        Self {
+            root,
+            rules,
+            events: Mutex::new(events),
+            settled: RwLock::default(),
+            as_it_is: RwLock::default(),
+            specs: RwLock::default(),
+            starting: Mutex::default(),
+        }
+    }
+
+    /// The next program that the spawner starts is this job's.
+    pub(super) fn start(&self, ticket: Ticket, spec: Arc<Spec>) {
+        let mut specs = self.specs.write().unwrap_or_else(PoisonError::into_inner);
+        specs.insert(ticket.id, spec);
+        *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+    }
+
+    /// A name is as it shall be.
+    pub(super) fn settle(&self, name: &str) {
+        let mut settled = self.settled.write().unwrap_or_else(PoisonError::into_inner);
+        settled.insert(name.to_owned());
+    }
+
+    /// A job is to look at a name as it is.
+    pub(super) fn let_look(&self, job: JobId, name: &str) {
+        let mut names = self
+            .as_it_is
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        names.insert((job, name.to_owned()));
+    }
+
+    fn tell(&self, event: Event) {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let _over = events.send(event).is_err();
+    }
+
+    /// The name of a path of the workspace, for one that a rule might make.
+    fn name<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        let name = path.strip_prefix(&self.root).ok()?.to_str()?;
+        (!name.is_empty() && name != ".rfs" && !name.starts_with(".rfs/")).then_some(name)
+    }
+
+    fn own(&self, job: JobId, name: &str) -> bool {
+        let specs = self.specs.read().unwrap_or_else(PoisonError::into_inner);
+        specs
+            .get(&job)
+            .is_some_and(|spec| spec.target(name).is_some())
+    }
+}
+
+impl Jobs for Board {
+    fn starting(&self) -> Option<Ticket> {
+        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        starting.take()
+    }
+
+    fn is_ready(&self, job: JobId, path: &Path) -> bool {
+        let Some(name) = self.name(path) else {
+            return true;
+        };
+        let settled = self.settled.read().unwrap_or_else(PoisonError::into_inner);
+        if settled.contains(name) {
+            return true;
+        }
+        drop(settled);
+        if !self.rules.recognise(name) {
+            self.settle(name);
+            return true;
+        }
+        if self.own(job, name) {
+            return true;
+        }
+        let names = self.as_it_is.read().unwrap_or_else(PoisonError::into_inner);
+        names.contains(&(job, name.to_owned()))
+    }
+
+    fn wait(&self, job: JobId, path: &Path, still_there: &dyn Fn() -> bool) {
+        let Some(name) = self.name(path) else {
+            return;
+        };
+        let (go, ready) = channel();
+        let name = name.to_owned();
+        self.tell(Event::Wanted { job, name, go });
+        while let Err(RecvTimeoutError::Timeout) = ready.recv_timeout(LOOK) {
+            if !still_there() {
+                return;
+            }
+        }
+    }
+
+    fn owns(&self, job: JobId, dep: &Dep) -> bool {
+        let Some(name) = dep.name.as_path().to_str() else {
+            return false;
+        };
+        let specs = self.specs.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(spec) = specs.get(&job) else {
+            return false;
+        };
+        let above = |target: &str| {
+            target
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('/'))
+                || name.is_empty()
+        };
+        let listed = dep.access.any(Access::LIST);
+        spec.target(name).is_some() || (!listed && spec.files().any(|(target, _)| above(target)))
+    }
+
+    fn ended(&self, job: JobId, ended: Ended) {
+        self.tell(Event::Ended {
+            job,
+            ended: Box::new(ended),
+        });
+    }
+}

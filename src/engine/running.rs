@@ -1,0 +1,325 @@
+//! Jobs that run: from slot to verdict, with the waits in between.
+
+use super::advance::inside;
+use super::graph::{Made, Outcome, Stage, Waiter};
+use super::judge::{judge, outputs};
+use super::made::Thing;
+use super::{Engine, MERCY, StartError, Told};
+use crate::base::{JobId, Kind};
+use crate::rules::Spec;
+use crate::watch::jobs::{Ended, Jobs, Ticket};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+impl Engine<'_> {
+    /// Gives free slots to held processes that may go on, then to jobs that have to run.
+    pub(super) fn start_queued(&mut self) {
+        while let Some((job, go)) = self.resume.pop_front() {
+            let over = self.graph[job].group.is_none();
+            if !over && !self.graph[job].has_slot && !self.take_slot(job) {
+                self.resume.push_front((job, go));
+                break;
+            }
+            let _gone = go.send(()).is_err();
+        }
+        if self.stopping {
+            return self.stop();
+        }
+        let mut waiting = std::mem::take(&mut self.queue);
+        while let Some(job) = waiting.pop_front() {
+            if self.stopping || self.busy >= self.wish.jobs {
+                self.queue.push_back(job);
+            } else if self.take_slot(job) {
+                self.launch(job);
+            } else {
+                self.queue.push_back(job);
+            }
+        }
+        if self.stopping {
+            self.stop();
+        }
+    }
+
+    /// Nothing is started any more: what waits for a job to be started waits in vain.
+    fn stop(&mut self) {
+        self.queue.clear();
+        let held: Vec<JobId> = self
+            .graph
+            .jobs()
+            .filter(|(_, job)| job.group.is_some() && !job.held.is_empty() && job.killed.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        for job in held {
+            self.kill(job, "the build stops".to_owned());
+        }
+    }
+
+    /// Takes a slot and the resources of a job, if they are free.
+    fn take_slot(&mut self, job: JobId) -> bool {
+        let rules = self.rules.clone();
+        let needs = &rules.rule(self.graph[job].spec.rule).resources;
+        let fits = |(name, amount): (&String, &u64)| {
+            let used = self.in_use.get(name).copied().unwrap_or(0);
+            used + amount <= rules.resources.get(name).copied().unwrap_or(0)
+        };
+        if self.busy >= self.wish.jobs || !needs.iter().all(fits) {
+            return false;
+        }
+        for (name, amount) in needs {
+            *self.in_use.entry(name.clone()).or_default() += amount;
+        }
+        self.busy += 1;
+        self.graph[job].has_slot = true;
+        true
+    }
+
+    fn give_slot_back(&mut self, job: JobId) {
+        if !std::mem::replace(&mut self.graph[job].has_slot, false) {
+            return;
+        }
+        self.busy -= 1;
+        let rules = self.rules.clone();
+        for (name, amount) in &rules.rule(self.graph[job].spec.rule).resources {
+            if let Some(used) = self.in_use.get_mut(name) {
+                *used -= amount;
+            }
+        }
+    }
+
+    fn launch(&mut self, job: JobId) {
+        let spec = self.graph[job].spec.clone();
+        let start = match self.wash(&spec) {
+            Ok(start) => start,
+            Err(why) => {
+                self.give_slot_back(job);
+                return self.fail(job, why, true);
+            }
+        };
+        let key = self.graph[job].key;
+        self.board.start(Ticket { id: job, key }, spec.clone());
+        let why = self.graph[job].why.clone();
+        self.tell.tell(Told::Runs(spec.title.clone(), why));
+        let jobs = self.board.clone() as Arc<dyn Jobs>;
+        match self.run.start(&jobs, &start) {
+            Ok(group) => {
+                for path in &start.remove {
+                    if let Some(name) = self.name(path).map(str::to_owned) {
+                        self.made.remove(&name);
+                    }
+                }
+                let own = &mut self.graph[job];
+                own.group = Some(group);
+                own.stage = Stage::Running;
+                own.n_runs += 1;
+                self.counts.ran += 1;
+                if let Some(timeout) = self.rules.rule(spec.rule).timeout {
+                    self.deadlines.push((Instant::now() + timeout, job));
+                }
+            }
+            Err(error) => {
+                self.give_slot_back(job);
+                if let StartError::Any(_) = error {
+                    self.stopping = true;
+                }
+                self.fail(job, error.to_string(), true);
+            }
+        }
+    }
+
+    /// A process of a job looks at a file that a rule may make.
+    pub(super) fn wanted(&mut self, job: JobId, name: &str, go: Sender<()>) {
+        let node = self.graph.node(name);
+        let over = self.graph[job].outcome.is_some();
+        if over || self.make(node) {
+            let _gone = go.send(()).is_err();
+            return;
+        }
+        if let Some(chain) = self.graph.waits_for(node, job) {
+            let title = self.graph[job].spec.title.clone();
+            let names: Vec<&str> = chain.iter().map(|name| &**name).collect();
+            let why = format!(
+                "files need each other: {title} reads {}",
+                names.join(", which needs ")
+            );
+            self.graph[job].cycle = Some(why);
+            self.board.let_look(job, name);
+            let _gone = go.send(()).is_err();
+            return;
+        }
+        self.graph[node].waiters.push(Waiter::Hold(job, go));
+        self.graph[job].held.push(node);
+        self.give_slot_back(job);
+    }
+
+    /// A job has ended.
+    pub(super) fn ended(&mut self, job: JobId, ended: Ended) {
+        self.give_slot_back(job);
+        self.deadlines.retain(|(_, other)| *other != job);
+        let spec = self.graph[job].spec.clone();
+        let own = &mut self.graph[job];
+        own.group = None;
+        own.held.clear();
+        own.chunks.clone_from(&ended.chunks);
+        let made = self.made_by(&ended);
+        let verdict = self.verdict(job, &spec, &ended, &made);
+        match verdict {
+            Ok(targets) => {
+                self.keep(&spec, &ended, &made);
+                if let Err(why) = &ended.record {
+                    self.warn(format!("{} will run again next time: {why}", spec.title));
+                }
+                let chunks = std::mem::take(&mut self.graph[job].chunks);
+                self.tell.tell(Told::Done(spec.title.clone(), chunks));
+                self.finish(job, Outcome::Made(targets));
+            }
+            Err(why) => {
+                self.remove_made(&made);
+                let retries = self.rules.rule(spec.rule).retries.max(self.wish.retries);
+                let own = &mut self.graph[job];
+                if own.n_runs <= retries && own.cycle.is_none() && !self.stopping {
+                    own.killed = None;
+                    own.why = format!("it failed: {why}");
+                    own.stage = Stage::Queued;
+                    self.queue.push_back(job);
+                    return;
+                }
+                if own.killed.is_some() && self.stopping {
+                    return self.finish(job, Outcome::Failed(why));
+                }
+                self.fail(job, why, true);
+            }
+        }
+    }
+
+    /// The names of the workspace that a job left changed.
+    fn made_by(&self, ended: &Ended) -> Vec<String> {
+        match &ended.record {
+            Ok(record) => outputs(record).map(str::to_owned).collect(),
+            Err(_) => {
+                let names = ended.changed.iter().filter_map(|path| self.name(path));
+                let there = |name: &&str| {
+                    let kind = self.known.world.look(&self.path(name)).seen.kind;
+                    !matches!(kind, Kind::Absent | Kind::Dir)
+                };
+                names.filter(there).map(str::to_owned).collect()
+            }
+        }
+    }
+
+    fn verdict(
+        &self,
+        job: JobId,
+        spec: &Spec,
+        ended: &Ended,
+        made: &[String],
+    ) -> Result<Vec<String>, String> {
+        let own = &self.graph[job];
+        if let Some(why) = own.killed.as_ref().or(own.cycle.as_ref()) {
+            return Err(why.clone());
+        }
+        if let (true, Err(why)) = (ended.status < 0, &ended.record) {
+            return Err(why.to_string());
+        }
+        if let Ok(record) = &ended.record {
+            let failed = |name: &&str| {
+                let made = self.graph.known(name).and_then(super::graph::Node::made);
+                made == Some(Made::Failed) && !spec.deps.iter().any(|dep| dep.name == **name)
+            };
+            if let Some(name) = record.deps.iter().filter_map(inside).find(failed) {
+                return Err(format!("it reads {name}, which could not be made"));
+            }
+            self.dangling(record.deps.iter().filter_map(inside), spec)?;
+        }
+        let names: Vec<&str> = made.iter().map(String::as_str).collect();
+        judge(
+            self.rules.rule(spec.rule),
+            spec,
+            ended.status,
+            &ended.chunks,
+            &names,
+        )
+    }
+
+    /// Where sources are named, a job may read no file that is none and that nobody makes.
+    fn dangling<'n>(
+        &self,
+        mut deps: impl Iterator<Item = &'n str>,
+        spec: &Spec,
+    ) -> Result<(), String> {
+        let sources = &self.rules.sources;
+        if !sources.are_named() {
+            return Ok(());
+        }
+        let dangles = |name: &&str| {
+            let made = self.graph.known(name).and_then(super::graph::Node::made);
+            let kind = self.known.world.last(&self.path(name)).seen.kind;
+            !sources.names(name)
+                && !matches!(made, Some(Made::By(_)))
+                && matches!(kind, Kind::File | Kind::Link)
+                && spec.target(name).is_none()
+        };
+        match deps.find(dangles) {
+            Some(name) => Err(format!(
+                "it reads {name}, which is no source and which no rule makes\n  write \
+                 `source({name:?})`, or remove the file"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what a job has made.
+    fn keep(&mut self, spec: &Spec, ended: &Ended, made: &[String]) {
+        if let Ok(record) = &ended.record {
+            return self.remember(spec, record);
+        }
+        for name in made {
+            let path = self.path(name);
+            let seen = self.known.world.look(&path).seen;
+            let digest = self.known.world.digest(&path, &seen).ok();
+            let job = spec.identity;
+            self.made.put(name, Thing { digest, job });
+        }
+    }
+
+    /// Has a job end, for this reason.
+    fn kill(&mut self, job: JobId, why: String) {
+        let Some(group) = self.graph[job].group else {
+            return;
+        };
+        let again = self.graph[job].killed.is_some();
+        self.run.kill(group, again);
+        self.graph[job].killed.get_or_insert(why);
+        if !again {
+            self.deadlines.push((Instant::now() + MERCY, job));
+        }
+    }
+
+    /// Ends jobs that took too long, and those that do not end when asked to.
+    pub(super) fn enforce_deadlines(&mut self) {
+        let now = Instant::now();
+        let (due, later) = self.deadlines.drain(..).partition(|(at, _)| *at <= now);
+        self.deadlines = later;
+        let due: Vec<(Instant, JobId)> = due;
+        for (_, job) in due {
+            let timeout = self.rules.rule(self.graph[job].spec.rule).timeout;
+            let seconds = timeout.unwrap_or_default().as_secs_f64();
+            self.kill(job, format!("it took longer than {seconds} s"));
+        }
+    }
+
+    /// The user wants it to stop; if he says so twice, at once.
+    pub(super) fn interrupt(&mut self) {
+        self.counts.interrupted = true;
+        self.stopping = true;
+        let running: Vec<JobId> = self
+            .graph
+            .jobs()
+            .filter(|(_, job)| job.group.is_some())
+            .map(|(id, _)| id)
+            .collect();
+        for job in running {
+            self.kill(job, "interrupted".to_owned());
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Which files are sources: those that `source()` names, else all that no rule makes.
+
+use regex::{Regex, RegexSet};
+
+/// The patterns of `source()`.
+#[derive(Debug, Default)]
+pub struct Sources(Option<RegexSet>);
+
+impl Sources {
+    /// Sources by glob patterns; with none of them, whatever is there and nobody makes.
+    ///
+    /// # Errors
+    /// What is wrong with a pattern, for people.
+    pub fn new(globs: &[String]) -> Result<Self, String> {
+        if globs.is_empty() {
+            return Ok(Self(None));
+        }
+        let expressions = globs.iter().map(|glob| expression(glob));
+        RegexSet::new(expressions)
+            .map(|set| Self(Some(set)))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether a file is named as a source.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|set| set.is_match(name))
+    }
+
+    /// Whether files that are not named are no sources.
+    #[must_use]
+    pub fn are_named(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// What a glob pattern recognises: `*` and `?` within a directory, `**` across directories, `[...]` one
+/// of these characters.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn glob(text: &str) -> Result<Regex, String> {
+    Regex::new(&expression(text)).map_err(|error| format!("in {text:?}: {error}"))
+}
+
+fn expression(glob: &str) -> String {
+    let mut regex = String::from("(?s)^");
+    let mut rest = glob;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("**/") {
+            regex.push_str("(?:.*/)?");
+            rest = after;
+            continue;
+        }
+        if let Some(after) = rest.strip_prefix("**") {
+            regex.push_str(".*");
+            rest = after;
+            continue;
+        }
+        if c == '[' {
+            if let Some(end) = rest[1..]
+                .find(']')
+                .map(|end| end + 1)
+                .filter(|end| *end > 1)
+            {
+                let set = rest[1..end].replace('\\', "\\\\").replace('!', "^");
+                regex.push_str(&format!("[{set}]"));
+                rest = &rest[end + 1..];
+                continue;
+            }
+        }
+        match c {
+            '*' => regex.push_str("[^/]*"),
+            '?' => regex.push_str("[^/]"),
+            c => regex.push_str(&regex::escape(&c.to_string())),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    regex.push('$');
+    regex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_are_those_of_a_shell() {
+        let is = |pattern: &str, name: &str| glob(pattern).unwrap().is_match(name);
+        assert!(is("*.c", "a.c") && !is("*.c", "d/a.c") && !is("*.c", "a.cc"));
+        assert!(is("**/*.c", "a.c") && is("**/*.c", "x/y/a.c"));
+        assert!(is("src/**", "src/x/y") && !is("src/**", "srcx"));
+        assert!(is("a[0-9]?", "a1x") && !is("a[!0-9]?", "a1x"));
+    }
+
+    #[test]
+    fn without_patterns_nothing_is_named() {
+        assert!(!Sources::new(&[]).unwrap().are_named());
+        let named = Sources::new(&["*.h".to_owned()]).unwrap();
+        assert!(named.are_named() && named.names("a.h") && !named.names("a.c"));
+    }
+}

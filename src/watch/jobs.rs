@@ -1,0 +1,90 @@
+//! Jobs of rules among the steps of a build: whoever decides about them, as the watch sees it.
+//!
+//! In a build by rules the command is a *spawner*, and each program that it starts is a job. A job is one
+//! step whatever programs it runs; whether it has to run was decided before it was started.
+
+use super::Watch;
+use super::tool::Tool;
+use crate::base::{Chunk, Dep, Digest, JobId, Miss, Record, Refusal};
+use rfs_tracer::event::{Exec, ExecAnswer, Pid};
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+/// A job whose program is about to start.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket {
+    /// Its number.
+    pub id: JobId,
+    /// What its record is kept under.
+    pub key: Digest,
+}
+
+/// How a job has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status; negative where it was killed.
+    pub status: i32,
+    /// What it printed, as far as that can be told.
+    pub chunks: Vec<Chunk>,
+    /// Its record, which is in the cache now, or why there is none.
+    pub record: Result<Box<Record>, Refusal>,
+    /// Names in the workspace that it changed, where there is no record to tell.
+    pub changed: Vec<PathBuf>,
+}
+
+/// Decides about jobs.
+pub trait Jobs: Debug + Send + Sync {
+    /// The job that the program is which the spawner starts now.
+    fn starting(&self) -> Option<Ticket>;
+    /// Whether a job may look at a path of the workspace now.
+    fn is_ready(&self, job: JobId, path: &Path) -> bool;
+    /// Waits until it may, or it waits no longer.
+    fn wait(&self, job: JobId, path: &Path, still_there: &dyn Fn() -> bool);
+    /// Whether what a dep says is the engine's to put in place before the job runs, so that the job does
+    /// not depend on it.
+    fn owns(&self, job: JobId, dep: &Dep) -> bool;
+    /// A job has ended.
+    fn ended(&self, job: JobId, ended: Ended);
+}
+
+impl Watch {
+    /// Decides about a program that is about to start in a build by rules.
+    pub(super) fn start_job(&self, jobs: &dyn Jobs, exec: Exec, tool: Tool) -> ExecAnswer {
+        let mut model = self.model();
+        let parent = model.step_of(exec.pid);
+        let of_spawner = parent.filter(|at| {
+            let step = &model.steps[*at];
+            step.parent.is_none() && step.pid != exec.pid
+        });
+        let ticket = of_spawner.and_then(|_| jobs.starting());
+        if let (Some(at), None) = (parent, ticket) {
+            self.loads(&mut model, at, &exec);
+            model.enter(exec.pid, at, tool);
+            return ExecAnswer::Run;
+        }
+        drop(model);
+        let key = match ticket {
+            Some(ticket) => Ok(ticket.key),
+            None => Err("starts jobs".to_owned()),
+        };
+        self.open_step(
+            exec,
+            tool,
+            parent,
+            key,
+            Miss::Off,
+            ticket.map(|ticket| ticket.id),
+        );
+        ExecAnswer::Run
+    }
+
+    /// The job that a process belongs to, if it asks for a path of the workspace.
+    pub(super) fn asks(&self, pid: Pid, path: &Path) -> Option<JobId> {
+        if !path.starts_with(self.world.root()) {
+            return None;
+        }
+        let model = self.model();
+        let at = model.step_of(pid)?;
+        model.steps[at].job
+    }
+}
