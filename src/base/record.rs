@@ -28,8 +28,8 @@ pub enum State {
         /// Digest of its sorted names with their types, where they were looked at.
         list: Option<Digest>,
     },
-    /// A symbolic link with its text.
-    Link(Vec<u8>),
+    /// A symbolic link: its text, and its time of last modification, ns since 1970.
+    Link(Vec<u8>, i64),
     /// A fifo, socket or device: whole mode, owner, group, device number.
     Other([u32; 3], u64),
     /// It cannot be looked at: errno.
@@ -86,7 +86,9 @@ impl State {
             ) => looked(Access::MODE, mode != mode2, Change::Mode)
                 .or_else(|| looked(Access::LIST, list != list2, Change::Names))
                 .or_else(|| looked(Access::MTIME, mtime != mtime2, Change::TimeStamp)),
-            (Self::Link(text), Self::Link(text2)) => (text != text2).then_some(Change::LinkText),
+            (Self::Link(text, mtime), Self::Link(text2, mtime2)) => (text != text2)
+                .then_some(Change::LinkText)
+                .or_else(|| looked(Access::MTIME, mtime != mtime2, Change::TimeStamp)),
             (Self::Other(mode, dev), Self::Other(mode2, dev2)) => {
                 (mode != mode2 || dev != dev2).then_some(Change::Type)
             }
@@ -95,7 +97,7 @@ impl State {
             (
                 Self::File { .. }
                 | Self::Dir { .. }
-                | Self::Link(_)
+                | Self::Link(..)
                 | Self::Other(..)
                 | Self::Hidden(_),
                 _,
@@ -306,9 +308,17 @@ mod tests {
             Some(Change::Vanished)
         );
         assert_eq!(
-            old.change(&State::Link(vec![]), Access::KIND),
+            old.change(&State::Link(vec![], 0), Access::KIND),
             Some(Change::Type)
         );
+    }
+
+    #[test]
+    fn a_link_has_a_time_stamp_of_its_own() {
+        let (old, new) = (State::Link(b"a".into(), 1), State::Link(b"a".into(), 2));
+        assert_eq!(old.change(&new, Access::KIND | Access::LNK), None);
+        let moved = old.change(&new, Access::KIND | Access::MTIME);
+        assert_eq!(moved, Some(Change::TimeStamp));
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Seen {
                 mtime: self.id.mtime,
                 list: listed,
             },
-            Kind::Link => State::Link(self.text.clone()),
+            Kind::Link => State::Link(self.text.clone(), self.id.mtime),
             Kind::Fifo | Kind::Socket | Kind::Device => State::Other(self.mode, self.rdev),
             Kind::Unknown(errno) => State::Hidden(errno),
         })

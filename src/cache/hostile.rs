@@ -52,7 +52,7 @@ fn seeds() -> Vec<Record> {
             mtime: -1,
             list: Some(Digest::of(b"l")),
         },
-        State::Link(b"../x".to_vec()),
+        State::Link(b"../x".to_vec(), 0),
         State::Other([0o10644, 1, 2], 3),
         State::Hidden(13),
     ];

@@ -47,7 +47,7 @@ fn dep_is_sound(dep: &Dep, n_deps: usize) -> Result<(), &'static str> {
             let known = list.is_some() || !dep.access.any(Access::LIST);
             require(known, "names without a digest")?;
         }
-        State::Link(text) => link_is_sound(text)?,
+        State::Link(text, _) => link_is_sound(text)?,
         State::Hidden(_) | State::Other(..) => {}
     }
     let ranked = match dep.rank {
@@ -201,7 +201,7 @@ pub(super) mod tests {
             }),
             ("dep rank", |r| r.deps[0].rank = 7),
             ("dep link", |r| {
-                r.deps[0].state = State::Link(b"a\0b".to_vec());
+                r.deps[0].state = State::Link(b"a\0b".to_vec(), 0);
             }),
             ("output name", |r| r.outputs[0].name = name("../etc/passwd")),
             ("long name", |r| {

@@ -10,8 +10,7 @@ use super::{build::Telling, console, profile, summary_file};
 use crate::disk::RealDisk;
 use crate::report::{Event, Sink, Step, Summary, explain};
 use crate::runner::{self, Request};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,11 +53,18 @@ pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: I
 /// The front stands for the command: who kills it wants the command dead, as without us. What the command
 /// has started lives on, also as without us, and nobody is there to be told about it.
 fn share_fate(front: Arc<End>, command: i32, ended: Arc<AtomicBool>) {
+    // Its number may be somebody else's by the time at which it is known to have ended.
+    let command = rustix::process::Pid::from_raw(command);
+    let held = command.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     thread::spawn(move || {
         while let Ok(Some(_)) = front.hear() {}
         if !ended.load(Ordering::SeqCst) {
             descriptors::leave_errors();
-            let _gone = kill(Pid::from_raw(command), Signal::SIGKILL);
+            let _gone = match (held, command) {
+                (Some(held), _) => pidfd_send_signal(held, Signal::KILL),
+                (None, Some(command)) => kill_process(command, Signal::KILL),
+                (None, None) => Ok(()),
+            };
         }
     });
 }

@@ -176,8 +176,9 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
 /// costs an input that is always as it was.
 fn is_random(path: &[u8]) -> bool {
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    // As Python makes them, in small letters.
-    let python = name.len() == 11 && name.starts_with(b"tmp");
+    // As Python makes them, in small letters, and cargo, in any.
+    let prefixed = |prefix: &[u8], len: usize| name.len() == len && name.starts_with(prefix);
+    let known = prefixed(b"tmp", 11) || prefixed(b"target", 12);
     let mixed = |run: &[u8]| {
         let odd = |w: &[u8]| {
             let letter = w[1].is_ascii_alphabetic();
@@ -186,7 +187,7 @@ fn is_random(path: &[u8]) -> bool {
         };
         run.len() >= 6 && run.windows(2).any(odd)
     };
-    python
+    known
         || name
             .split(|b| !b.is_ascii_alphanumeric() && *b != b'_')
             .any(mixed)
@@ -196,7 +197,7 @@ fn is_random(path: &[u8]) -> bool {
 fn volatility(dep: &Dep) -> u8 {
     match (dep.name.inside(), &dep.state) {
         (true, State::File { .. }) => 0,
-        (true, State::Dir { .. } | State::Link(_) | State::Other(..) | State::Hidden(_)) => 1,
+        (true, State::Dir { .. } | State::Link(..) | State::Other(..) | State::Hidden(_)) => 1,
         (true, State::Absent) => 2,
         (false, State::Absent) => 4,
         (false, _) => 3,
@@ -469,7 +470,13 @@ mod tests {
 
     #[test]
     fn random_names_are_told_from_chosen_ones() {
-        for name in ["/tmp/ccX2abcd.s", "a/tmpq_wxyzab", "sedQrstuv", "t.aBcDeF"] {
+        for name in [
+            "/tmp/ccX2abcd.s",
+            "a/tmpq_wxyzab",
+            "a/targettqdcp0",
+            "sedQrstuv",
+            "t.aBcDeF",
+        ] {
             assert!(is_random(name.as_bytes()), "{name}");
         }
         for name in [

@@ -40,7 +40,7 @@ pub fn text(record: &Record) -> String {
     for dep in &record.deps {
         let what = match &dep.state {
             State::Absent => "absent".to_owned(),
-            State::File { .. } | State::Dir { .. } | State::Link(_) | State::Other(..) => {
+            State::File { .. } | State::Dir { .. } | State::Link(..) | State::Other(..) => {
                 format!("{:?}", dep.access)
             }
             State::Hidden(errno) => format!("errno {errno}"),
@@ -83,7 +83,7 @@ fn input(dep: &Dep) -> Value {
             put("mode", owners(mode));
             put("names", json!(list.map(|digest| digest.hex())));
         }
-        State::Link(text) => {
+        State::Link(text, _) => {
             put("is", json!("link"));
             put("text", json!(text.escape_ascii().to_string()));
         }

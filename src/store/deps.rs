@@ -43,10 +43,12 @@ pub fn canonical(dep: &Dep) -> Dep {
                 *size = 0;
             }
         }
-        State::Dir { mtime, .. } if !dep.access.any(Access::MTIME) => *mtime = 0,
+        State::Dir { mtime, .. } | State::Link(_, mtime) if !dep.access.any(Access::MTIME) => {
+            *mtime = 0;
+        }
         State::Absent
         | State::Dir { .. }
-        | State::Link(_)
+        | State::Link(..)
         | State::Other(..)
         | State::Hidden(_) => {}
     }
@@ -213,7 +215,11 @@ fn encode(
             }
             2
         }
-        State::Link(text) => {
+        State::Link(text, mtime) => {
+            if *mtime != 0 {
+                follows |= MTIME;
+                push(&mut rest, zigzag(*mtime));
+            }
             push(&mut rest, text.len() as u64);
             rest.extend_from_slice(text);
             3
@@ -317,7 +323,7 @@ fn decode(
             },
             3 => {
                 let len = usize::try_from(reader.number()?).ok()?;
-                State::Link(reader.bytes(len)?.to_vec())
+                State::Link(reader.bytes(len)?.to_vec(), mtime)
             }
             4 => State::Other(mode, reader.number()?),
             5 => State::Hidden(u32_at(&shape, 16) as i32),

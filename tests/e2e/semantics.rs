@@ -536,3 +536,15 @@ fn repository() {
         .with("in", "two\n", Ran(20)),
     );
 }
+
+/// A symbolic link keeps its own time stamp when it is moved.
+#[test]
+fn link_moved_with_its_time_stamp() {
+    let put = |s: &TestSpace| {
+        s.remove("new");
+        s.remove("old");
+        s.symlink("in", "old");
+    };
+    let probe = Probe::new(put, "mv old new");
+    told(probe.first(1).after("a new link", put, Ran(1)));
+}

@@ -50,7 +50,7 @@ fn dep(random: &mut Random, n_names: u64) -> Dep {
             mtime: 6,
             list: (random.below(2) == 0).then_some(digest),
         },
-        7 => State::Link(b"../elsewhere".to_vec()),
+        7 => State::Link(b"../elsewhere".to_vec(), 0),
         _ if random.below(2) == 0 => State::Other(mode, 0x103),
         _ => State::Hidden(-13),
     };

@@ -1,19 +1,25 @@
 //! The order of the time stamps in a tree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// When each name was changed, in nanoseconds.
 #[derive(Debug)]
-pub struct Stamps(Vec<(PathBuf, i128)>);
+pub struct Stamps {
+    /// Of everything but directories, and of the marks.
+    files: Vec<(PathBuf, i128)>,
+    dirs: Vec<(PathBuf, i128)>,
+}
 
 impl Stamps {
     /// Of everything but directories under `root`, `.rfs` left out, and of the `marks`.
     pub fn read(root: &Path, marks: &[PathBuf]) -> Self {
-        let mut stamps = Vec::new();
+        let (mut stamps, mut dirs) = (Vec::new(), Vec::new());
         let mut stack = vec![root.to_path_buf()];
         while let Some(dir) = stack.pop() {
+            dirs.push((dir.clone(), stamp(&dir)));
             for entry in fs::read_dir(&dir).unwrap() {
                 let path = entry.unwrap().path();
                 if path.file_name().is_some_and(|name| name == ".rfs") {
@@ -26,21 +32,44 @@ impl Stamps {
             }
         }
         stamps.sort();
+        dirs.sort();
         let marks = marks.iter().map(|mark| (mark.clone(), stamp(mark)));
-        Self(marks.chain(stamps).collect())
+        let files = marks.chain(stamps).collect();
+        Self { files, dirs }
+    }
+
+    /// Whether all pairs compare as in `other`, marks apart, directories included.
+    pub fn is_ordered_as(&self, other: &Self) -> bool {
+        let ranks = |stamps: &Self| -> Vec<(PathBuf, usize)> {
+            let inside = |(path, _): &&(PathBuf, i128)| !is_mark(path);
+            let all: Vec<_> = stamps
+                .files
+                .iter()
+                .chain(&stamps.dirs)
+                .filter(inside)
+                .collect();
+            let times: BTreeSet<i128> = all.iter().map(|(_, time)| *time).collect();
+            let rank = |time: &i128| times.range(..time).count();
+            all.iter()
+                .map(|(path, time)| (path.clone(), rank(time)))
+                .collect()
+        };
+        ranks(self) == ranks(other)
     }
 
     /// Pairs that are the other way round in `other`. Where things were done side by side only those
     /// with a mark have an order.
     pub fn turned(&self, other: &Self, n_marks: usize, in_order: bool) -> Vec<String> {
         let mut turned = Vec::new();
-        if self.0.iter().zip(&other.0).any(|(a, b)| a.0 != b.0) || self.0.len() != other.0.len() {
+        if self.files.iter().zip(&other.files).any(|(a, b)| a.0 != b.0)
+            || self.files.len() != other.files.len()
+        {
             return turned;
         }
-        for (i, (first, bare_first)) in self.0.iter().enumerate() {
-            for (j, (second, bare_second)) in self.0.iter().enumerate() {
+        for (i, (first, bare_first)) in self.files.iter().enumerate() {
+            for (j, (second, bare_second)) in self.files.iter().enumerate() {
                 let counts = in_order || (i < n_marks) != (j < n_marks);
-                if counts && bare_first < bare_second && other.0[i].1 > other.0[j].1 {
+                if counts && bare_first < bare_second && other.files[i].1 > other.files[j].1 {
                     turned.push(format!(
                         "{} older than {}",
                         first.display(),
@@ -51,6 +80,11 @@ impl Stamps {
         }
         turned
     }
+}
+
+fn is_mark(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b"mark.")
 }
 
 fn stamp(path: &Path) -> i128 {

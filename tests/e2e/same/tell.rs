@@ -150,22 +150,28 @@ fn compare(
     (!turned.is_empty()).then(|| ("stamps", format!("only bare: {turned:#?}")))
 }
 
-/// A third run in which nothing was changed, neither by hand nor by the run itself, must be a whole
-/// hit, unless the one before it was refused in part. A command that fails may have left another order of
-/// time stamps than it found.
+/// A run that finds what the one before it had found, the order of time stamps included, and was not refused
+/// in part, as the one before was not, must be a whole hit.
 fn never_served(
-    bare: &[Seen],
+    before: &[Seen],
     plan: &Plan,
     n: usize,
     seen: &Seen,
 ) -> Option<(&'static str, String)> {
     let rounds = &plan.rounds;
-    let again = |n: usize| {
-        rounds[n].kind == Kind::Again
-            && rounds[n].cmd == rounds[n - 1].cmd
-            && bare[n].tree == bare[n - 1].tree
+    let [.., found_then, last] = before else {
+        return None;
     };
-    let steady = n > 1 && again(n) && again(n - 1);
+    let again = |n: usize| rounds[n].kind == Kind::Again && rounds[n].cmd == rounds[n - 1].cmd;
+    let steady = again(n)
+        && again(n - 1)
+        && last.tree == found_then.tree
+        && last.stamps.is_ordered_as(&found_then.stamps)
+        && last
+            .run
+            .summary
+            .as_ref()
+            .is_some_and(|summary| summary.refused == 0);
     let summary = seen.run.summary.as_ref()?;
     let due = steady && plan.can_be_served() && seen.run.code() == 0;
     (due && !summary.whole_hit && summary.refused == 0).then(|| {
@@ -200,12 +206,13 @@ impl Stage<'_> {
         self.space.wipe();
         self.marks.clear();
         let mut counts = Counts::default();
-        let _second = self.tell_all(wrapped, |n, seen| {
+        let _second = self.tell_all(wrapped, |before, seen| {
+            let n = before.len();
             counts.count(&seen.run);
             counts.gates += u64::from(seen.gated);
             let round = &plan.rounds[n];
             compare(&bare[n], seen, n + 1, round.is_parallel(), plan.in_order())
-                .or_else(|| never_served(&bare, plan, n, seen))
+                .or_else(|| never_served(before, plan, n, seen))
                 .map_or(Ok(()), |(sort, text)| {
                     let text = format!("{text}\n{:#?}", seen.run);
                     Err(Fault {
@@ -221,7 +228,7 @@ impl Stage<'_> {
     fn tell_all(
         &mut self,
         wrapped: bool,
-        mut check: impl FnMut(usize, &Seen) -> Result<(), Fault>,
+        mut check: impl FnMut(&[Seen], &Seen) -> Result<(), Fault>,
     ) -> Result<Vec<Seen>, Fault> {
         let mut all = Vec::new();
         self.begin();
@@ -247,7 +254,7 @@ impl Stage<'_> {
                 gated,
                 ..self.seen(run)
             };
-            check(n, &seen)?;
+            check(&all, &seen)?;
             all.push(seen);
         }
         Ok(all)
