@@ -29,25 +29,30 @@ pub(super) fn find(cwd: &Path) -> PathBuf {
 /// The system call that failed, with its path.
 pub(super) fn prepare(root: &Path, disk: &dyn Disk) -> Result<bool, disk::Error> {
     let state = root.join(STATE);
-    let made = exists_already(disk.mkdir(&state, 0o755))?.is_some();
+    let made = unless(ErrorKind::AlreadyExists, disk.mkdir(&state, 0o755))?.is_some();
     // A link, as a repository can bring one along, would have us write somewhere else.
     if !state.symlink_metadata().at("lstat", &state)?.is_dir() {
         return Err(io::Error::from(ErrorKind::NotADirectory)).at("mkdir", &state);
     }
-    // Also where a run that was cut short has left the directory without them.
+    // Also where a run that was cut short has left the directory without them, or them without their text.
     for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")] {
         let path = state.join(name);
-        if let Some(file) = exists_already(disk.create(&path, 0o644))? {
+        let found = path.symlink_metadata();
+        if found.is_ok_and(|found| found.is_file() && found.len() < text.len() as u64) {
+            unless(ErrorKind::NotFound, disk.unlink(&path))?;
+        }
+        if let Some(file) = unless(ErrorKind::AlreadyExists, disk.create(&path, 0o644))? {
             disk.write_at(&file, &path, text.as_bytes(), 0)?;
         }
     }
     Ok(made)
 }
 
-fn exists_already<T>(done: disk::Result<T>) -> disk::Result<Option<T>> {
+/// Nothing where the call failed for this reason: somebody else has done it.
+fn unless<T>(reason: ErrorKind, done: disk::Result<T>) -> disk::Result<Option<T>> {
     match done {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.source.kind() == ErrorKind::AlreadyExists => Ok(None),
+        Err(error) if error.source.kind() == reason => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -96,12 +101,23 @@ mod tests {
     }
 
     #[test]
-    fn every_write_may_fail() {
-        for k in 0..5 {
-            let dir = tempfile::tempdir().unwrap();
-            let disk = FaultyDisk::new(k, Temper::Once(libc::ENOSPC));
-            let error = prepare(dir.path(), &disk).unwrap_err();
-            assert!(error.path.starts_with(dir.path()), "{error}");
+    fn every_write_may_fail_and_is_made_up_for() {
+        for temper in [
+            Temper::Once(libc::ENOSPC),
+            Temper::Torn(libc::EIO),
+            Temper::Dead,
+        ] {
+            for k in 0..5 {
+                let dir = tempfile::tempdir().unwrap();
+                let disk = FaultyDisk::new(k, temper);
+                let error = prepare(dir.path(), &disk).unwrap_err();
+                assert!(error.path.starts_with(dir.path()), "{error}");
+                let _made = prepare(dir.path(), &RealDisk).unwrap();
+                for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")] {
+                    let found = fs::read_to_string(dir.path().join(STATE).join(name));
+                    assert_eq!(found.unwrap(), text, "{name} after {temper:?} {k}");
+                }
+            }
         }
     }
 

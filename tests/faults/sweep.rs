@@ -104,6 +104,11 @@ pub fn run(case: &Case) {
         let expected = found.1.lines().any(|line| line.starts_with(what));
         assert_eq!(expected, what.starts_with("hit"), "{}", found.1);
     }
+    let verify = |when: &str, said: &str| {
+        let mut verify = project.command(env!("CARGO_BIN_EXE_rfs"));
+        let verified = verify.args(["cache", "verify"]).output().unwrap();
+        assert!(verified.status.success(), "{when}: {verified:?}\n{said}");
+    };
     // What fails from then on fails in few different ways.
     let stride = match case.temper {
         "dead" if std::env::var_os("RFS_LONG").is_none() => 3,
@@ -141,16 +146,12 @@ pub fn run(case: &Case) {
         assert!(warnings <= 2, "{when}:\n{}", found.1);
 
         if !case.served || at % 4 == 0 || failed.is_none() {
+            // Before the next build, which would drop a torn blob by itself.
+            verify(&when, &found.1);
             project.reset();
             let next = host(usize::MAX, nonce);
             right(&next, &format!("after {when}, which said\n{}\n", found.1));
-            let mut verify = project.command(env!("CARGO_BIN_EXE_rfs"));
-            let verified = verify.args(["cache", "verify"]).output().unwrap();
-            assert!(
-                verified.status.success(),
-                "{when}: {verified:?}\n{}",
-                found.1
-            );
+            verify(&when, &next.1);
         }
         match failed {
             Some(op) => *sites.entry(op.to_owned()).or_default() += 1,
