@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods)] // a test writes where it likes
 
+mod index;
+
 use super::actions::fits;
 use super::serve::Staged;
 use super::sound::sound;

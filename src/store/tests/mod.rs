@@ -2,8 +2,11 @@
 
 mod crash;
 mod damage;
+mod forge;
 mod history;
 mod kill;
 mod pages;
 mod random;
 mod tables;
+
+pub(crate) use forge::forge;
