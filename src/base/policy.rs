@@ -73,13 +73,17 @@ impl Default for Policy {
                  arch nproc md5sum sha1sum cksum tac tsort link unlink sync timeout",
             ),
             parts: words("cc1 cc1plus cc1obj lto1 collect2 lto-wrapper f951 gnat1 d21 go1"),
-            driven: words("as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ gfortran"),
-            drivers: words("gcc g++ cc c++ clang clang++ gfortran gnat collect2 lto-wrapper"),
+            driven: words("as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ gfortran f95 f77"),
+            drivers: words(
+                "gcc g++ cc c++ clang clang++ gfortran f95 f77 gnat collect2 lto-wrapper",
+            ),
             replaces: words(
-                "as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ clang clang++ cc1 cc1plus gfortran",
+                "as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ clang clang++ cc1 cc1plus gfortran \
+                 f95 f77 f951",
             ),
             times_ignore: words(
-                "cc gcc c++ g++ cpp cc1 cc1plus as ld ld.bfd ld.gold ld.lld collect2 lto1 lto-wrapper clang \
+                "cc gcc c++ g++ cpp cc1 cc1plus gfortran f95 f77 f951 as ld ld.bfd ld.gold ld.lld \
+                 collect2 lto1 lto-wrapper clang \
                  clang++ ar gcc-ar ranlib nm strip objcopy rustc tcc cat rm mv ln mkdir rmdir chmod echo grep \
                  egrep fgrep sed awk mawk gawk sort tr cut head tail wc cmp diff basename dirname expr true \
                  false env cp install touch mktemp uname m4 perl bison flex yacc lex pkg-config readlink \
@@ -111,7 +115,8 @@ impl Default for Policy {
             asks_terminal: words("bash sh rustc cargo git less clang clang++ ninja meson cmake"),
             chance: words("date uuidgen shuf"),
             pin: words(
-                "cc gcc c++ g++ cpp clang clang++ gfortran f951 gnat tcc as ar ranlib strip objcopy yacc bison flex m4",
+                "cc gcc c++ g++ cpp clang clang++ gfortran f951 gnat tcc f95 f77 as ar ranlib strip \
+                 objcopy yacc bison flex m4",
             ),
             // What fakeroot keeps of owners is by inode number, which served files do not have.
             never: words(

@@ -8,6 +8,7 @@ mod names;
 mod packages;
 mod places;
 mod processes;
+mod science;
 mod wrappers;
 
 use crate::probe::{Expect, Hit, Probe, Ran};
