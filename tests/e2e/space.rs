@@ -208,13 +208,20 @@ impl TestSpace {
         }
     }
 
-    /// Empties the workspace; the cache stays.
+    /// Empties the workspace, and removes what was made beside it by way of `..`; the cache stays.
     pub fn wipe(&self) {
         fs::remove_dir_all(&self.ws).unwrap();
         fs::create_dir(&self.ws).unwrap();
         self.own(&self.ws);
         for entry in fs::read_dir(self.root().join("outside")).unwrap() {
             self.remove(entry.unwrap().path());
+        }
+        let ours = ["home", "outside", "summaries", "cache", "rfs"].map(OsString::from);
+        for entry in fs::read_dir(self.root()).unwrap() {
+            let entry = entry.unwrap();
+            if !ours.contains(&entry.file_name()) && entry.path() != self.ws {
+                self.remove(entry.path());
+            }
         }
     }
 
