@@ -208,7 +208,8 @@ impl TestSpace {
         }
     }
 
-    /// Empties the workspace, and removes what was made beside it by way of `..`; the cache stays.
+    /// Empties the workspace, and removes what commands have made beside it by way of `..`; the cache and
+    /// what a test has put there under the name of a mark stay.
     pub fn wipe(&self) {
         fs::remove_dir_all(&self.ws).unwrap();
         fs::create_dir(&self.ws).unwrap();
@@ -219,7 +220,9 @@ impl TestSpace {
         let ours = ["home", "outside", "summaries", "cache", "rfs"].map(OsString::from);
         for entry in fs::read_dir(self.root()).unwrap() {
             let entry = entry.unwrap();
-            if !ours.contains(&entry.file_name()) && entry.path() != self.ws {
+            let name = entry.file_name();
+            let is_mark = name.as_encoded_bytes().starts_with(b"mark.");
+            if !ours.contains(&name) && !is_mark && entry.path() != self.ws {
                 self.remove(entry.path());
             }
         }
