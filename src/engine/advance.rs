@@ -46,6 +46,8 @@ impl Engine<'_> {
         match self.graph[job].stage {
             Stage::Deps => {
                 if let Some(name) = self.failed_dep(job) {
+                    let node = self.graph.node(&name);
+                    self.own_up(node);
                     return self.block(job, name);
                 }
                 self.graph[job].stage = Stage::Check;
@@ -101,6 +103,10 @@ impl Engine<'_> {
                 self.drop_record(job, miss.to_string());
                 continue;
             }
+            if let Some(name) = self.would_change(job) {
+                self.drop_record(job, format!("{name} would be made anew"));
+                continue;
+            }
             if let Some(name) = failed {
                 self.drop_record(job, format!("{name} could not be made"));
                 continue;
@@ -141,6 +147,24 @@ impl Engine<'_> {
         records
     }
 
+    /// In a dry run: what the newest record of a job depends on and a job would make that would run.
+    fn would_change(&self, job: JobId) -> Option<String> {
+        if !self.wish.dry {
+            return None;
+        }
+        let record = self.graph[job].records.as_ref()?.last()?;
+        let would = |name: &&str| match self.graph.known(name).and_then(super::graph::Node::made) {
+            Some(Made::By(job)) => self.graph[job].would_run,
+            Some(Made::Source | Made::Failed) | None => false,
+        };
+        record
+            .deps
+            .iter()
+            .filter_map(inside)
+            .find(would)
+            .map(str::to_owned)
+    }
+
     /// The first reason is that of the newest record, which people have in mind.
     fn drop_record(&mut self, job: JobId, why: String) {
         let job = &mut self.graph[job];
@@ -159,7 +183,7 @@ impl Engine<'_> {
                 .known(name)
                 .and_then(super::graph::Node::made)
                 .is_none()
-                && self.rules.recognise(name)
+                && self.board.concerns(name)
                 && self.graph[job].spec.target(name).is_none()
         };
         record
@@ -239,7 +263,11 @@ impl Engine<'_> {
             self.tell
                 .tell(Told::Runs(spec.title.clone(), self.graph[job].why.clone()));
             let names = spec.files().map(|(name, _)| name.to_owned()).collect();
+            self.graph[job].would_run = true;
             return self.finish(job, Outcome::Made(names));
+        }
+        if let Some(why) = self.too_much(job) {
+            return self.fail(job, why, false);
         }
         self.graph[job].stage = Stage::Queued;
         self.queue.push_back(job);
@@ -253,15 +281,33 @@ impl Engine<'_> {
 
     /// A job has failed, `now` or before.
     pub(super) fn fail(&mut self, job: JobId, why: String, now: bool) {
+        if !self.graph.is_needed(job) {
+            self.graph[job].untold = Some(now);
+            return self.finish(job, Outcome::Failed(why));
+        }
+        self.tell_failure(job, why.clone(), now);
+        self.finish(job, Outcome::Failed(why));
+    }
+
+    /// A file that could not be made is needed: if its failure was not told, it is now.
+    pub(super) fn own_up(&mut self, node: NodeId) {
+        for job in self.graph[node].failed_by.clone() {
+            let untold = self.graph[job].untold.take();
+            if let (Some(now), Some(Outcome::Failed(why))) = (untold, &self.graph[job].outcome) {
+                let why = why.clone();
+                self.tell_failure(job, why, now);
+            }
+        }
+    }
+
+    fn tell_failure(&mut self, job: JobId, why: String, now: bool) {
         self.counts.failed += 1;
         let title = self.graph[job].spec.title.clone();
         let chunks = self.graph[job].chunks.clone();
-        self.tell
-            .tell(Told::Failed(title, why.clone(), chunks, now));
+        self.tell.tell(Told::Failed(title, why, chunks, now));
         if !self.wish.keep_going {
             self.stopping = true;
         }
-        self.finish(job, Outcome::Failed(why));
     }
 
     /// A job is over.

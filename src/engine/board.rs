@@ -3,7 +3,7 @@
 //! Its threads ask here for every path of the workspace that a job looks at, so the common answers need
 //! no word of the engine's.
 
-use super::Event;
+use super::{Event, MadeBefore};
 use crate::base::{Access, Dep, JobId};
 use crate::rules::{Rules, Spec};
 use crate::watch::jobs::{Ended, Jobs, Ticket};
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct Board {
     root: PathBuf,
     rules: Arc<Rules>,
+    /// Names that jobs made once and that no rule makes any more.
+    orphans: HashSet<String>,
     events: Mutex<Sender<Event>>,
     /// Names that are as they shall be.
     settled: RwLock<HashSet<String>>,
@@ -31,9 +33,16 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(root: PathBuf, rules: Arc<Rules>, events: Sender<Event>) -> Self {
+    pub(super) fn new(
+        root: PathBuf,
+        rules: Arc<Rules>,
+        made: &MadeBefore,
+        events: Sender<Event>,
+    ) -> Self {
+        let orphans = made.names().filter(|name| !rules.recognise(name));
         Self {
             root,
+            orphans: orphans.map(str::to_owned).collect(),
             rules,
             events: Mutex::new(events),
             settled: RwLock::default(),
@@ -41,6 +50,11 @@ impl Board {
             specs: RwLock::default(),
             starting: Mutex::default(),
         }
+    }
+
+    /// Whether the engine has a say in what is found at a name.
+    pub(super) fn concerns(&self, name: &str) -> bool {
+        self.rules.recognise(name) || self.orphans.contains(name)
     }
 
     /// The next program that the spawner starts is this job's.
@@ -99,7 +113,7 @@ impl Jobs for Board {
             return true;
         }
         drop(settled);
-        if !self.rules.recognise(name) {
+        if !self.concerns(name) {
             self.settle(name);
             return true;
         }

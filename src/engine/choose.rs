@@ -182,7 +182,10 @@ impl Engine<'_> {
             }
         }
         match makers.as_slice() {
-            _ if failed => self.settle(node, Made::Failed),
+            _ if failed => {
+                self.graph[node].failed_by = jobs;
+                self.settle(node, Made::Failed);
+            }
             [] => self.choose(node, group + 1),
             [job] => self.settle(node, Made::By(*job)),
             [..] => {

@@ -54,6 +54,10 @@ pub(super) struct Node {
     /// Groups of rules that may make it, where somebody wanted to know.
     pub groups: Option<Rc<Vec<Vec<Candidate>>>>,
     pub waiters: Vec<Waiter>,
+    /// Whether the user has asked for it.
+    pub is_root: bool,
+    /// The jobs by whose failure it is not made.
+    pub failed_by: Vec<JobId>,
 }
 
 impl Node {
@@ -121,6 +125,10 @@ pub(super) struct Job {
     /// Why it is being killed, where it is.
     pub killed: Option<String>,
     pub outcome: Option<Outcome>,
+    /// It failed while nobody was known to need it, which is still to be told: whether it ran.
+    pub untold: Option<bool>,
+    /// In a dry run: it would have run.
+    pub would_run: bool,
     /// What it printed when it ran last.
     pub chunks: Vec<Chunk>,
 }
@@ -148,6 +156,8 @@ impl Graph {
             buildable: None,
             groups: None,
             waiters: Vec::new(),
+            is_root: false,
+            failed_by: Vec::new(),
         });
         self.by_name.insert(name, id);
         id
@@ -185,6 +195,8 @@ impl Graph {
             cycle: None,
             killed: None,
             outcome: None,
+            untold: None,
+            would_run: false,
             chunks: Vec::new(),
         });
         self.by_instance.insert(instance, id);
@@ -198,6 +210,21 @@ impl Graph {
             .iter()
             .enumerate()
             .map(move |(at, job)| (number(at), job))
+    }
+
+    /// Whether somebody cannot do without a job: a target of the user's, a running job, or a job that has it
+    /// as a static dep and is needed itself. What only an old record says is no need.
+    pub(super) fn is_needed(&self, job: JobId) -> bool {
+        self[job].wanted_by.iter().any(|node| {
+            let node = &self[*node];
+            node.is_root
+                || node.waiters.iter().any(|waiter| match waiter {
+                    Waiter::Hold(..) => true,
+                    Waiter::Job(other) => {
+                        self[*other].stage == Stage::Deps && self.is_needed(*other)
+                    }
+                })
+        })
     }
 
     /// The chain by which a file waits for a job, if it does: names of files, the job's own target last.

@@ -212,6 +212,7 @@ impl<'a> Engine<'a> {
         let board = Arc::new(Board::new(
             setting.root.clone(),
             rules.clone(),
+            &setting.made,
             send.clone(),
         ));
         let engine = Self {
@@ -248,7 +249,10 @@ impl<'a> Engine<'a> {
         let mut roots = Vec::new();
         for target in targets {
             let node = self.graph.node(target);
-            self.make(node);
+            self.graph[node].is_root = true;
+            if self.make(node) {
+                self.own_up(node);
+            }
             roots.push(node);
         }
         loop {

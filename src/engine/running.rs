@@ -87,6 +87,16 @@ impl Engine<'_> {
         }
     }
 
+    /// What a job needs more of than there is.
+    pub(super) fn too_much(&self, job: JobId) -> Option<String> {
+        let rules = &self.rules;
+        let needs = &rules.rule(self.graph[job].spec.rule).resources;
+        needs.iter().find_map(|(name, amount)| {
+            let all = rules.resources.get(name).copied().unwrap_or(0);
+            (*amount > all).then(|| format!("it needs {amount} of {name}, of which there is {all}"))
+        })
+    }
+
     fn launch(&mut self, job: JobId) {
         let spec = self.graph[job].spec.clone();
         let start = match self.wash(&spec) {
@@ -132,6 +142,7 @@ impl Engine<'_> {
         let node = self.graph.node(name);
         let over = self.graph[job].outcome.is_some();
         if over || self.make(node) {
+            self.own_up(node);
             let _gone = go.send(()).is_err();
             return;
         }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -76,14 +76,12 @@ pub fn receive<T: DeserializeOwned>(wire: &mut impl Read) -> io::Result<Option<T
 /// Standard input is no socket, or fails.
 pub fn serve() -> io::Result<()> {
     let mut wire = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut running: Vec<Child> = Vec::new();
     while let Some(order) = receive::<Order>(&mut wire)? {
-        running.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         let reply = match start(&order) {
             Ok(None) => Reply::Started(0),
             Ok(Some(child)) => {
                 let pid = i32::try_from(child.id()).unwrap_or(0);
-                running.push(child);
+                std::thread::spawn(move || reap(child));
                 Reply::Started(pid)
             }
             Err(why) => Reply::Failed(why),
@@ -91,6 +89,14 @@ pub fn serve() -> io::Result<()> {
         send(&mut wire, &reply)?;
     }
     Ok(())
+}
+
+/// Waits for a child. One that was killed has not said so itself; whoever watches hears of it at the next
+/// call that names a file.
+fn reap(mut child: Child) {
+    if child.wait().is_ok_and(|status| status.signal().is_some()) {
+        let _seen = std::fs::symlink_metadata("/").is_ok();
+    }
 }
 
 /// Gives no process for an order without words.

@@ -1,7 +1,10 @@
 //! `rfs build TARGET...`: what runs and what does not, told by the lines of `--explain`.
 
+mod control;
 mod language;
 mod project;
+mod reads;
+mod targets;
 
 use crate::run::{Cmd, Run};
 use crate::space::TestSpace;
