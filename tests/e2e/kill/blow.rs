@@ -173,10 +173,10 @@ pub fn strike(
         }
         Blow::Traced => slay(any(dice, &cast.traced)),
         Blow::StoppedTraced => {
-            let victim = any(dice, &cast.traced);
-            let stopped = victim.filter(|process| left::is_there(s, process));
-            stopped.is_some_and(|process| send(process.pid, Signal::SIGSTOP))
-                && slay(any(dice, &cast.hosts))
+            let (victim, host) = (any(dice, &cast.traced), any(dice, &cast.hosts));
+            // Nobody would let it go on where there is no host yet.
+            let stopped = victim.filter(|process| host.is_some() && left::is_there(s, process));
+            stopped.is_some_and(|process| send(process.pid, Signal::SIGSTOP)) && slay(host)
         }
         Blow::Term => send(cast.front, Signal::SIGTERM),
         Blow::Hangup => send(cast.front, Signal::SIGHUP),
