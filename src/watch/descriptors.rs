@@ -134,6 +134,9 @@ impl Watch {
             {
                 continue;
             }
+            if at == 0 && matches!(target, FdTarget::Pipe(..) | FdTarget::Socket(_)) {
+                self.hear();
+            }
             match target {
                 FdTarget::Null => self.reads(&mut model, at, opened, target),
                 FdTarget::File { .. } => self.reads(&mut model, at, opened, target),

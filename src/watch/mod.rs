@@ -34,11 +34,11 @@ use crate::world::World;
 use close::Fate;
 use model::Model;
 use rfs_tracer::event::{
-    Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope, Sight,
+    Answer, End, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope, Sight,
 };
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a watch needs to know.
@@ -80,6 +80,8 @@ pub struct Watch {
     told_unreadable: AtomicBool,
     n_killed: AtomicUsize,
     hold: hold::Hold,
+    /// Some process has heard from outside of the build.
+    outside: AtomicBool,
 }
 
 impl Watch {
@@ -104,6 +106,7 @@ impl Watch {
             told_unreadable: AtomicBool::new(false),
             n_killed: AtomicUsize::new(0),
             hold: hold::Hold::default(),
+            outside: AtomicBool::new(false),
         }
     }
 
@@ -184,7 +187,15 @@ impl Watch {
         });
     }
 
+    /// Somebody outside may tell a process now what he has changed.
+    fn hear(&self) {
+        self.outside.store(true, Ordering::Release);
+    }
+
     fn socket(&self, pid: Pid, peer: Peer) {
+        if !matches!(&peer, Peer::Unix(walk) if !matches!(walk.end, End::Found(_))) {
+            self.hear();
+        }
         match peer {
             Peer::Unix(walk) => self.unix_socket(pid, &walk),
             Peer::Abstract(name) => {
@@ -266,6 +277,10 @@ impl Names for Watch {
             || (sight.size, sight.mtime, sight.ctime)
                 == (seen.id.size, seen.id.mtime, seen.id.ctime)
     }
+
+    fn hears_outside(&self) -> bool {
+        self.outside.load(Ordering::Acquire)
+    }
 }
 
 impl Observer for Watch {
@@ -291,6 +306,7 @@ impl Observer for Watch {
             | Event::Readlink(_)
             | Event::Open { .. }
             | Event::List(_)
+            | Event::Differs(_)
             | Event::Chdir(_)
             | Event::Unlink { .. }
             | Event::Mkdir(..)

@@ -25,6 +25,7 @@ impl Watch {
             Event::Chdir(walk) => self.read(pid, &walk, Access::KIND),
             Event::Open { walk, flags, mode } => self.open(pid, &walk, flags, mode),
             Event::List(dir) => self.list(pid, &dir),
+            Event::Differs(path) => self.differs(pid, &path),
             Event::Unlink { walk, dir } => self.unlink(pid, &walk, dir),
             Event::Mkdir(walk, _) | Event::Mknod(walk, _) | Event::Symlink(walk, _)
                 if matches!(walk.end, End::Found(_)) =>
@@ -322,8 +323,23 @@ impl Watch {
         }
     }
 
+    /// What was seen is not there any more. Whoever writes the file itself knows.
+    fn differs(&self, pid: Pid, path: &Path) {
+        let mut model = self.model();
+        let Some(at) = model.step_of(pid) else { return };
+        let id = self.world.last(path).id;
+        let why = format!("{} changed while it was used", path.display());
+        model.up(at, |step| {
+            if step.wrote(id) == Wrote::NOTHING {
+                step.refuse(why.as_str());
+            }
+            true
+        });
+    }
+
     /// Refuses the step and those around it that did not make the object themselves.
     fn foreign(&self, model: &mut Model, at: usize, id: PathId, why: &str) {
+        self.hear();
         model.up(at, |step| {
             if !step.wrote(id).any(Wrote::WHOLE) {
                 step.refuse(why);

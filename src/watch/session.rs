@@ -19,6 +19,11 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the kernel may believe what it has seen of the workspace where looks do not stop: so late at most
+/// does a process see what somebody outside of the build has changed.
+const BELIEVED: Duration = Duration::from_millis(250);
 
 /// What to run and how.
 #[derive(Debug, Clone)]
@@ -93,7 +98,7 @@ impl Session {
             cwd: plan.cwd.clone(),
             mask: plan.mask,
             backend: plan.backend,
-            preload: plan.preload.then(|| plan.workspace.clone()),
+            preload: plan.preload,
         };
         let root = plan.workspace.clone();
         let launched = rfs_tracer::launch(launch, || {
@@ -133,6 +138,9 @@ impl Session {
 
         let mut view = rfs_fs::Config::new(&plan.workspace);
         view.hide = vec![OsString::from(".rfs")];
+        if plan.preload {
+            view.ttl = BELIEVED;
+        }
         if !plan.passthrough {
             view.passthrough = Passthrough::Off;
         }
@@ -174,6 +182,7 @@ impl Session {
         self.watch.ended(self.running.pid());
         self.watch.settle();
         self.watch.finish();
+        {}
         Ok(ended?)
     }
 

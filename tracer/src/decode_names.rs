@@ -33,6 +33,9 @@ impl Caller<'_> {
                 let walk = self.name(target)?.walk;
                 self.tell(Event::Chdir(walk))?;
                 self.processes().chdir(self.pid, self.call.tid);
+                if let Some(fast) = &self.shared.fast {
+                    fast.changes_place(self.pid, self.call.tid);
+                }
                 Ok(())
             }
             NameOp::Unlink(target, dir) => self.unlink(target, dir),

@@ -156,6 +156,9 @@ impl Caller<'_> {
     /// Working directories are no longer one a process.
     fn work_apart(&self, with_others: bool) {
         self.processes().work_apart(self.pid, with_others);
+        if let Some(fast) = &self.shared.fast {
+            fast.works_apart(self.pid, with_others);
+        }
     }
 
     fn limit(&self, resource: i32, address: u64, width: usize) -> Decoded {

@@ -86,6 +86,11 @@ pub trait Names: Send + Sync {
     /// ago.
     fn is_still(&self, path: &std::path::Path, sight: &Sight) -> bool;
 
+    /// Whether some process has heard from one that is not traced, which may change files on its behalf.
+    fn hears_outside(&self) -> bool {
+        false
+    }
+
     /// Opens a file for reading, to see what kind of program it is. The path has been walked to.
     ///
     /// # Errors
@@ -280,6 +285,8 @@ pub enum Event<'a> {
         /// Creation mode, before the umask.
         mode: u32,
     },
+    /// What a process was told of this file some moments ago is not what is there now.
+    Differs(PathBuf),
     /// getdents on an open directory: its names are read.
     List(PathBuf),
     /// chdir, fchdir.
@@ -423,6 +430,7 @@ impl std::fmt::Debug for Event<'_> {
             Self::Readlink(w) => write!(f, "readlink {w:?}"),
             Self::Open { walk, flags, mode } => write!(f, "open {walk:?} {flags:#x} {mode:o}"),
             Self::List(p) => write!(f, "list {p:?}"),
+            Self::Differs(p) => write!(f, "differs {p:?}"),
             Self::Chdir(w) => write!(f, "chdir {w:?}"),
             Self::Unlink { walk, dir } => write!(f, "unlink {walk:?} dir={dir}"),
             Self::Mkdir(w, m) => write!(f, "mkdir {w:?} {m:o}"),

@@ -11,7 +11,8 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -20,9 +21,10 @@ use nix::unistd::Pid as NixPid;
 
 use crate::call::{Call, Decision, Verdict};
 use crate::decode::{Caller, Named, Stopped};
-use crate::event::{Counts, End, Event, Look, Pid, Scope, Sight, Walk};
+use crate::event::{Counts, End, Event, Look, Observer, Pid, Scope, Sight, Walk};
 use crate::memory;
-use crate::proc_files::Status;
+use crate::place::Place;
+use crate::proc_files::{self, Status};
 use crate::regs::NATIVE;
 use crate::slab::{Pool, Slab};
 use crate::supervisor::Shared;
@@ -51,6 +53,8 @@ pub(crate) const PASS: [u32; 6] = [
     libc::SYS_faccessat2 as u32,
     libc::SYS_readlinkat as u32,
 ];
+/// Bytes of notes that take some hundred microseconds.
+const MUCH: usize = 8 << 10;
 /// Where the structure of a greeting has cookie and offset.
 const GREETING: u64 = 16;
 
@@ -77,12 +81,12 @@ pub(crate) enum Loading {
 #[derive(Debug)]
 pub(crate) struct Fast {
     cookie: u64,
-    /// Looks below this directory are not noted.
-    apart: PathBuf,
     pool: Arc<Pool>,
     library: File,
     members: Mutex<BTreeMap<Pid, Arc<Member>>>,
     counts: Mutex<Counts>,
+    /// From now on everybody goes the slow way.
+    closed: AtomicBool,
 }
 
 /// One process with a slab.
@@ -96,30 +100,36 @@ struct Member {
 #[derive(Debug, Default)]
 struct Reader {
     head: u32,
+    place: Place,
     /// It wrote what it should not.
     broken: bool,
     bytes: Vec<u8>,
 }
 
 impl Member {
+    /// Nobody can say any more what its relative paths start from.
+    fn lose_place(&self) {
+        self.slab.stop();
+        self.reader().place = Place::Unsure;
+    }
+
     fn reader(&self) -> MutexGuard<'_, Reader> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Fast {
-    /// The fast path for processes whose calls pass with this cookie. What lies below `apart` always
-    /// goes the slow way.
-    pub(crate) fn new(cookie: u64, apart: PathBuf) -> io::Result<Self> {
+    /// The fast path for processes whose calls pass with this cookie.
+    pub(crate) fn new(cookie: u64) -> io::Result<Self> {
         let mut library = File::from(memfd_create(c"rfs-preload", MFdFlags::MFD_CLOEXEC)?);
         library.write_all(LIBRARY)?;
         Ok(Self {
             cookie,
-            apart,
             pool: Pool::new()?,
             library,
             members: Mutex::default(),
             counts: Mutex::default(),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -221,18 +231,19 @@ impl Fast {
     fn attach(&self, caller: &Caller<'_>) -> Decision {
         let denied = |errno| Decision::Now(Verdict::Fail(errno));
         let (pid, tid) = (caller.pid, caller.call.tid);
-        if caller.arg(2) != u64::from(wire::VERSION) || self.shares_memory(tid) {
+        if self.closed.load(Ordering::Acquire) {
+            return denied(libc::EBADF);
+        }
+        let fit = caller.arg(2) == u64::from(wire::VERSION)
+            && parent_in_memory(tid).is_ok_and(|p| p.is_none());
+        if !fit || caller.processes().is_changing_place(pid) {
             return denied(libc::EAGAIN);
         }
         let Some(slab) = self.pool.take() else {
             return denied(libc::EBADF);
         };
-        let apart = self.apart.as_os_str().as_bytes();
-        if apart.len() > wire::MAX_APART {
-            return denied(libc::EBADF);
-        }
-        let numbers = [self.cookie, slab.offset(), apart.len() as u64];
-        let greeting = [numbers.map(u64::to_le_bytes).as_flattened(), apart].concat();
+        let greeting = [self.cookie, slab.offset()].map(u64::to_le_bytes);
+        let greeting = greeting.as_flattened();
         let to = caller
             .arg(1)
             .checked_add(GREETING)
@@ -241,7 +252,7 @@ impl Fast {
         let len = greeting.len();
         let written = process_vm_writev(
             NixPid::from_raw(tid),
-            &[IoSlice::new(&greeting)],
+            &[IoSlice::new(greeting)],
             &[RemoteIoVec { base, len }],
         );
         let Ok(fd) = self.pool.as_fd().try_clone_to_owned() else {
@@ -260,12 +271,64 @@ impl Fast {
         Decision::Give(fd)
     }
 
-    /// Whether a thread's process lives in the memory of its parent, as a child of vfork(2) does.
-    fn shares_memory(&self, tid: i32) -> bool {
-        let Ok(status) = Status::read(tid) else {
-            return true;
+    /// A process is about to change its working directory.
+    pub(crate) fn changes_place(&self, pid: Pid, tid: i32) {
+        if let Some(member) = self.member(pid) {
+            if proc_files::tasks(pid).len() > 1 {
+                member.lose_place();
+            } else {
+                member.reader().place.changes();
+                member.slab.next_place();
+            }
+        }
+        // A child of vfork(2) notes in the memory of the process that it will leave.
+        let mut child = tid;
+        while let Ok(Some(parent)) = parent_in_memory(child) {
+            if let Some(member) = self.member(parent) {
+                member.lose_place();
+            }
+            child = parent;
+        }
+    }
+
+    /// A working directory is no longer one of one process: of this one, or, `with_others`, of any.
+    pub(crate) fn works_apart(&self, pid: Pid, with_others: bool) {
+        if with_others {
+            return self.close();
+        }
+        if let Some(member) = self.member(pid) {
+            member.lose_place();
+        }
+    }
+
+    /// Everybody goes the slow way from now on, where a look is one at the files as they are.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for member in self.members().values() {
+            member.lose_place();
+        }
+    }
+
+    /// Once somebody heard from outside of the build, files may change that nobody here has changed.
+    pub(crate) fn heed(&self, observer: &dyn Observer) {
+        if observer.hears_outside() && !self.closed.load(Ordering::Acquire) {
+            for member in self.members().values() {
+                member.slab.stop();
+            }
+            self.closed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether so much is to be taken up before a call that others should not wait for it.
+    pub(crate) fn is_much(&self, caller: &Caller<'_>, row: Option<&Row>) -> bool {
+        let members = self.members();
+        let waiting = |member: &Arc<Member>| member.slab.waiting() as usize;
+        let much = if row.is_none_or(|row| changes(caller, row.op)) {
+            members.values().map(waiting).sum()
+        } else {
+            members.get(&caller.pid).map_or(0, waiting)
         };
-        memory::is_shared(tid, status.ppid).unwrap_or(true)
+        much > MUCH
     }
 
     /// Takes up what must be known before a call is looked at, and what it may change.
@@ -286,10 +349,6 @@ impl Fast {
         for member in members {
             self.drain(shared, &member);
         }
-    }
-
-    fn is_apart(&self, path: &Path) -> bool {
-        !self.apart.as_os_str().is_empty() && path.starts_with(&self.apart)
     }
 
     /// A program has taken the place of the one that had the slab.
@@ -322,8 +381,8 @@ impl Fast {
         };
         let caller = Caller::new(shared, &call, member.pid, &|| true);
         let mut bytes = std::mem::take(&mut reader.bytes);
-        let sound =
-            member.slab.copy(reader.head, tail, &mut bytes) && self.tell(&caller, member, &bytes);
+        let sound = member.slab.copy(reader.head, tail, &mut bytes)
+            && self.tell(&caller, &mut reader.place, &bytes);
         if !sound {
             reader.broken = true;
             member.slab.stop();
@@ -338,7 +397,7 @@ impl Fast {
     }
 
     /// Tells entries in order. False: they are no entries.
-    fn tell(&self, caller: &Caller<'_>, member: &Member, mut bytes: &[u8]) -> bool {
+    fn tell(&self, caller: &Caller<'_>, place: &mut Place, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let Some((entry, len)) = Entry::read(bytes) else {
                 return false;
@@ -347,13 +406,8 @@ impl Fast {
             if let Some(entry) = entry {
                 self.counting().noted += 1;
                 // What cannot be told is a reason to keep nothing.
-                match tell_one(caller, &entry) {
-                    // By other names than that which the library knows.
-                    Ok(path) if self.is_apart(&path) => member.slab.stop(),
-                    Ok(_) => {}
-                    Err(why) => {
-                        let _told = caller.taint(Scope::All, why);
-                    }
+                if let Err(why) = tell_one(caller, place, &entry) {
+                    let _told = caller.taint(Scope::All, why);
                 }
             }
         }
@@ -383,25 +437,29 @@ fn changes(caller: &Caller<'_>, op: Op) -> bool {
     }
 }
 
-/// Tells one entry and gives the path that it leads to, or why nothing that depends on it can be kept.
-fn tell_one(caller: &Caller<'_>, entry: &Entry<'_>) -> Result<PathBuf, String> {
+/// Tells one entry, or why nothing that depends on it can be kept.
+fn tell_one(caller: &Caller<'_>, place: &mut Place, entry: &Entry<'_>) -> Result<(), String> {
     let shown = || String::from_utf8_lossy(entry.path).into_owned();
-    if entry.path.first() != Some(&b'/') {
-        return Err(format!("looks at {} by a wrong note", shown()));
-    }
+    let base = if entry.path.first() == Some(&b'/') {
+        Arc::from(Path::new("/"))
+    } else {
+        place
+            .get(caller.shared, caller.pid)
+            .map_err(|why| format!("looks at {} and {why}", shown()))?
+    };
     let stays = match entry.kind {
         Kind::Lstat | Kind::Readlink => true,
         Kind::Open => entry.arg as i32 & libc::O_NOFOLLOW != 0,
         Kind::Stat | Kind::Access => false,
     };
     let last = if stays { Last::Stay } else { Last::Follow };
-    let named = caller.walk_from(Path::new("/"), entry.path, last);
+    let named = caller.walk_from(&base, entry.path, last);
     let Named { walk, own_fd } = named.map_err(|_unsaid| format!("looks at {}", shown()))?;
     if own_fd.is_some() || walk.end == End::Own {
         return Err(format!("looks at {}, which is its own", shown()));
     }
-    let seen = agrees(caller, entry, &walk);
-    let path = walk.path.clone();
+    let differs = !agrees(caller, entry, &walk);
+    let path = differs.then(|| walk.path.clone());
     let event = match entry.kind {
         Kind::Open => Event::Open {
             walk,
@@ -412,9 +470,23 @@ fn tell_one(caller: &Caller<'_>, entry: &Entry<'_>) -> Result<PathBuf, String> {
         Kind::Access => Event::Access(walk, entry.arg as i32),
         Kind::Readlink => Event::Readlink(walk),
     };
-    match caller.tell(event) {
-        Ok(()) | Err(Stopped::Refused(_)) if seen => Ok(path),
-        Ok(()) | Err(_) => Err(format!("{} changed while it was used", path.display())),
+    let told = match caller.tell(event) {
+        Ok(()) | Err(Stopped::Refused(_)) => {
+            path.map_or(Ok(()), |p| caller.tell(Event::Differs(p)))
+        }
+        Err(stopped) => Err(stopped),
+    };
+    told.map_err(|_unsaid| format!("looks at {}", shown()))
+}
+
+/// The parent of a thread's process, if they live in the same memory, as a child of vfork(2) does with its own.
+fn parent_in_memory(tid: i32) -> io::Result<Option<Pid>> {
+    let parent = Status::read(tid)?.ppid;
+    match memory::is_shared(tid, parent) {
+        Ok(shared) => Ok(shared.then_some(parent)),
+        // The parent is none of ours.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -20,6 +20,7 @@ mod links;
 pub mod memory;
 mod notify;
 mod pidfd;
+mod place;
 mod pool;
 mod prefix;
 pub mod probe;

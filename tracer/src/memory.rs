@@ -169,59 +169,67 @@ pub fn str_vec(tid: i32, addr: u64, size: PtrSize, max: usize) -> io::Result<Vec
         left = left.checked_sub(bytes).ok_or(Errno::E2BIG)?;
         Ok::<usize, Errno>(left)
     };
-    let mut window = Window::new(tid);
-    let (mut at, mut block) = (addr, [0; 512]);
+    let (mut at, mut block) = (addr, [0; 1024]);
     loop {
         let got = read(tid, at, &mut block)?;
         let whole = got - got % size.bytes();
         if whole == 0 {
             return Err(Errno::EFAULT.into());
         }
-        for pointer in block[..whole].chunks_exact(size.bytes()) {
-            let pointer = size.decode(pointer).unwrap_or(0);
-            if pointer == 0 {
-                return Ok(out);
-            }
+        let mut pointers: Vec<u64> = block[..whole]
+            .chunks_exact(size.bytes())
+            .map_while(|pointer| size.decode(pointer).filter(|pointer| *pointer != 0))
+            .collect();
+        let ends = pointers.len() < whole / size.bytes();
+        let pages = Pages::read(tid, &pointers);
+        for pointer in pointers.drain(..) {
             let room = take(size.bytes())?;
-            let string = window.c_str(pointer, room)?;
+            let string = pages.c_str(pointer, room)?;
             take(string.len() + 1)?;
             out.push(string);
+        }
+        if ends {
+            return Ok(out);
         }
         at = at.checked_add(whole as u64).ok_or(Errno::EFAULT)?;
     }
 }
 
-/// A piece of memory read in one go: the strings of a vector lie side by side.
-struct Window {
+/// The pages in which some strings begin, read in one go: a page that is read may have to be copied for it (one
+/// that parent and child share), so none is read twice, and none for nothing.
+struct Pages {
     tid: i32,
-    start: u64,
+    /// Ascending.
+    starts: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl Window {
-    /// Enough for most environments, and soon read.
-    const LEN: usize = 4 * PAGE;
-
-    fn new(tid: i32) -> Self {
-        Self {
-            tid,
-            start: 0,
-            bytes: Vec::new(),
-        }
+impl Pages {
+    fn read(tid: i32, pointers: &[u64]) -> Self {
+        let page = |pointer: &u64| usize::try_from(pointer - pointer % PAGE as u64).ok();
+        let mut starts: Vec<usize> = pointers.iter().filter_map(page).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let remote: Vec<_> = starts
+            .iter()
+            .map(|base| RemoteIoVec {
+                base: *base,
+                len: PAGE,
+            })
+            .collect();
+        let mut bytes = vec![0; starts.len() * PAGE];
+        let mut local = [IoSliceMut::new(&mut bytes)];
+        // What is missing here is asked for string by string.
+        let got = process_vm_readv(Pid::from_raw(tid), &mut local, &remote).unwrap_or(0);
+        starts.truncate(got / PAGE);
+        Self { tid, starts, bytes }
     }
 
     /// The string at `addr`, of at most `max` bytes with its NUL.
-    fn c_str(&mut self, addr: u64, max: usize) -> io::Result<Vec<u8>> {
-        if self.find(addr).is_none() {
-            self.start = addr - addr % PAGE as u64;
-            self.bytes.resize(Self::LEN, 0);
-            let got = read(self.tid, self.start, &mut self.bytes)?;
-            self.bytes.truncate(got);
-        }
+    fn c_str(&self, addr: u64, max: usize) -> io::Result<Vec<u8>> {
         match self.find(addr) {
             Some(found) if found.len() < max => Ok(found.to_vec()),
             Some(_) => Err(Errno::E2BIG.into()),
-            // Longer than the window.
             None => c_str(self.tid, addr, max).map_err(|e| match e.raw_os_error() {
                 Some(libc::ENAMETOOLONG) => Errno::E2BIG.into(),
                 _ => e,
@@ -230,8 +238,13 @@ impl Window {
     }
 
     fn find(&self, addr: u64) -> Option<&[u8]> {
-        let offset = usize::try_from(addr.checked_sub(self.start)?).ok()?;
-        let tail = self.bytes.get(offset..)?;
+        let offset = usize::try_from(addr).ok()? % PAGE;
+        let start = usize::try_from(addr).ok()? - offset;
+        let first = self.starts.binary_search(&start).ok()?;
+        // Pages that follow each other in the process do so here as well.
+        let follow = |n: &usize| self.starts.get(first + n) == Some(&(start + n * PAGE));
+        let pages = (0..).take_while(follow).count();
+        let tail = &self.bytes[first * PAGE + offset..(first + pages) * PAGE];
         tail.iter().position(|b| *b == 0).map(|len| &tail[..len])
     }
 }

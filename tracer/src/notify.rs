@@ -28,6 +28,8 @@ struct Shared {
     standby: Arc<Standby>,
     cookie: u64,
     decide: Arc<dyn Decide>,
+    /// Whoever receives is told when no process is left (Linux 6.11).
+    tells_end: bool,
     /// Decided calls that are made once more because their thread had been attached to.
     again: Mutex<Vec<Call>>,
 }
@@ -49,6 +51,7 @@ impl Backend {
             standby,
             cookie,
             decide,
+            tells_end: tells_end(),
             again,
         });
         Crew::start("rfs-notify", hasten, move || shared.turn()).map(Self)
@@ -66,7 +69,7 @@ impl Shared {
         if let Some(notice) = self.standby.next() {
             return self.take(notice);
         }
-        if !self.wait() {
+        if !self.tells_end && !self.wait(PollTimeout::NONE) {
             return Turn::Over;
         }
         match self.listener.receive() {
@@ -74,16 +77,17 @@ impl Shared {
                 self.standby.busy();
                 self.take(notice)
             }
-            Ok(None) => Turn::Again,
-            Err(_) => Turn::Over,
+            Ok(None) if self.wait(PollTimeout::ZERO) => Turn::Again,
+            Ok(None) | Err(_) => Turn::Over,
         }
     }
 
     /// Waits for a notification. False when no process is left that could send one.
-    fn wait(&self) -> bool {
+    fn wait(&self, timeout: PollTimeout) -> bool {
         loop {
             let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, timeout) {
+                Ok(0) => return true,
                 Ok(_) => {
                     let seen = fds[0].revents().unwrap_or(PollFlags::POLLERR);
                     return seen.contains(PollFlags::POLLIN);
@@ -116,6 +120,7 @@ impl Shared {
         let decision = catch_unwind(AssertUnwindSafe(|| self.decide.call(&call, &still_there)));
         match decision.unwrap_or(Decision::Now(Verdict::Fail(libc::EIO))) {
             Decision::Now(verdict @ (Verdict::Go | Verdict::Fail(_))) => {
+                self.standby.rest();
                 held.finish(verdict);
                 Turn::Again
             }
@@ -123,6 +128,7 @@ impl Shared {
                 Turn::Aside(Box::new(move || held.finish(verdict)))
             }
             Decision::Return(value) => {
+                self.standby.rest();
                 held.reply(Reply::Return(value));
                 Turn::Again
             }
@@ -148,6 +154,19 @@ impl Shared {
         let mut again = self.again();
         let found = again.iter().position(|c| c == call);
         found.map(|at| again.swap_remove(at)).is_some()
+    }
+}
+
+/// Whether this kernel tells whoever waits for a notification that none will come (Linux 6.11).
+fn tells_end() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 11),
+        _ => false,
     }
 }
 

@@ -385,6 +385,12 @@ impl Processes {
         }
     }
 
+    /// Whether a thread of a process is changing its working directory, or it is not one of the process alone.
+    pub(crate) fn is_changing_place(&self, pid: Pid) -> bool {
+        let changes = |p: &Process| p.cwd_apart || p.cwd_changing.is_some();
+        self.cwds_shared || self.by_pid.get(&pid).is_none_or(changes)
+    }
+
     /// A thread is about to change the working directory of its process.
     pub(crate) fn chdir(&mut self, pid: Pid, tid: i32) {
         if let Some(process) = self.by_pid.get_mut(&pid) {

@@ -64,7 +64,7 @@ impl Pool {
             pool: Arc::clone(self),
             index,
         };
-        for at in [wire::TAIL, wire::HEAD, wire::STOP] {
+        for at in [wire::TAIL, wire::HEAD, wire::STOP, wire::PLACE] {
             slab.word(at).store(0, Relaxed);
         }
         Some(slab)
@@ -105,6 +105,12 @@ impl Slab {
         self.word(wire::TAIL).load(Acquire)
     }
 
+    /// Bytes that have not been taken up.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.tail()
+            .wrapping_sub(self.word(wire::HEAD).load(Relaxed))
+    }
+
     /// Gives room back up to here.
     pub(crate) fn set_head(&self, head: u32) {
         self.word(wire::HEAD).store(head, Release);
@@ -112,6 +118,11 @@ impl Slab {
 
     pub(crate) fn stop(&self) {
         self.word(wire::STOP).store(1, Release);
+    }
+
+    /// Relative paths mean something else from now on.
+    pub(crate) fn next_place(&self) {
+        self.word(wire::PLACE).fetch_add(1, Release);
     }
 
     /// Copies what lies in the ring from `head` up to `tail`, in pieces that do not cross its end. False:

@@ -55,6 +55,16 @@ impl Standby {
         self.watch(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT);
     }
 
+    /// The decision is taken. To be called before it is told: whose call it was may make the next one at
+    /// once, which is better received by whoever decides.
+    pub(crate) fn rest(&self) {
+        let mut state = self.lock();
+        if state.busy && state.received.is_empty() {
+            state.busy = false;
+            self.watch(EpollFlags::empty());
+        }
+    }
+
     /// The next call that was received ahead. With `None` whoever asks is to receive by itself.
     pub(crate) fn next(&self) -> Option<Notice> {
         let mut state = self.lock();

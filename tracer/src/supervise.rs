@@ -27,17 +27,15 @@ pub struct Launch {
     pub mask: SigSet,
     /// How to stop its calls.
     pub backend: Backend,
-    /// Whether to put a library into dynamic programs that notes what they look at, which is quicker. With
-    /// the path of a directory where others make changes that the kernel does not hear of: below it
-    /// every call stops. An empty path is none.
-    pub preload: Option<PathBuf>,
+    /// Whether to put a library into dynamic programs that notes what they look at, which is quicker.
+    pub preload: bool,
 }
 
 /// A command that exists as a process, but has not been executed yet.
 #[derive(Debug)]
 pub struct Launched {
     launched: spawn::Launched,
-    preload: Option<PathBuf>,
+    preload: bool,
 }
 
 /// A command that runs observed. Dropping it kills what is left of it.
@@ -61,7 +59,7 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         backend,
         preload,
     } = launch;
-    let preload = preload.filter(|_| fast::is_there());
+    let preload = preload && fast::is_there();
     let launch = spawn::Launch {
         argv,
         env,
@@ -69,7 +67,11 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         mask,
         backend,
         tables: table::tables(),
-        pass: preload.iter().flat_map(|_| fast::PASS).collect(),
+        pass: preload
+            .then_some(fast::PASS)
+            .into_iter()
+            .flatten()
+            .collect(),
     };
     let launched = spawn::launch(launch, prepare)?;
     Ok(Launched { launched, preload })
@@ -87,7 +89,7 @@ impl Launched {
     /// # Errors
     /// When the preparation failed or the command cannot be supervised; it has not run then.
     pub fn observe(self, observer: Arc<dyn Observer>) -> Result<Running, Error> {
-        let fast = self.preload.map(|apart| (self.launched.cookie(), apart));
+        let fast = self.preload.then(|| self.launched.cookie());
         let supervisor = Supervisor::with(observer, fast).map_err(|source| Error::Sys {
             call: "epoll_create1",
             source,

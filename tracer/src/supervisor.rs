@@ -5,7 +5,6 @@
 //! wait. How calls are stopped is not known here.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,22 +31,17 @@ impl Supervisor {
         Self::with(observer, None)
     }
 
-    /// The same, with a fast path for processes whose calls pass by a cookie, except below a directory.
+    /// The same, with a fast path for processes whose calls pass by a cookie.
     ///
     /// # Errors
     /// As above, and where the memory for the fast path cannot be had.
-    pub(crate) fn with(
-        observer: Arc<dyn Observer>,
-        fast: Option<(u64, PathBuf)>,
-    ) -> io::Result<Self> {
+    pub(crate) fn with(observer: Arc<dyn Observer>, fast: Option<u64>) -> io::Result<Self> {
         let links = Arc::new(Links::default());
         Ok(Self(Arc::new(Shared {
             observer,
             links: Arc::clone(&links),
             prefixes: Prefixes::default(),
-            fast: fast
-                .map(|(cookie, apart)| Fast::new(cookie, apart))
-                .transpose()?,
+            fast: fast.map(Fast::new).transpose()?,
             processes: Mutex::new(Processes::new(links)?),
             idle: Condvar::new(),
             index: Index::new(),
@@ -73,7 +67,7 @@ impl Supervisor {
 
 impl Decide for Supervisor {
     fn call(&self, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
-        self.0.decide(call, still_there)
+        self.0.decide(call, still_there, At::Door)
     }
 
     fn stillborn(&self, child: i32, parent: i32, signal: i32) {
@@ -102,6 +96,15 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Who decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Whoever receives all calls: nothing may take long.
+    Door,
+    /// A worker.
+    Desk,
+}
+
 /// How a call comes in.
 enum Entry {
     /// Its process, ready for it.
@@ -128,28 +131,38 @@ impl Shared {
         self.roots_changed.load(Ordering::Relaxed) && self.links.is_rooted_elsewhere(tid)
     }
 
-    fn decide(self: &Arc<Self>, call: &Call, still_there: &dyn Fn() -> bool) -> Decision {
+    fn decide(self: &Arc<Self>, call: &Call, still_there: &dyn Fn() -> bool, at: At) -> Decision {
         let row = self.index.get(call.abi, call.nr);
         let is_end = row.is_some_and(|r| r.op == Op::ExitGroup);
         let pid = match self.enter(call.tid, is_end, still_there) {
             Entry::Ready(pid) => pid,
             Entry::Gone => return Decision::Now(Verdict::Go),
-            Entry::Wait => {
-                let (shared, call) = (Arc::clone(self), *call);
-                return Decision::Later(Box::new(move |stop| shared.wait(&call, stop)));
-            }
+            Entry::Wait => return self.later(call),
         };
         let caller = Caller::new(self, call, pid, still_there);
         if let Some(fast) = &self.fast {
             if let Some(decision) = self.serve(fast, &caller, row) {
                 return decision;
             }
+            if at == At::Door && fast.is_much(&caller, row) {
+                return self.later(call);
+            }
             fast.before(self, &caller, row);
         }
         let Some(row) = row else {
             return now(&caller, caller.taint(Scope::All, unknown(call)));
         };
-        self.act(&caller, row)
+        let decision = self.act(&caller, row);
+        if let Some(fast) = &self.fast {
+            fast.heed(caller.observer());
+        }
+        decision
+    }
+
+    /// Leaves a call to a worker.
+    fn later(self: &Arc<Self>, call: &Call) -> Decision {
+        let (shared, call) = (Arc::clone(self), *call);
+        Decision::Later(Box::new(move |stop| shared.wait(&call, stop)))
     }
 
     fn act(self: &Arc<Self>, caller: &Caller<'_>, row: &Row) -> Decision {
@@ -260,7 +273,7 @@ impl Shared {
 
     /// Decides on a worker.
     fn decide_there(self: &Arc<Self>, call: &Call, stop: &dyn Stop) -> Verdict {
-        match self.decide(call, &|| stop.still_there()) {
+        match self.decide(call, &|| stop.still_there(), At::Desk) {
             Decision::Now(verdict) => verdict,
             Decision::Later(work) => work(stop),
             // A worker cannot answer so. The call is as it would be without a fast path.

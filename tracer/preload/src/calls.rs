@@ -149,7 +149,7 @@ struct Fast<'a> {
 impl<'a> Fast<'a> {
     fn new(path: &'a [u8]) -> Option<Self> {
         let state = ready()?;
-        state.takes(path).then_some(Self { state, path })
+        Some(Self { state, path })
     }
 
     /// # Safety

@@ -29,9 +29,6 @@ pub(crate) struct State {
     calls: AtomicU32,
     cookie: AtomicUsize,
     slab: AtomicPtr<u8>,
-    /// The directory whose files are not to be noted, and how long its path is.
-    apart: [AtomicU8; wire::MAX_APART],
-    apart_len: AtomicUsize,
     /// Hashes of what was noted.
     seen: [AtomicU64; SEEN],
 }
@@ -134,7 +131,7 @@ impl State {
                 .and_then(|bytes| bytes.try_into().ok());
             usize::from_le_bytes(bytes.unwrap_or_default())
         };
-        let (cookie, offset, len) = (number(0), number(8), number(16));
+        let (cookie, offset) = (number(0), number(8));
         // A call that maps descriptor 0 would count as one that reads standard input.
         let slab = if fd > 2 {
             sys::shared(fd, offset, wire::SLAB)
@@ -147,10 +144,6 @@ impl State {
             sys::unmap(slab, wire::SLAB);
             return Err(0);
         }
-        for (to, from) in self.apart.iter().zip(&answer[24..]) {
-            to.store(*from, Relaxed);
-        }
-        self.apart_len.store(len.min(wire::MAX_APART), Relaxed);
         self.cookie.store(cookie, Relaxed);
         self.slab.store(slab.cast(), Release);
         Ok(())
@@ -168,25 +161,16 @@ impl State {
         self.cookie.load(Relaxed)
     }
 
-    /// Whether looks at a path can be noted: it is absolute, and not below the directory where others may
-    /// change what the kernel remembers of names.
-    pub(crate) fn takes(&self, path: &[u8]) -> bool {
-        let len = self.apart_len.load(Relaxed);
-        let below = |path: &[u8]| {
-            let mut apart = self.apart.iter().map(|byte| byte.load(Relaxed));
-            path.len() >= len && path[..len].iter().all(|byte| apart.next() == Some(*byte))
-        };
-        path.first() == Some(&b'/')
-            && !(len > 0 && below(path) && matches!(path.get(len), None | Some(b'/')))
-    }
-
     /// Notes an entry, `once` unless it was noted before. False: it could not be noted.
     #[must_use]
     pub(crate) fn note(&self, entry: &Entry<'_>, once: bool) -> bool {
         if self.busy.swap(1, Acquire) != 0 {
             return false;
         }
-        let hash = entry.hash();
+        let mut hash = entry.hash();
+        if entry.path.first() != Some(&b'/') {
+            hash ^= u64::from(self.word(wire::PLACE).load(Relaxed)).rotate_right(16);
+        }
         let seen = &self.seen[(hash % SEEN as u64) as usize];
         let known = once && seen.load(Relaxed) == hash;
         let noted = known || self.append(entry);

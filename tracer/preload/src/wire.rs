@@ -11,7 +11,7 @@ pub const LIBRARY: &str = "linux-rfs/preload.so";
 /// Directory descriptor of the openat(2) by which a process asks for a slab; no descriptor has it.
 pub const HELLO: i32 = -0x0072_6673;
 /// Third argument of that call: changes with the layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a slab's control page.
 pub const CONTROL: usize = 4096;
@@ -26,6 +26,8 @@ pub const TAIL: usize = 0;
 pub const HEAD: usize = 4;
 /// Control word: not zero when the process is to note nothing any more.
 pub const STOP: usize = 8;
+/// Control word: another number after each change of the working directory.
+pub const PLACE: usize = 12;
 
 /// What a process that asks for a slab shows, and the supervisor fills in.
 #[repr(C)]
@@ -33,14 +35,12 @@ pub const STOP: usize = 8;
 pub struct Hello {
     /// A name, for a kernel without a supervisor.
     pub name: [u8; 16],
-    /// The rest, as bytes: cookie, offset of the slab, length of a path, path.
+    /// The rest, as bytes: cookie, offset of the slab.
     pub answer: [u8; ANSWER],
 }
 
 /// Bytes of the supervisor's answer.
-pub const ANSWER: usize = 24 + MAX_APART;
-/// Bytes of the path that the answer may have.
-pub const MAX_APART: usize = 512;
+pub const ANSWER: usize = 16;
 
 /// Longer paths are not noted.
 pub const MAX_PATH: usize = 1023;
@@ -94,7 +94,7 @@ pub struct Entry<'a> {
     pub arg: u32,
     /// What was found.
     pub object: Option<Object>,
-    /// The path as passed, an absolute one.
+    /// The path as passed.
     pub path: &'a [u8],
 }
 

@@ -28,7 +28,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         } else {
             Backend::Notify
         },
-        preload: (backend == "fast").then(PathBuf::new),
+        preload: backend == "fast",
     };
     let notes = Arc::new(Notes(Mutex::new(File::create(log).unwrap())));
     let launched = launch(command, || Ok(())).unwrap();
