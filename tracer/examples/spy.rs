@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         cwd: std::env::current_dir().unwrap_or_default(),
         mask: SigSet::thread_get_mask().unwrap_or(SigSet::empty()),
         backend,
-        preload: preload.then(PathBuf::new),
+        preload,
     };
     let ended = launch(command, || Ok(()))
         .and_then(|launched| launched.observe(Arc::clone(&spy) as Arc<_>))

@@ -115,7 +115,7 @@ impl Caller<'_> {
         drop(processes);
         self.recheck()?;
         let loading = match (&self.shared.fast, loader) {
-            (Some(fast), Some(Loader { name, mode })) if fast.wants(&name, &env, mode) => {
+            (Some(fast), Some(Loader { name, mode })) if fast.wants(&name, &env, mode, &status) => {
                 Loading::Asks
             }
             (None | Some(_), _) => Loading::No,

@@ -150,8 +150,8 @@ impl Fast {
         self.members().get(&pid).cloned()
     }
 
-    /// Whether a program that is about to start gets the library.
-    pub(crate) fn wants(&self, loader: &[u8], env: &[Vec<u8>], mode: u32) -> bool {
+    /// Whether a program that is about to start gets the library. A debugger would tell of it.
+    pub(crate) fn wants(&self, loader: &[u8], env: &[Vec<u8>], mode: u32, status: &Status) -> bool {
         let name = loader.rsplit(|b| *b == b'/').next().unwrap_or_default();
         let special = |entry: &Vec<u8>| {
             let of = |name: &&[u8]| {
@@ -161,7 +161,7 @@ impl Fast {
             };
             NOT_WITH.iter().any(of)
         };
-        LOADERS.contains(&name) && mode & 0o6000 == 0 && !env.iter().any(special)
+        LOADERS.contains(&name) && mode & 0o6000 == 0 && !status.traced && !env.iter().any(special)
     }
 
     /// Answers the loader, or a library that asks for a slab. None: the call is like any other.
@@ -455,10 +455,10 @@ fn tell_one(caller: &Caller<'_>, place: &mut Place, entry: &Entry<'_>) -> Result
     let last = if stays { Last::Stay } else { Last::Follow };
     let named = caller.walk_from(&base, entry.path, last);
     let Named { walk, own_fd } = named.map_err(|_unsaid| format!("looks at {}", shown()))?;
-    if own_fd.is_some() || walk.end == End::Own {
+    if own_fd.is_some() {
         return Err(format!("looks at {}, which is its own", shown()));
     }
-    let differs = !agrees(caller, entry, &walk);
+    let differs = walk.end != End::Own && !agrees(caller, entry, &walk);
     let path = differs.then(|| walk.path.clone());
     let event = match entry.kind {
         Kind::Open => Event::Open {
@@ -506,6 +506,9 @@ fn agrees(caller: &Caller<'_>, entry: &Entry<'_>, walk: &Walk) -> bool {
         }
         (Kind::Readlink, Look::File | Look::Dir) => errno == libc::EINVAL,
         (_, Look::Absent | Look::Unknown(_)) => false,
+        (Kind::Open, Look::File | Look::Link(_)) if errno == libc::ENOTDIR => {
+            entry.arg as i32 & libc::O_DIRECTORY != 0
+        }
         (_, Look::File | Look::Dir | Look::Link(_)) => {
             let sight = |object: Object| Sight {
                 mode: object.mode,

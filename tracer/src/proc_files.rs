@@ -41,6 +41,8 @@ impl Text {
 pub(crate) struct Status {
     pub(crate) tgid: Pid,
     pub(crate) ppid: Pid,
+    /// Somebody traces it (ptrace(2)).
+    pub(crate) traced: bool,
     pub(crate) umask: u32,
     /// Real, effective user ids; real, effective group ids.
     pub(crate) ids: [u32; 4],
@@ -56,7 +58,7 @@ impl Status {
 
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let (mut tgid, mut ppid, mut umask, mut uid, mut gid) = (None, None, 0, [0; 2], [0; 2]);
-        let mut ignored = 0;
+        let (mut ignored, mut traced) = (0, false);
         for line in lines {
             let Some((key, value)) = line.split_once(":\t") else {
                 continue;
@@ -69,6 +71,7 @@ impl Status {
                 "Umask" => umask = u32::from_str_radix(value, 8).ok()?,
                 "Tgid" => tgid = value.parse().ok(),
                 "PPid" => ppid = value.parse().ok(),
+                "TracerPid" => traced = value != "0",
                 "Uid" => uid = two()?,
                 "Gid" => gid = two()?,
                 "SigIgn" => {
@@ -81,6 +84,7 @@ impl Status {
         Some(Self {
             tgid: tgid?,
             ppid: ppid?,
+            traced,
             umask,
             ids: [uid[0], uid[1], gid[0], gid[1]],
             ignored,
