@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod cpuset;
+pub mod difference;
 pub mod digest;
 pub mod identity;
 pub mod makeflags;
@@ -13,6 +14,7 @@ pub mod seen;
 pub mod topology;
 
 pub use access::Access;
+pub use difference::{Difference, difference};
 pub use digest::{Digest, Hasher};
 pub use identity::Identity;
 pub use name::Name;

@@ -281,6 +281,18 @@ pub struct Record {
     pub provenance: Provenance,
 }
 
+impl Record {
+    /// Whether it does from the same inputs what another one does, whenever and wherever the two were made.
+    #[must_use]
+    pub fn does_as(&self, other: &Self) -> bool {
+        self.status == other.status
+            && self.stdin == other.stdin
+            && self.outputs == other.outputs
+            && self.chunks == other.chunks
+            && self.deps == other.deps
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use super::{Cache, Error};
 use crate::base::{Digest, Record};
 use crate::store::history::{self, Execution};
 use crate::store::{self, Durability, Pages, Store, canonical, recover};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -75,22 +76,31 @@ impl Cache {
         self.change(|store| {
             let snapshot = store.snapshot()?;
             if let Some(first) = history::under(&*snapshot, key)?.first() {
-                if same_effect(&history::record(&*snapshot, *first)?, &record) {
+                if history::record(&*snapshot, *first)?.does_as(&record) {
                     return Ok(());
                 }
             }
             drop(snapshot);
             let mut txn = store.begin()?;
+            let mut pinned = false;
             for old in history::under(&txn, key)? {
-                let n_deps = history::facts(&txn, old)?.n_deps as usize;
-                if n_deps == record.deps.len() && history::record(&txn, old)?.deps == record.deps {
+                let facts = history::facts(&txn, old)?;
+                let as_many = facts.n_deps as usize == record.deps.len();
+                if as_many && history::record(&txn, old)?.deps == record.deps {
+                    pinned |= facts.pinned;
                     history::remove(&mut txn, old)?;
                 }
             }
-            history::add(&mut txn, key, &record, minutes())?;
+            let new = history::add(&mut txn, key, &record, minutes())?;
+            history::pin(&mut txn, new, pinned)?;
             for old in oldest(&txn, key)? {
-                history::remove(&mut txn, old)?;
+                if !history::facts(&txn, old)?.pinned {
+                    history::remove(&mut txn, old)?;
+                }
             }
+            let stored = self.stored.swap(0, Ordering::Relaxed);
+            let bytes = history::bytes(&txn)?.saturating_add(stored);
+            history::put_bytes(&mut txn, bytes)?;
             txn.commit(Durability::Lazy)?;
             Ok(())
         })
@@ -189,15 +199,6 @@ fn note_use(store: &Store, key: &Digest) -> Result<(), store::Error> {
     }
     txn.commit(Durability::Lazy)?;
     Ok(())
-}
-
-/// Whether a record does what another does, whenever and wherever the two were made.
-fn same_effect(one: &Record, two: &Record) -> bool {
-    one.status == two.status
-        && one.stdin == two.stdin
-        && one.outputs == two.outputs
-        && one.chunks == two.chunks
-        && one.deps == two.deps
 }
 
 /// Those that are too many: a few records of any size are kept, more of small ones. A configure script

@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Files up to this size are hashed in memory first, so that nothing is written if they are known.
 const SMALL: usize = 64 * 1024;
@@ -33,6 +34,7 @@ impl Cache {
         };
         if !self.contains(&digest, size) {
             tmp.keep(&self.blob_path(&digest))?;
+            self.stored.fetch_add(size, Ordering::Relaxed);
         }
         Ok((digest, size))
     }
@@ -47,6 +49,7 @@ impl Cache {
             let tmp = self.tmp(0o444)?;
             self.disk.write_at(&tmp.file, &tmp.path, bytes, 0)?;
             tmp.keep(&self.blob_path(&digest))?;
+            self.stored.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         Ok(digest)
     }

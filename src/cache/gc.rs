@@ -8,16 +8,23 @@ use super::actions::minutes;
 use super::verify::contents;
 use super::{Cache, Error};
 use crate::base::Digest;
-use crate::disk;
+use crate::disk::{self, At};
 use crate::store::history::{self, Execution, Facts};
 use crate::store::{Durability, Store};
+use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 /// A content that no record names and that is younger may be about to be named.
 const YOUNG: Duration = Duration::from_secs(3600);
 /// Records that are forgotten in one transaction: a build that waits for it waits a moment only.
 const AT_ONCE: usize = 64;
+/// Bytes that the contents may take up unless told otherwise.
+pub const SIZE: u64 = 20 << 30;
+/// Minutes between two looks at everything that nobody has asked for.
+const BETWEEN: u64 = 10;
 /// Minutes in which half of a record's worth is lost.
 const HALF_LIFE: f64 = 7.0 * 24.0 * 60.0;
 
@@ -38,6 +45,7 @@ pub struct Freed {
 struct Held {
     execution: Execution,
     worth: f64,
+    pinned: bool,
     contents: Vec<(Digest, u64)>,
 }
 
@@ -64,6 +72,9 @@ impl Cache {
                 if bytes <= limit {
                     break;
                 }
+                if one.pinned {
+                    continue;
+                }
                 for (digest, size) in &one.contents {
                     let n_users = users.entry(*digest).or_default();
                     *n_users = n_users.saturating_sub(1);
@@ -75,10 +86,56 @@ impl Cache {
             freed.records = forget(store, &forgotten)?;
         }
         self.remove_blobs(&mut freed, &users, YOUNG, progress)?;
+        self.counted(freed.left)?;
         Ok(freed)
     }
 
-    /// Forgets everything, contents of the last hour included.
+    /// As [`Self::gc`], down to nine tenths of `limit`, if by what is counted there is more than that, and
+    /// nobody has done so a moment ago or does so now. For the end of a build.
+    ///
+    /// # Errors
+    /// As [`Self::gc`].
+    pub fn keep_within(&self, limit: u64) -> Result<Option<Freed>, Error> {
+        let (Some(store), _) = self.index() else {
+            return Ok(None);
+        };
+        let state = store.snapshot()?;
+        let bytes = history::bytes(&*state)?.saturating_add(self.stored.load(Ordering::Relaxed));
+        let last = history::last_look(&*state)?;
+        drop(state);
+        if bytes <= limit || last.saturating_add(BETWEEN) > minutes().into() {
+            return Ok(None);
+        }
+        let path = self.root.join("VERSION");
+        let version = File::open(&path).at("open", &path)?;
+        match rustix::fs::flock(&version, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => self.gc(limit / 10 * 9, &mut |_| ()).map(Some),
+            Err(_locked) => Ok(None),
+        }
+    }
+
+    /// Makes the records whose command contains a text never go to make room, or takes that back. Gives
+    /// their number.
+    ///
+    /// # Errors
+    /// The index cannot be read or written.
+    pub fn pin(&self, text: &str, pinned: bool) -> Result<u64, Error> {
+        let (Some(store), _) = self.index() else {
+            return Ok(0);
+        };
+        let mut txn = store.begin()?;
+        let mut n_records = 0;
+        for execution in history::all(&txn)? {
+            if history::rest(&txn, execution)?.title.contains(text) {
+                history::pin(&mut txn, execution, pinned)?;
+                n_records += 1;
+            }
+        }
+        txn.commit(Durability::Durable)?;
+        Ok(n_records)
+    }
+
+    /// Forgets everything, pinned records and contents of the last hour included.
     ///
     /// # Errors
     /// As [`Self::gc`].
@@ -89,7 +146,21 @@ impl Cache {
             freed.records = forget(&store, &all)?;
         }
         self.remove_blobs(&mut freed, &BTreeMap::new(), Duration::ZERO, progress)?;
+        self.counted(freed.left)?;
         Ok(freed)
+    }
+
+    /// Notes what all contents take up now.
+    fn counted(&self, bytes: u64) -> Result<(), Error> {
+        let (Some(store), _) = self.index() else {
+            return Ok(());
+        };
+        self.stored.store(0, Ordering::Relaxed);
+        let mut txn = store.begin()?;
+        history::put_bytes(&mut txn, bytes)?;
+        history::put_last_look(&mut txn, minutes().into())?;
+        txn.commit(Durability::Lazy)?;
+        Ok(())
     }
 
     fn remove_blobs(
@@ -128,6 +199,7 @@ fn held(store: &Store) -> Result<Vec<Held>, Error> {
         held.push(Held {
             execution,
             worth: worth(&facts, minutes()),
+            pinned: facts.pinned,
             contents: contents(&record).collect(),
         });
     }
@@ -140,7 +212,7 @@ fn worth(facts: &Facts, now: u32) -> f64 {
     // Something for the directory entry and the record.
     let bytes = facts.bytes as f64 + 4096.0 + 8.0 * f64::from(facts.n_deps);
     let age = f64::from(now.saturating_sub(facts.used));
-    (facts.wall_us as f64 + 1.0) / bytes * (-age / HALF_LIFE).exp2()
+    (facts.saves_us as f64 + 1.0) / bytes * (-age / HALF_LIFE).exp2()
 }
 
 /// Forgets records, those that others have forgotten meanwhile left out.
@@ -262,9 +334,10 @@ mod tests {
             key: Digest::of(b""),
             n_deps: 1,
             used,
-            wall_us: 1000,
+            saves_us: 1000,
             bytes: 1000,
             serial: 1,
+            pinned: false,
         };
         let week = 7 * 24 * 60;
         let (old, new) = (worth(&facts(0), week), worth(&facts(week), week));

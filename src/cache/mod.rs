@@ -138,6 +138,8 @@ pub struct Cache {
     root: PathBuf,
     disk: Arc<dyn Disk>,
     next_tmp: AtomicU64,
+    /// Bytes of contents that were stored and are not counted in the index yet.
+    stored: AtomicU64,
     index: Mutex<Index>,
 }
 
@@ -152,6 +154,7 @@ impl Cache {
             root: dir.to_owned(),
             disk,
             next_tmp: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
             index: Mutex::default(),
         };
         match fs::metadata(dir) {

@@ -19,6 +19,8 @@ pub struct Stats {
     pub keys: u64,
     /// Bytes of their records.
     pub record_bytes: u64,
+    /// Records that are pinned.
+    pub pinned: u64,
 }
 
 /// A file below `blobs/`.
@@ -44,6 +46,9 @@ impl Cache {
             let snapshot = store.snapshot()?;
             stats.keys = history::n_keys(&*snapshot)?.into();
             stats.record_bytes = snapshot.file_bytes();
+            for execution in history::all(&*snapshot)? {
+                stats.pinned += u64::from(history::facts(&*snapshot, execution)?.pinned);
+            }
         }
         Ok(stats)
     }

@@ -8,6 +8,7 @@ use super::signals::Taken;
 use super::topo::{self, PolicyName};
 use super::wire::{self, Failure};
 use super::{console, host, place, profile, rules, summary_file, workspace};
+use crate::cache::gc;
 use crate::disk::RealDisk;
 use crate::report::size;
 use crate::runner::budget::Budget;
@@ -153,6 +154,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         argv: args.command,
         env: std::env::vars_os().collect(),
         cache: place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), &cwd)?,
+        cache_size: config.cache_size.unwrap_or(gc::SIZE),
         cwd,
         workspace: root,
         mask: taken.mask,

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::{console, place, workspace};
-use crate::cache::{Cache, Error, Freed, Report, Stats};
+use crate::cache::{Cache, Error, Freed, Report, Stats, gc};
 use crate::disk::RealDisk;
 use crate::report::{record, size};
 use serde::Serialize;
@@ -28,8 +28,11 @@ enum What {
     /// Forget what is worth least until the contents fit into the limit
     ///
     /// Worth is the time that a record saves against the bytes that it costs, halved for each week without
-    /// use. Contents of the last hour stay. Safe while builds run.
+    /// use. What is pinned and contents of the last hour stay. Safe while builds run. `rfs build` does so by
+    /// itself, in the background, when there is more than `size` in [cache] says.
     Gc(Gc),
+    /// Never forget what is recorded of some commands to make room
+    Pin(Pin),
     /// Forget everything
     ///
     /// Safe while builds run: their steps run instead of being served.
@@ -46,9 +49,21 @@ enum What {
 struct Gc {
     #[command(flatten)]
     options: Options,
-    /// Bytes that the contents may take up, with K, M, G or T
-    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size::parse)]
-    max_size: u64,
+    /// Bytes that the contents may take up, with K, M, G or T [default: `size` in [cache], else 20G]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    max_size: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Pin {
+    #[command(flatten)]
+    options: Options,
+    /// Take it back
+    #[arg(long)]
+    off: bool,
+    /// The commands that contain this text
+    #[arg(value_name = "TEXT")]
+    text: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,9 +92,11 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     match args.what {
         What::Stats(options) => stats(&options),
         What::Verify(options) => verify(&options),
-        What::Gc(gc) => free(&gc.options, |cache, progress| {
-            cache.gc(gc.max_size, progress)
-        }),
+        What::Gc(gc) => {
+            let limit = gc.max_size.map_or_else(limit, Ok)?;
+            free(&gc.options, |cache, progress| cache.gc(limit, progress))
+        }
+        What::Pin(pin) => self::pin(&pin),
         What::Clear(options) => free(&options, Cache::clear),
         What::Records(records) => self::records(&records),
     }
@@ -102,6 +119,8 @@ struct Answer<'a> {
 enum More<'a> {
     Stats {
         record_bytes: u64,
+        pinned: u64,
+        max_size: u64,
     },
     Report {
         records: u64,
@@ -130,7 +149,9 @@ fn stats(options: &Options) -> Result<i32, CommandError> {
         blob_bytes,
         keys,
         record_bytes,
+        pinned,
     } = stats;
+    let max_size = limit()?;
     if options.json {
         Answer {
             schema: "rfs.cache/1",
@@ -138,18 +159,55 @@ fn stats(options: &Options) -> Result<i32, CommandError> {
             blobs,
             blob_bytes,
             keys,
-            more: More::Stats { record_bytes },
+            more: More::Stats {
+                record_bytes,
+                pinned,
+                max_size,
+            },
         }
         .print();
     } else {
         console::answer(format_args!(
-            "{}: {blobs} contents, {}; records of {keys} commands, {}",
+            "{}: {blobs} contents, {} of {}; records of {keys} commands, {}; {pinned} records pinned",
             dir.display(),
             size::text(blob_bytes),
+            size::text(max_size),
             size::text(record_bytes)
         ));
     }
     Ok(0)
+}
+
+fn pin(args: &Pin) -> Result<i32, CommandError> {
+    let dir = dir(&args.options)?;
+    let n_records = match open(&dir)? {
+        Some(cache) => cache
+            .pin(&args.text, !args.off)
+            .map_err(CommandError::new)?,
+        None => 0,
+    };
+    if args.options.json {
+        let answer = serde_json::json!({
+            "schema": "rfs.cache/1", "dir": dir.to_string_lossy(), "records": n_records,
+            "pinned": !args.off,
+        });
+        console::answer(format_args!("{answer:#}"));
+    } else {
+        let how = if args.off {
+            "no longer pinned"
+        } else {
+            "pinned"
+        };
+        let dir = dir.display();
+        console::answer(format_args!("{dir}: {n_records} records are {how}"));
+    }
+    Ok(0)
+}
+
+/// Bytes that the contents may take up.
+fn limit() -> Result<u64, CommandError> {
+    let config = place::config(&workspace::find(&place::cwd()?))?;
+    Ok(config.cache_size.unwrap_or(gc::SIZE))
 }
 
 fn free(

@@ -5,6 +5,7 @@
 
 use super::error::CommandError;
 use crate::base::policy::Policy;
+use crate::report::size;
 use crate::runner::Tracer;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -28,6 +29,8 @@ pub(super) struct Config {
     pub(super) strict_clock: Option<bool>,
     /// `cache.dir`, absolute where the file's path is.
     pub(super) cache_dir: Option<PathBuf>,
+    /// `cache.size`: bytes.
+    pub(super) cache_size: Option<u64>,
 }
 
 const TABLES: [&str; 3] = ["build", "cache", "tools"];
@@ -62,7 +65,7 @@ impl Config {
         for (name, table) in tables.get_ref() {
             let known: Vec<&str> = match name.get_ref().as_ref() {
                 "build" => vec!["preload", "strict-clock", "tracer"],
-                "cache" => vec!["dir"],
+                "cache" => vec!["dir", "size"],
                 "tools" => lists(&mut self.policy)
                     .iter()
                     .map(|(key, _)| *key)
@@ -123,6 +126,11 @@ impl Config {
                     (Some(rest), Some(home)) => home.join(rest),
                     (Some(_), None) | (None, _) => near.join(text),
                 });
+            }
+            ("cache", "size") => {
+                let size = value.as_str().and_then(|text| size::parse(text).ok());
+                let wrong = || file.wrong(key, "a size such as \"500M\" or \"20G\"");
+                self.cache_size = Some(size.ok_or_else(wrong)?);
             }
             (_, key_name) => {
                 let entries = strings(value).ok_or_else(|| file.wrong(key, "a list of strings"))?;
@@ -276,12 +284,13 @@ mod tests {
     fn the_nearer_file_wins() {
         let config = config(&[
             "[build]\ntracer = 'ptrace'\nstrict-clock = true\n[cache]\ndir = '/far'\n",
-            "[build]\ntracer = 'notify'\n[cache]\ndir = 'near'\n",
+            "[build]\ntracer = 'notify'\n[cache]\ndir = 'near'\nsize = '3K'\n",
         ])
         .unwrap();
         assert_eq!(config.tracer, Some(Tracer::Notify));
         assert_eq!(config.strict_clock, Some(true));
         assert_eq!(config.cache_dir, Some("/w/near".into()));
+        assert_eq!(config.cache_size, Some(3072));
     }
 
     #[test]
@@ -316,6 +325,10 @@ mod tests {
             (
                 "[build]\ntracer = 'gdb'\n",
                 "rfs: error: /w/rfs.toml:2: `tracer` must be \"auto\", \"notify\" or \"ptrace\"",
+            ),
+            (
+                "[cache]\nsize = 20\n",
+                "rfs: error: /w/rfs.toml:2: `size` must be a size such as \"500M\" or \"20G\"",
             ),
             (
                 "[tools]\nfold = 'cat'\n",

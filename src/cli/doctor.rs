@@ -162,6 +162,7 @@ fn request(tracer: Tracer, dir: &Path) -> Request {
         cwd: dir.to_owned(),
         workspace: dir.to_owned(),
         cache: dir.join(workspace::STATE).join("trial"),
+        cache_size: u64::MAX,
         mask: SigSet::empty(),
         tracer,
         preload: true,

@@ -6,6 +6,7 @@ use super::error::CommandError;
 use super::signals::Taken;
 use super::{console, place, workspace};
 use crate::base::Chunk;
+use crate::cache::gc;
 use crate::disk::RealDisk;
 use crate::engine::machine;
 use crate::engine::{Counts, Crew, Engine, Event, Known, MadeBefore, Setting, Tell, Told, Wish};
@@ -69,6 +70,7 @@ pub(super) fn run(
             spawner: vec![program.into(), SPAWNER.into()],
             workspace: root.clone(),
             cache,
+            cache_size: config.cache_size.unwrap_or(gc::SIZE),
             mask,
             tracer: args
                 .tracer

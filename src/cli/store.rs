@@ -4,6 +4,7 @@ use super::error::CommandError;
 use super::{console, place, workspace};
 use crate::disk::{Disk, RealDisk};
 use crate::report::size;
+use crate::runner::STATE;
 use crate::store::census::{Census, census, dump};
 use crate::store::rebuild::{compact, salvage};
 use crate::store::{self, Snapshot, Store, recover};
@@ -42,6 +43,9 @@ struct Options {
     /// Directory of the cache [default: as for `rfs build`]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// The store of the workspace, which keeps its builds, in place of the cache's
+    #[arg(long, conflicts_with = "cache_dir")]
+    workspace: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,87 +149,60 @@ fn repair(path: &Path, disk: &Arc<dyn Disk>) -> Result<i32, CommandError> {
 struct Answer<'a> {
     schema: &'static str,
     file: &'a str,
-    generation: u64,
-    file_bytes: u64,
-    used_bytes: u64,
-    names: u64,
-    contents: u64,
-    files: u64,
-    executions: u64,
-    keys: u64,
-    deps: u64,
-    pieces: u64,
-    tables: Vec<Table>,
-}
-
-#[derive(Debug, Serialize)]
-struct Table {
-    name: &'static str,
-    bytes: u64,
+    #[serde(flatten)]
+    census: &'a Census,
 }
 
 fn tell(stats: &Stats, disk: Arc<dyn Disk>) -> Result<i32, CommandError> {
     let path = path(&stats.options)?;
-    let Census {
-        generation,
-        file_bytes,
-        used_bytes,
-        names,
-        contents,
-        files,
-        executions,
-        keys,
-        deps,
-        pieces,
-        tables,
-    } = census(&*snapshot(&path, disk)?).map_err(damaged)?;
+    let census = census(&*snapshot(&path, disk)?).map_err(damaged)?;
     if stats.json {
-        let tables = tables
-            .into_iter()
-            .map(|(name, bytes)| Table { name, bytes });
         let answer = Answer {
             schema: "rfs.store/1",
             file: &path.to_string_lossy(),
-            generation,
-            file_bytes,
-            used_bytes,
-            names,
-            contents,
-            files,
-            executions,
-            keys,
-            deps,
-            pieces,
-            tables: tables.collect(),
+            census: &census,
         };
         let json = serde_json::to_string_pretty(&answer).expect("BUG: plain values make JSON");
         console::answer(json);
         return Ok(0);
     }
     console::answer(format_args!(
-        "{}: {} of {} in use, state {generation}\n\
-         {executions} executions under {keys} keys, {deps} deps in {pieces} shared pieces\n\
-         {names} names, {contents} contents, digests of {files} files",
+        "{}: {} of {} in use, state {}\n\
+         {} executions under {} keys, {} deps in {} shared pieces\n\
+         {} names, {} contents, digests of {} files, {} builds",
         path.display(),
-        size::text(used_bytes),
-        size::text(file_bytes)
+        size::text(census.used_bytes),
+        size::text(census.file_bytes),
+        census.generation,
+        census.executions,
+        census.keys,
+        census.deps,
+        census.pieces,
+        census.names,
+        census.contents,
+        census.files,
+        census.builds,
     ));
-    for (name, bytes) in tables {
-        console::answer(format_args!("{:>10}  {name}", size::text(bytes)));
+    for table in &census.tables {
+        console::answer(format_args!(
+            "{:>10}  {}",
+            size::text(table.bytes),
+            table.name
+        ));
     }
     Ok(0)
 }
 
-/// The store of the cache that `rfs build` would use here.
+/// The store of the cache that `rfs build` would use here, or that of the workspace.
 fn path(options: &Options) -> Result<PathBuf, CommandError> {
     let cwd = place::cwd()?;
-    let config = place::config(&workspace::find(&cwd))?;
-    let dir = place::cache(
-        options.cache_dir.as_deref(),
-        config.cache_dir.as_deref(),
-        &cwd,
-    )?;
-    Ok(dir.join("index"))
+    let root = workspace::find(&cwd);
+    if options.workspace {
+        return Ok(root.join(STATE));
+    }
+    let config = place::config(&root)?;
+    let (option, configured) = (options.cache_dir.as_deref(), config.cache_dir.as_deref());
+    Ok(place::cache(option, configured, &cwd)?.join("index"))
 }
 
 /// Opens what is there: looking does not make one.

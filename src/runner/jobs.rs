@@ -29,6 +29,8 @@ pub struct Place {
     pub workspace: PathBuf,
     /// The cache's directory.
     pub cache: PathBuf,
+    /// Bytes that its contents may take up.
+    pub cache_size: u64,
     /// The signal mask of jobs.
     pub mask: SigSet,
     /// Way of tracing.
@@ -65,6 +67,7 @@ impl Crew {
             cwd: place.workspace.clone(),
             workspace: place.workspace.clone(),
             cache: place.cache,
+            cache_size: place.cache_size,
             disk: Arc::new(RealDisk),
             mask: place.mask,
             backend: match place.tracer {

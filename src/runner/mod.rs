@@ -19,6 +19,7 @@ use crate::report::Sink;
 use crate::watch::Watch;
 use crate::watch::hold::Room;
 use crate::watch::pins::Pins;
+pub use crate::watch::session::STATE;
 use crate::watch::session::{self, Plan, Session};
 use jobserver::{Jobserver, Missing, Style};
 use nix::sys::signal::SigSet;
@@ -54,6 +55,8 @@ pub struct Request {
     pub workspace: PathBuf,
     /// The cache's directory; need not exist.
     pub cache: PathBuf,
+    /// Bytes that its contents may take up.
+    pub cache_size: u64,
     /// Its signal mask. The caller has signals blocked that the command must not have blocked.
     pub mask: SigSet,
     /// Way of tracing.
@@ -165,6 +168,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         cwd: request.cwd.clone(),
         workspace: request.workspace.clone(),
         cache: request.cache.clone(),
+        cache_size: request.cache_size,
         disk: Arc::new(RealDisk),
         mask: request.mask,
         backend: match request.tracer {

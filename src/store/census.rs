@@ -1,13 +1,14 @@
 //! How much is in a store.
 
-use super::history;
 use super::layout::PAGE;
 use super::schema::{CONTENTS, MEMO_BY_FILE, NAMES, PIECES};
 use super::{Error, Pages, Segment, Snapshot};
+use super::{graph, history};
 use crate::base::Digest;
+use serde::Serialize;
 
 /// What the segments hold, by their number.
-const SEGMENTS: [&str; 13] = [
+const SEGMENTS: [&str; 14] = [
     "tree of names",
     "names",
     "writers",
@@ -21,10 +22,11 @@ const SEGMENTS: [&str; 13] = [
     "pieces of dep vectors",
     "shapes of deps",
     "shapes by bytes",
+    "builds",
 ];
 
 /// What there is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Census {
     /// Number of the state.
     pub generation: u64,
@@ -46,8 +48,19 @@ pub struct Census {
     pub deps: u64,
     /// Pieces that their vectors share.
     pub pieces: u64,
+    /// Builds, in a workspace.
+    pub builds: u64,
     /// Bytes of each table.
-    pub tables: Vec<(&'static str, u64)>,
+    pub tables: Vec<Table>,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// What it holds.
+    pub name: &'static str,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// Counts what is there, and checks every page.
@@ -64,7 +77,8 @@ pub fn census(snapshot: &Snapshot) -> Result<Census, Error> {
     let tables = (0..).zip(SEGMENTS);
     let tables = tables.map(|(n, name)| {
         let n_pages = snapshot.n_pages(Segment(n));
-        (name, u64::from(n_pages) * PAGE as u64)
+        let bytes = u64::from(n_pages) * PAGE as u64;
+        Table { name, bytes }
     });
     Ok(Census {
         generation: snapshot.generation(),
@@ -77,6 +91,7 @@ pub fn census(snapshot: &Snapshot) -> Result<Census, Error> {
         keys: history::n_keys(snapshot)?.into(),
         deps,
         pieces: PIECES.count(snapshot)?.into(),
+        builds: graph::builds(snapshot)?.len() as u64,
         tables: tables.collect(),
     })
 }
@@ -104,7 +119,7 @@ pub fn dump(snapshot: &Snapshot, mut line: impl FnMut(String)) -> Result<(), Err
     for execution in history::all(snapshot)? {
         let facts = history::facts(snapshot, execution)?;
         let record = history::record(snapshot, execution)?;
-        let before = history::before(snapshot, execution)?;
+        let before = graph::before(snapshot, execution)?;
         let before: Option<Digest> = match before {
             Some(before) => Some(history::facts(snapshot, before)?.key),
             None => None,

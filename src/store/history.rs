@@ -1,38 +1,42 @@
-//! Executions: under which key, from what, to what; who wrote a name last and who reads it.
+//! Executions: under which key, from what, to what.
 //!
-//! An execution is key (32 bytes), the next older one under that key, the one that wrote its first
-//! output before, its deps, its outputs, the rest of its record (u32 each: ids and addresses), number
-//! of deps (u32), last use in minutes since 1970 (u32), serial number (u32, 0 for a free record),
-//! microseconds (u64), bytes of its outputs (u64), serial number of the one before (u32), 4 unused.
+//! An execution is key (32 bytes), the next older one under that key, the one that came before it (for
+//! `graph`), its deps, its outputs, the rest of its record (u32 each: ids and addresses), number
+//! of deps (u32), last use (u32: minutes since 1970, in a workspace the number of the build), serial number (u32, 0 for a free record),
+//! microseconds (u64), bytes of its outputs (u64), serial number of the one before (u32), whether
+//! it is pinned (u32).
 
 use super::Error;
 use super::codec::{Reader, push, unzigzag, zigzag};
 use super::layout::{u32_at, u64_at};
 use super::pages::{Pages, PagesMut};
 use super::schema::{EXECUTIONS, EXECUTIONS_BY_KEY, HEAP, NAMES, WRITERS};
-use super::{contents, deps};
-use crate::base::{Digest, Name, Record, What};
-use std::collections::HashMap;
+use super::{contents, deps, graph};
+use crate::base::{Digest, Record, What};
 
 const OLDER: usize = 32;
-const BEFORE: usize = 36;
-const DEPS: usize = 40;
+pub(super) const BEFORE: usize = 36;
+pub(super) const DEPS: usize = 40;
 const OUTPUTS: usize = 44;
 const REST: usize = 48;
 const N_DEPS: usize = 52;
 const USED: usize = 56;
-const SERIAL: usize = 60;
+pub(super) const SERIAL: usize = 60;
 const WALL: usize = 64;
 const BYTES: usize = 72;
-const BEFORE_SERIAL: usize = 80;
+pub(super) const BEFORE_SERIAL: usize = 80;
+const PINNED: usize = 84;
 /// The cell that holds the last serial number.
 const LAST_SERIAL: u8 = 0;
+/// The cells that hold what [`bytes`] and [`last_look`] say.
+const CONTENT_BYTES: u8 = 1;
+const LAST_LOOK: u8 = 2;
 /// Executions under one key, at most: more are a circle.
 const MAX_CHAIN: usize = 4096;
 
 /// The number of an execution, as long as it is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Execution(u32);
+pub struct Execution(pub(super) u32);
 
 /// What is known of an execution without its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,17 +45,19 @@ pub struct Facts {
     pub key: Digest,
     /// How many deps it has.
     pub n_deps: u32,
-    /// When it was last run or served: minutes since 1970.
+    /// When it was last run or served: minutes since 1970, or the number of a build.
     pub used: u32,
-    /// Microseconds that it took.
-    pub wall_us: u64,
+    /// What serving it saves: microseconds of processors that it took, of time where that is not known.
+    pub saves_us: u64,
     /// Bytes of the contents that it wrote.
     pub bytes: u64,
     /// Greater than that of all executions that were stored before it.
     pub serial: u32,
+    /// Whether it is never to be forgotten to make room.
+    pub pinned: bool,
 }
 
-/// Stores an execution as the first under its key. `now`: minutes since 1970.
+/// Stores an execution as the first under its key. `now`: minutes since 1970, or the number of a build.
 ///
 /// # Errors
 /// Damage, or no more room.
@@ -62,26 +68,16 @@ pub fn add(
     now: u32,
 ) -> Result<Execution, Error> {
     let mut outputs = Vec::new();
-    let mut names = Vec::new();
     let (mut last, mut bytes) = (0, 0);
     for output in &record.outputs {
         let name = NAMES.intern(pages, output.name.bytes())?;
         push(&mut outputs, zigzag(i64::from(name) - i64::from(last)));
-        names.push(name);
         last = name;
         if let What::File { digest, size, .. } = &output.what {
             contents::intern(pages, digest, *size)?;
             bytes += size;
         }
     }
-    let before = match names.first() {
-        Some(name) => writer_of(pages, *name)?,
-        None => None,
-    };
-    let before_serial = match before {
-        Some(before) => facts(pages, before)?.serial,
-        None => 0,
-    };
     let rest = Record {
         deps: Vec::new(),
         ..record.clone()
@@ -97,22 +93,21 @@ pub fn add(
     fields[..32].copy_from_slice(&key.0);
     let mut put = |at: usize, value: u32| fields[at..at + 4].copy_from_slice(&value.to_le_bytes());
     put(OLDER, head.map_or(0, |head| head.0));
-    put(BEFORE, before.map_or(0, |before| before.0));
-    put(BEFORE_SERIAL, before_serial);
     put(DEPS, deps::add(pages, &record.deps)?);
     put(OUTPUTS, HEAP.add(pages, &outputs)?);
     put(REST, HEAP.add(pages, &rest)?);
     put(N_DEPS, n_deps);
     put(USED, now);
     put(SERIAL, serial);
-    fields[WALL..WALL + 8].copy_from_slice(&record.cost.wall_us.to_le_bytes());
+    let cost = match record.cost.cpu_us {
+        0 => record.cost.wall_us,
+        cpu_us => cpu_us,
+    };
+    fields[WALL..WALL + 8].copy_from_slice(&cost.to_le_bytes());
     fields[BYTES..BYTES + 8].copy_from_slice(&bytes.to_le_bytes());
     let id = EXECUTIONS.add(pages, &fields)?;
     EXECUTIONS.put_cell(pages, LAST_SERIAL, u64::from(serial))?;
     set_head(pages, key, head, Some(Execution(id)))?;
-    for name in names {
-        WRITERS.set(pages, name, &id.to_le_bytes())?;
-    }
     Ok(Execution(id))
 }
 
@@ -132,6 +127,14 @@ pub fn under(pages: &impl Pages, key: &Digest) -> Result<Vec<Execution>, Error> 
         next = (older != 0).then_some(Execution(older));
     }
     Ok(found)
+}
+
+/// The newest execution under the key of one.
+///
+/// # Errors
+/// Damage.
+pub fn newest(pages: &impl Pages, execution: Execution) -> Result<Option<Execution>, Error> {
+    head(pages, &facts(pages, execution)?.key)
 }
 
 /// The record of an execution.
@@ -166,9 +169,10 @@ pub fn facts(pages: &impl Pages, execution: Execution) -> Result<Facts, Error> {
         key,
         n_deps: u32_at(fields, N_DEPS),
         used: u32_at(fields, USED),
-        wall_us: u64_at(fields, WALL),
+        saves_us: u64_at(fields, WALL),
         bytes: u64_at(fields, BYTES),
         serial: u32_at(fields, SERIAL),
+        pinned: u32_at(fields, PINNED) != 0,
     })
 }
 
@@ -194,12 +198,52 @@ pub fn n_keys(pages: &impl Pages) -> Result<u32, Error> {
     EXECUTIONS_BY_KEY.count(pages)
 }
 
+/// Bytes of the contents that were stored, less those that were removed, about.
+///
+/// # Errors
+/// Damage.
+pub fn bytes(pages: &impl Pages) -> Result<u64, Error> {
+    EXECUTIONS.cell(pages, CONTENT_BYTES)
+}
+
+/// Notes the bytes of the contents.
+///
+/// # Errors
+/// Damage, or no more room.
+pub fn put_bytes(pages: &mut impl PagesMut, bytes: u64) -> Result<(), Error> {
+    EXECUTIONS.put_cell(pages, CONTENT_BYTES, bytes)
+}
+
+/// When all contents were last looked at to make room: minutes since 1970.
+///
+/// # Errors
+/// Damage.
+pub fn last_look(pages: &impl Pages) -> Result<u64, Error> {
+    EXECUTIONS.cell(pages, LAST_LOOK)
+}
+
+/// Notes when all contents were last looked at.
+///
+/// # Errors
+/// Damage, or no more room.
+pub fn put_last_look(pages: &mut impl PagesMut, minutes: u64) -> Result<(), Error> {
+    EXECUTIONS.put_cell(pages, LAST_LOOK, minutes)
+}
+
 /// Notes that an execution was used.
 ///
 /// # Errors
 /// Damage.
 pub fn used(pages: &mut impl PagesMut, execution: Execution, now: u32) -> Result<(), Error> {
     EXECUTIONS.put(pages, execution.0, USED, &now.to_le_bytes())
+}
+
+/// Notes whether an execution is never to be forgotten to make room.
+///
+/// # Errors
+/// Damage.
+pub fn pin(pages: &mut impl PagesMut, execution: Execution, pinned: bool) -> Result<(), Error> {
+    EXECUTIONS.put(pages, execution.0, PINNED, &u32::from(pinned).to_le_bytes())
 }
 
 /// The executions that can be read, and how many numbers cannot.
@@ -241,7 +285,7 @@ pub fn promote(pages: &mut impl PagesMut, execution: Execution, now: u32) -> Res
 /// Damage.
 pub fn remove(pages: &mut impl PagesMut, execution: Execution) -> Result<(), Error> {
     for name in outputs(pages, execution)? {
-        if writer_of(pages, name)? == Some(execution) {
+        if graph::writer_of(pages, name)? == Some(execution) {
             WRITERS.set(pages, name, &[0; 4])?;
         }
     }
@@ -256,63 +300,8 @@ pub fn remove(pages: &mut impl PagesMut, execution: Execution) -> Result<(), Err
     EXECUTIONS.remove(pages, execution.0)
 }
 
-/// The execution that wrote a name last.
-///
-/// # Errors
-/// Damage.
-pub fn writer(pages: &impl Pages, name: &Name) -> Result<Option<Execution>, Error> {
-    match NAMES.find(pages, name.bytes())? {
-        Some(id) => writer_of(pages, id),
-        None => Ok(None),
-    }
-}
-
-/// The executions that have a dep on a name, by number. Looks at every piece of every dep vector once.
-///
-/// # Errors
-/// Damage.
-pub fn readers(pages: &impl Pages, name: &Name) -> Result<Vec<Execution>, Error> {
-    let Some(name) = NAMES.find(pages, name.bytes())? else {
-        return Ok(Vec::new());
-    };
-    let mut known: HashMap<u32, bool> = HashMap::new();
-    let mut found = Vec::new();
-    for execution in all(pages)? {
-        let list = u32_at(live(pages, execution)?, DEPS);
-        for piece in deps::pieces(pages, list)? {
-            let mentions = match known.get(&piece) {
-                Some(mentions) => *mentions,
-                None => {
-                    let mentions = deps::mentions(pages, piece, name)?;
-                    known.insert(piece, mentions);
-                    mentions
-                }
-            };
-            if mentions {
-                found.push(execution);
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The execution that wrote this one's first output the last time, if it is still known.
-///
-/// # Errors
-/// Damage.
-pub fn before(pages: &impl Pages, execution: Execution) -> Result<Option<Execution>, Error> {
-    let fields = live(pages, execution)?;
-    let (id, serial) = (u32_at(fields, BEFORE), u32_at(fields, BEFORE_SERIAL));
-    if id == 0 || serial == 0 {
-        return Ok(None);
-    }
-    let same = u32_at(EXECUTIONS.get(pages, id)?, SERIAL) == serial;
-    Ok(same.then_some(Execution(id)))
-}
-
 /// Ids of the names that an execution wrote.
-fn outputs(pages: &impl Pages, execution: Execution) -> Result<Vec<u32>, Error> {
+pub(super) fn outputs(pages: &impl Pages, execution: Execution) -> Result<Vec<u32>, Error> {
     let bytes = HEAP.read(pages, u32_at(live(pages, execution)?, OUTPUTS))?;
     let mut reader = Reader(&bytes);
     let mut names = Vec::new();
@@ -328,20 +317,12 @@ fn outputs(pages: &impl Pages, execution: Execution) -> Result<Vec<u32>, Error> 
     Ok(names)
 }
 
-fn live(pages: &impl Pages, execution: Execution) -> Result<&[u8], Error> {
+pub(super) fn live(pages: &impl Pages, execution: Execution) -> Result<&[u8], Error> {
     let fields = EXECUTIONS.get(pages, execution.0)?;
     if u32_at(fields, SERIAL) == 0 {
         return Err(unsound(pages, "an execution that was forgotten"));
     }
     Ok(fields)
-}
-
-fn writer_of(pages: &impl Pages, name: u32) -> Result<Option<Execution>, Error> {
-    if name > WRITERS.count(pages)? {
-        return Ok(None);
-    }
-    let id = u32_at(WRITERS.get(pages, name)?, 0);
-    Ok((id != 0).then_some(Execution(id)))
 }
 
 fn head(pages: &impl Pages, key: &Digest) -> Result<Option<Execution>, Error> {

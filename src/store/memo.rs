@@ -39,15 +39,20 @@ impl Memo {
     #[must_use]
     pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> (Self, Vec<Error>) {
         let (store, told) = recover::open(&dir.join("index"), &disk);
+        (Self::on(store, disk), told.into_iter().collect())
+    }
+
+    /// One in a store that is open; without a store it is forgotten at the end.
+    #[must_use]
+    pub fn on(store: Option<Arc<Store>>, disk: Arc<dyn Disk>) -> Self {
         let inner = Inner {
             store,
             ..Inner::default()
         };
-        let memo = Self {
+        Self {
             inner: Mutex::new(inner),
             disk: Some(disk),
-        };
-        (memo, told.into_iter().collect())
+        }
     }
 
     /// One without a file, which is forgotten at the end.

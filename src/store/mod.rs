@@ -3,7 +3,7 @@
 //!
 //! Bottom up: the file's pages (`layout`, `map`, `lock`), states of it (`file`, `snapshot`,
 //! `txn`, `space`), tables on them (`table`, `heap`, `index`, `names`), and what is kept in
-//! those: `history`, `digests`. Decides nothing about staleness.
+//! those: `nodes`, `history`, `graph`, `digests`. Decides nothing about staleness.
 
 pub mod census;
 mod codec;
@@ -11,6 +11,7 @@ mod contents;
 mod deps;
 mod digests;
 mod file;
+pub mod graph;
 mod heap;
 pub mod history;
 mod holder;
@@ -20,6 +21,7 @@ mod lock;
 mod map;
 pub mod memo;
 mod names;
+pub mod nodes;
 mod pages;
 pub mod rebuild;
 pub mod recover;

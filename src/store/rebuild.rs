@@ -3,10 +3,10 @@
 
 use super::history::{self, Execution};
 use super::schema::SCHEMA;
-use super::{Durability, Error, Pages, Snapshot, Store, Txn, digests};
+use super::{Durability, Error, Pages, Snapshot, Store, Txn, digests, graph};
 use crate::base::Digest;
 use crate::disk::Disk;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,15 +51,17 @@ fn copy_into(snapshot: &Snapshot, path: &Path, disk: &Arc<dyn Disk>) -> Result<C
     let store = Store::open(path, SCHEMA, disk.clone())?;
     let mut copied = Copied::default();
     let all = in_order(snapshot, history::all(snapshot)?)?;
+    let mut new = HashMap::new();
     for some in all.chunks(AT_ONCE) {
         let mut txn = store.begin()?;
         for (key, execution) in some {
-            add(snapshot, &mut txn, key, *execution)?;
+            new.insert(*execution, add(snapshot, &mut txn, key, *execution)?);
             copied.executions += 1;
         }
         txn.commit(Durability::Lazy)?;
     }
     let mut txn = store.begin()?;
+    graph::copy(snapshot, &mut txn, &new)?;
     for file in digests::all(snapshot) {
         let (identity, digest) = file?;
         digests::put(&mut txn, &identity, &digest)?;
@@ -116,10 +118,16 @@ pub fn salvage(from: &Path, to: &Store, disk: &Arc<dyn Disk>) -> Result<Copied, 
     Ok(copied)
 }
 
-fn add(from: &Snapshot, to: &mut Txn<'_>, key: &Digest, execution: Execution) -> Result<(), Error> {
-    let used = history::facts(from, execution)?.used;
-    history::add(to, key, &history::record(from, execution)?, used)?;
-    Ok(())
+fn add(
+    from: &Snapshot,
+    to: &mut Txn<'_>,
+    key: &Digest,
+    execution: Execution,
+) -> Result<Execution, Error> {
+    let facts = history::facts(from, execution)?;
+    let new = history::add(to, key, &history::record(from, execution)?, facts.used)?;
+    history::pin(to, new, facts.pinned)?;
+    Ok(new)
 }
 
 /// Executions in an order in which adding them gives the same order under each key.

@@ -29,3 +29,5 @@ pub(super) const PIECES: Index = Index::new(10);
 /// What `shape` says.
 pub(super) const SHAPES: Table = Table::new(11, 20);
 pub(super) const SHAPES_BY_BYTES: Index = Index::new(12);
+/// What `graph` says.
+pub(super) const BUILDS: Table = Table::new(13, 40);

@@ -197,7 +197,7 @@ impl Watch {
             step.refuse("fails after a process of it wrote to a pipe that nobody read any more");
         }
         if step.refusal.is_some() {
-            return self.saver.refused(&step, status, wall);
+            return self.saver.refused(step, status, wall);
         }
         let world = &self.world;
         let folded = fold(
@@ -211,7 +211,7 @@ impl Watch {
             Ok(folded) => folded,
             Err(why) => {
                 step.refusal = Some(why);
-                return self.saver.refused(&step, status, wall);
+                return self.saver.refused(step, status, wall);
             }
         };
         for (output, pending) in &folded.outputs {
@@ -225,7 +225,7 @@ impl Watch {
             let set = folded.xattrs.contains(&pending.id);
             if (made || set) && world.has_attributes(&path, &pending.seen) {
                 step.refuse(format!("leaves extended attributes on {}", output.name));
-                return self.saver.refused(&step, status, wall);
+                return self.saver.refused(step, status, wall);
             }
         }
         for input in &folded.check {
@@ -237,18 +237,18 @@ impl Watch {
             step.refuse(format!("{name} changed while it was used"));
             world.forget(&path);
             world.tell_stale(&path);
-            return self.saver.refused(&step, status, wall);
+            return self.saver.refused(step, status, wall);
         }
         let unfaithful = failed_writes(&step).or_else(|| moved_offset(&step));
         if let Some(why) = unfaithful.or_else(|| self.full_disk(status)) {
             step.refuse(why);
-            return self.saver.refused(&step, status, wall);
+            return self.saver.refused(step, status, wall);
         }
         let files = match self.open_outputs(&folded) {
             Ok(files) => files,
             Err(why) => {
                 step.refuse(why);
-                return self.saver.refused(&step, status, wall);
+                return self.saver.refused(step, status, wall);
             }
         };
         let left = offset(step.pid, 0);
@@ -286,14 +286,16 @@ impl Watch {
                     return Ok(());
                 }
                 if let Some(digest) = self.saver.store(&file, &pending.seen)? {
-                    self.world.settle(&pending.seen, Ok(digest));
+                    let path = self.world.path(pending.id);
+                    self.world.settle(&path, &pending.seen, Ok(digest));
                 }
                 Ok(())
             });
             if let Err(why) = held {
                 for (index, _) in &files {
                     let (_, pending) = &folded.outputs[*index];
-                    self.world.settle(&pending.seen, Err(libc::ESTALE));
+                    let path = self.world.path(pending.id);
+                    self.world.settle(&path, &pending.seen, Err(libc::ESTALE));
                 }
                 return Err(format!("its output {} cannot be read: {why}", output.name));
             }

@@ -3,6 +3,7 @@
 //! Events come from the tracer; what they mean for steps is decided here, what is true of paths is asked
 //! of `world`, what becomes of a finished step is `record`'s to fold and `cache`'s to keep.
 
+pub mod chronicle;
 mod close;
 mod descriptors;
 pub mod hold;
@@ -64,6 +65,8 @@ pub struct Config {
     pub provenance: Provenance,
     /// What every key depends on: kernel, machine, host name.
     pub machine: String,
+    /// Where the build is written down.
+    pub book: Option<chronicle::Book>,
 }
 
 /// One watched process tree.
@@ -74,6 +77,7 @@ pub struct Watch {
     sink: Arc<dyn Sink>,
     model: Mutex<Model>,
     saver: save::Saver,
+    chronicle: Arc<chronicle::Chronicle>,
     /// What was changed through the view, by whoever.
     in_view: Mutex<HashSet<PathBuf>>,
     /// That the cache cannot be read was told.
@@ -93,8 +97,15 @@ impl Watch {
         cache: Option<Arc<Cache>>,
         sink: Arc<dyn Sink>,
     ) -> Self {
-        let jobs = config.jobs.clone();
-        let saver = save::Saver::new(world.clone(), cache.clone(), jobs, sink.clone());
+        let book = config.book.clone();
+        let chronicle = Arc::new(chronicle::Chronicle::new(book, world.clone()));
+        let saver = save::Saver::new(
+            world.clone(),
+            cache.clone(),
+            config.jobs.clone(),
+            sink.clone(),
+            chronicle.clone(),
+        );
         Self {
             config,
             world,
@@ -102,6 +113,7 @@ impl Watch {
             sink,
             model: Mutex::default(),
             saver,
+            chronicle,
             in_view: Mutex::default(),
             told_unreadable: AtomicBool::new(false),
             n_killed: AtomicUsize::new(0),
@@ -146,6 +158,12 @@ impl Watch {
             Ok(()) | Err(crate::store::Error::Disk(_)) => {}
             Err(error) => self.sink.take(Report::Warning(error.to_string())),
         }
+    }
+
+    /// Writes down in the workspace's store what ended so far, and how the command did: exit status (or
+    /// the negative number of a signal) and microseconds.
+    pub fn write_down(&self, ended: Option<(i32, u64)>) {
+        self.chronicle.write(ended);
     }
 
     /// The command has ended.

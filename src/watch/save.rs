@@ -1,5 +1,6 @@
 //! Stores finished steps in the background: contents into the cache, then the record.
 
+use super::chronicle::Chronicle;
 use super::close::micros;
 use super::jobs::{Ended, Jobs};
 use super::machine;
@@ -8,6 +9,7 @@ use crate::base::{Cost, Identity};
 use crate::cache::Cache;
 use crate::record::{Folded, Step, Wrote};
 use crate::report::{Event as Report, Sink, Step as Told, Verdict};
+use crate::store::graph::{Done, Fate};
 use crate::world::World;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ pub(super) struct Saver {
     jobs: Option<Arc<dyn Jobs>>,
     world: Arc<World>,
     sink: Arc<dyn Sink>,
+    chronicle: Arc<Chronicle>,
 }
 
 impl Saver {
@@ -52,6 +55,7 @@ impl Saver {
         cache: Option<Arc<Cache>>,
         jobs: Option<Arc<dyn Jobs>>,
         sink: Arc<dyn Sink>,
+        chronicle: Arc<Chronicle>,
     ) -> Self {
         let (queue, work) = sync_channel(QUEUE);
         let store = Store {
@@ -59,6 +63,7 @@ impl Saver {
             cache: cache.clone(),
             jobs: jobs.clone(),
             sink: sink.clone(),
+            chronicle: chronicle.clone(),
             warned: false,
         };
         let thread = std::thread::spawn(move || store.run(&work));
@@ -69,6 +74,7 @@ impl Saver {
             jobs,
             world,
             sink,
+            chronicle,
         }
     }
 
@@ -96,15 +102,16 @@ impl Saver {
     }
 
     /// Tells of a step that may not be cached.
-    pub(super) fn refused(&self, step: &Step, status: i32, wall: Duration) {
+    pub(super) fn refused(&self, step: Step, status: i32, wall: Duration) {
         let why = step
             .refusal
             .clone()
             .unwrap_or_else(|| Refusal("unknown".to_owned()));
         if let (Some(jobs), Some(id)) = (&self.jobs, step.job) {
-            jobs.ended(id, unrecorded(step, status, why.clone(), &self.world));
+            jobs.ended(id, unrecorded(&step, status, why.clone(), &self.world));
         }
-        tell(&*self.sink, step, Verdict::Refused(why), wall);
+        tell(&*self.sink, &step, Verdict::Refused(why), wall);
+        self.chronicle.refused(step, status, wall);
     }
 
     /// Waits until everything handed in so far is stored.
@@ -152,6 +159,7 @@ struct Store {
     cache: Option<Arc<Cache>>,
     jobs: Option<Arc<dyn Jobs>>,
     sink: Arc<dyn Sink>,
+    chronicle: Arc<Chronicle>,
     warned: bool,
 }
 
@@ -171,16 +179,19 @@ impl Store {
         let Some(cache) = self.cache.clone() else {
             self.tell_job(&job, Err(Refusal("there is no cache".to_owned())));
             let miss = Verdict::Ran(job.step.miss.clone());
-            return tell(&*self.sink, &job.step, miss, job.wall);
+            tell(&*self.sink, &job.step, miss, job.wall);
+            return self.chronicle.refused(job.step, job.status, job.wall);
         };
         let mut verdict = Verdict::Ran(job.step.miss.clone());
         let contents = self.contents(&cache, &mut job);
         let recorded = contents.and_then(|()| self.record(&cache, &mut job));
+        let is_known = recorded.is_ok();
         match recorded {
             Ok(Some(record)) => self.tell_job(&job, Ok(record)),
             Ok(None) => {}
             Err(Trouble::Refuse(why)) => {
                 self.tell_job(&job, Err(why.clone()));
+                job.step.refusal = Some(why.clone());
                 verdict = Verdict::Refused(why);
             }
             Err(Trouble::Cache(why)) => {
@@ -189,6 +200,9 @@ impl Store {
             }
         }
         tell(&*self.sink, &job.step, verdict, job.wall);
+        if !is_known {
+            self.chronicle.refused(job.step, job.status, job.wall);
+        }
     }
 
     fn tell_job(&self, job: &Job, record: Result<Box<Record>, Refusal>) {
@@ -221,15 +235,16 @@ impl Store {
         let mut result = Ok(());
         for (index, file) in job.files.drain(..) {
             let (output, pending) = &job.folded.outputs[index];
+            let path = self.world.path(pending.id);
             let stored = if result.is_ok() {
                 insert(cache, &file, &pending.seen)
             } else {
                 Err(Trouble::Cache(String::new()))
             };
             match stored {
-                Ok(digest) => self.world.settle(&pending.seen, Ok(digest)),
+                Ok(digest) => self.world.settle(&path, &pending.seen, Ok(digest)),
                 Err(trouble) => {
-                    self.world.settle(&pending.seen, Err(libc::ESTALE));
+                    self.world.settle(&path, &pending.seen, Err(libc::ESTALE));
                     if result.is_ok() {
                         result = Err(trouble.of(&output.name.to_string()));
                     }
@@ -306,8 +321,17 @@ impl Store {
         };
         let told = job.step.job.map(|_| Box::new(record.clone()));
         cache
-            .add(&key, record)
+            .add(&key, record.clone())
             .map_err(|error| Trouble::Cache(error.to_string()))?;
+        self.chronicle.done(Done {
+            number: job.step.number,
+            parent: job.step.parent.and_then(|at| u32::try_from(at).ok()),
+            fate: Fate::Ran,
+            why: job.step.miss.to_string(),
+            wall_us: record.cost.wall_us,
+            key,
+            record,
+        });
         Ok(told)
     }
 

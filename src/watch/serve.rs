@@ -8,13 +8,14 @@ use super::model::Model;
 use super::tool::Tool;
 use super::usage::cpu_us;
 use crate::base::{
-    Access, Change, Cost, JobId, Miss, Name, Output, Placement, Record, Stamp, Stdin, What,
+    Access, Change, Cost, Digest, JobId, Miss, Name, Output, Placement, Record, Stamp, Stdin, What,
 };
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::{ServeError, Staged};
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Step as Told, Verdict};
 use crate::store;
+use crate::store::graph::{Done, Fate as Kept};
 use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
 use std::sync::atomic::Ordering;
@@ -68,7 +69,7 @@ impl Watch {
                 stdin_is(stdin, &exec.fds, self.world.root())
             }) {
                 Ok(found) if exec.children.is_empty() && self.may_serve(&found.record) => {
-                    match self.serve(&exec, found, parent, began, fds) {
+                    match self.serve(&exec, key, found, parent, began, fds) {
                         Ok(answer) => return answer,
                         Err(why) => miss = why,
                     }
@@ -117,7 +118,7 @@ impl Watch {
         exec: Exec,
         tool: Tool,
         parent: Option<usize>,
-        key: Result<crate::base::Digest, String>,
+        key: Result<Digest, String>,
         miss: Miss,
         job: Option<JobId>,
     ) {
@@ -170,6 +171,7 @@ impl Watch {
     fn serve(
         &self,
         exec: &Exec,
+        key: &Digest,
         found: Match,
         parent: Option<usize>,
         began: Instant,
@@ -233,11 +235,12 @@ impl Watch {
         drop(model);
 
         let broken = self.replay(exec, &record, parent, fds);
-        self.tell_hit(at, &record, began);
-        self.end(exec.pid, Fate::Exited(record.status), &[]);
+        let status = record.status;
+        self.tell_hit(at, key, record, began);
+        self.end(exec.pid, Fate::Exited(status), &[]);
         Ok(match broken {
             Some(signal) => ExecAnswer::Signal(signal),
-            None => ExecAnswer::Exit(record.status),
+            None => ExecAnswer::Exit(status),
         })
     }
 
@@ -361,7 +364,7 @@ impl Watch {
         None
     }
 
-    fn tell_hit(&self, at: usize, record: &Record, since: Instant) {
+    fn tell_hit(&self, at: usize, key: &Digest, record: Record, since: Instant) {
         let mut model = self.model();
         let step = &model.steps[at];
         let (number, title, parent) = (step.number, step.title.clone(), step.parent);
@@ -386,6 +389,15 @@ impl Watch {
             cost: Cost::default(),
             placement: Placement::default(),
         })));
+        self.chronicle.done(Done {
+            number,
+            parent,
+            fate: Kept::Served,
+            why: String::new(),
+            wall_us,
+            key: *key,
+            record,
+        });
     }
 }
 

@@ -1,5 +1,7 @@
 //! One mount and one tracer over one process tree, from start to end.
 
+use super::chronicle::Book;
+use super::close::micros;
 use super::hold::Room;
 use super::jobs::Jobs;
 use super::machine::Machine;
@@ -10,7 +12,7 @@ use crate::base::policy::Policy;
 use crate::cache::{self, Cache};
 use crate::disk::Disk;
 use crate::report::{Event as Report, Sink};
-use crate::store::Memo;
+use crate::store::{Memo, Store, recover};
 use crate::world::{Stale, World};
 use nix::sys::signal::SigSet;
 use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
@@ -19,11 +21,14 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the kernel may believe what it has seen of the workspace where looks do not stop: so late at most
 /// does a process see what somebody outside of the build has changed.
 const BELIEVED: Duration = Duration::from_millis(250);
+
+/// The store of a workspace, below its root.
+pub const STATE: &str = ".rfs/state";
 
 /// What to run and how.
 #[derive(Debug, Clone)]
@@ -38,6 +43,8 @@ pub struct Plan {
     pub workspace: PathBuf,
     /// The cache's directory.
     pub cache: PathBuf,
+    /// Bytes that its contents may take up.
+    pub cache_size: u64,
     /// What writes to the cache, and what is served to the workspace.
     pub disk: Arc<dyn Disk>,
     /// Its signal mask.
@@ -81,6 +88,10 @@ pub struct Session {
     watch: Arc<Watch>,
     running: rfs_tracer::Running,
     mounted: Arc<Mounted>,
+    cache: Option<Arc<Cache>>,
+    cache_size: u64,
+    began: Instant,
+    ended: Option<(i32, u64)>,
 }
 
 impl Session {
@@ -89,6 +100,7 @@ impl Session {
     /// # Errors
     /// When mount or tracer cannot be had.
     pub fn start(plan: Plan, sink: Arc<dyn Sink>) -> Result<Self, Error> {
+        let began = Instant::now();
         // Before the tracer raises its own.
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let gate = Gate::new().map_err(|error| Error::Mount(format!("socketpair: {error}")))?;
@@ -111,8 +123,11 @@ impl Session {
 
         let host = Machine::here();
         let (jobs, known) = plan.jobs.unzip();
-        let Known { world, cache } =
-            known.unwrap_or_else(|| Known::open(&plan.workspace, &plan.cache, &plan.disk, &*sink));
+        let Known {
+            world,
+            cache,
+            state,
+        } = known.unwrap_or_else(|| Known::open(&plan.workspace, &plan.cache, &plan.disk, &*sink));
         let stage = plan.workspace.join(".rfs/stage");
         cache::sweep(&*plan.disk, &stage);
         let config = Config {
@@ -133,8 +148,18 @@ impl Session {
                 ..Provenance::default()
             },
             machine: format!("{}\n{limits}", host.key),
+            book: state.map(|store| Book {
+                store,
+                disk: plan.disk.clone(),
+                title: title(&plan.argv),
+            }),
         };
-        let watch = Arc::new(Watch::new(config, world.clone(), cache, sink.clone()));
+        let watch = Arc::new(Watch::new(
+            config,
+            world.clone(),
+            cache.clone(),
+            sink.clone(),
+        ));
 
         let mut view = rfs_fs::Config::new(&plan.workspace);
         view.hide = vec![OsString::from(".rfs")];
@@ -158,6 +183,10 @@ impl Session {
             watch,
             running,
             mounted,
+            cache,
+            cache_size: plan.cache_size,
+            began,
+            ended: None,
         })
     }
 
@@ -182,16 +211,28 @@ impl Session {
         self.watch.ended(self.running.pid());
         self.watch.settle();
         self.watch.finish();
-        {}
+        self.ended = ended.as_ref().ok().map(|ended| {
+            let status = match ended {
+                Ended::Exit(status) => *status,
+                Ended::Signal(signal) => -signal,
+            };
+            (status, micros(self.began.elapsed()))
+        });
         Ok(ended?)
     }
 
     /// Waits until the last process that it left behind has ended.
     pub fn drain(self) {
+        self.watch.write_down(self.ended);
         self.running.drain();
         self.watch.settle();
+        self.watch.write_down(None);
         self.watch.sync();
         drop(self.mounted);
+        if let Some(cache) = self.cache {
+            // What cannot be freed now is freed after another build.
+            drop(cache.keep_within(self.cache_size));
+        }
     }
 }
 
@@ -202,6 +243,8 @@ pub struct Known {
     pub world: Arc<World>,
     /// The cache, where there is one.
     pub cache: Option<Arc<Cache>>,
+    /// The workspace's store, where there is one.
+    pub state: Option<Arc<Store>>,
 }
 
 impl Known {
@@ -222,8 +265,16 @@ impl Known {
             Some(_) => memo(dir, disk.clone(), sink),
             None => Memo::volatile(),
         };
-        let world = Arc::new(World::new(workspace.to_owned(), memo));
-        Self { world, cache }
+        let (state, told) = recover::open(&workspace.join(STATE), disk);
+        if let Some(error) = told {
+            sink.take(Report::Warning(error.to_string()));
+        }
+        let own = Memo::on(state.clone(), disk.clone());
+        Self {
+            world: Arc::new(World::new(workspace.to_owned(), memo, own)),
+            cache,
+            state,
+        }
     }
 }
 
@@ -264,6 +315,12 @@ impl Stale for Invalidate {
     fn delays_mapped_writes(&self) -> bool {
         !self.0.passthrough()
     }
+}
+
+/// A command for people.
+fn title(argv: &[OsString]) -> String {
+    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ").chars().take(300).collect()
 }
 
 fn memo(dir: &Path, disk: Arc<dyn Disk>, sink: &dyn Sink) -> Memo {

@@ -40,7 +40,9 @@ pub trait Stale: Send + Sync {
 pub struct World {
     root: PathBuf,
     inner: Mutex<Inner>,
+    /// Digests of files outside the workspace, and of those inside it.
     memo: Memo,
+    own: Memo,
     stale: OnceLock<Arc<dyn Stale>>,
     absent: Arc<Seen>,
     clock: clock::Clock,
@@ -75,15 +77,17 @@ pub struct Look {
 }
 
 impl World {
-    /// The world of a workspace. `memo` remembers digests between builds.
+    /// The world of a workspace. `memo` remembers digests between builds, `own` those of the workspace's
+    /// own files.
     #[must_use]
-    pub fn new(root: PathBuf, memo: Memo) -> Self {
+    pub fn new(root: PathBuf, memo: Memo, own: Memo) -> Self {
         Self {
             clock: clock::Clock::of(&root),
             others: others::Others::enter(&root.join(".rfs")),
             root,
             inner: Mutex::default(),
             memo,
+            own,
             stale: OnceLock::new(),
             absent: Arc::new(Seen::absent()),
             saved: (Mutex::new(()), Condvar::new()),
@@ -271,23 +275,32 @@ impl World {
         if seen.kind != Kind::File {
             return Err(libc::EINVAL);
         }
-        let digest = match self.memo.get(&seen.id) {
+        let memo = self.memo_of(path);
+        let digest = match memo.get(&seen.id) {
             Some(digest) => Ok(digest),
-            None => hash(path, seen).inspect(|digest| self.remember(seen, *digest)),
+            None => hash(path, seen).inspect(|digest| self.remember(memo, seen, *digest)),
         };
         *seen.digest.get_or_init(|| digest)
     }
 
-    fn remember(&self, seen: &Seen, digest: Digest) {
-        if self.clock.tells_apart(&seen.id) {
-            self.memo.put(seen.id, digest);
+    fn memo_of(&self, path: &Path) -> &Memo {
+        if path.starts_with(&self.root) {
+            &self.own
+        } else {
+            &self.memo
         }
     }
 
-    /// Remembers the digest of what was seen, computed while it was stored, and wakes who waits for it.
-    pub fn settle(&self, seen: &Seen, digest: Result<Digest, i32>) {
+    fn remember(&self, memo: &Memo, seen: &Seen, digest: Digest) {
+        if self.clock.tells_apart(&seen.id) {
+            memo.put(seen.id, digest);
+        }
+    }
+
+    /// Remembers the digest of what was seen at `path`, computed while it was stored, and wakes who waits for it.
+    pub fn settle(&self, path: &Path, seen: &Seen, digest: Result<Digest, i32>) {
         if let Ok(digest) = digest {
-            self.remember(seen, digest);
+            self.remember(self.memo_of(path), seen, digest);
         }
         let _ = seen.digest.set(digest).is_ok();
         drop(self.saved.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -353,7 +366,7 @@ impl World {
     /// # Errors
     /// The memory's file could not be written; the next build hashes again.
     pub fn flush(&self) -> Result<(), crate::store::Error> {
-        self.memo.flush()
+        self.memo.flush().and(self.own.flush())
     }
 
     /// Makes what was written survive a loss of power.
@@ -361,7 +374,7 @@ impl World {
     /// # Errors
     /// The memory's file could not be written.
     pub fn sync(&self) -> Result<(), crate::store::Error> {
-        self.memo.sync()
+        self.memo.sync().and(self.own.sync())
     }
 }
 

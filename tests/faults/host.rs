@@ -71,6 +71,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         workspace: cwd.clone(),
         cwd,
         cache: cache.into(),
+        cache_size: u64::MAX,
         disk: disk.clone(),
         mask: SigSet::thread_get_mask().unwrap(),
         backend: Backend::Auto,

@@ -9,7 +9,7 @@ use crate::store::history;
 use crate::store::layout::PAGE;
 use crate::store::schema::SCHEMA;
 use crate::store::{Durability, Error, Pages, PagesMut, Segment, Store};
-use crate::store::{digests, rebuild};
+use crate::store::{digests, graph, rebuild};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +20,13 @@ fn ask(path: &Path) -> Result<Contents, Error> {
     let snapshot = store.snapshot()?;
     let state = read(&snapshot)?;
     for n in 0..20 {
-        history::readers(&*snapshot, &name(n))?;
-        if let Some(writer) = history::writer(&*snapshot, &name(n))? {
-            history::before(&*snapshot, writer)?;
+        graph::readers(&*snapshot, &name(n), true)?;
+        if let Some(writer) = graph::writer(&*snapshot, &name(n))? {
+            graph::since(&*snapshot, writer)?;
         }
+    }
+    for build in graph::builds(&*snapshot)? {
+        graph::steps(&*snapshot, build.number)?;
     }
     Ok(state)
 }
@@ -81,7 +84,7 @@ fn pages_made_on_purpose_give_errors_or_answers_but_no_panic() {
         let mut txn = store.begin().unwrap();
         let n_changes = 1 + random.below(3);
         for _ in 0..n_changes {
-            let segment = Segment(u8::try_from(random.below(13)).unwrap());
+            let segment = Segment(u8::try_from(random.below(14)).unwrap());
             let n_pages = u64::from(txn.n_pages(segment));
             if n_pages == 0 {
                 continue;

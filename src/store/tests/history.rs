@@ -11,7 +11,7 @@ use crate::store::history::{self, Execution};
 use crate::store::layout::PAGE;
 use crate::store::schema::SCHEMA;
 use crate::store::{Durability, Error, Pages, Segment, Snapshot, Store, Txn};
-use crate::store::{canonical, census, digests, rebuild};
+use crate::store::{canonical, census, digests, graph, rebuild};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -217,16 +217,7 @@ impl Model {
                 .map(|(_, id, _)| *id)
                 .collect();
             readers.sort();
-            prop_assert_eq!(history::readers(pages, &name).unwrap(), readers);
-            // The last one that wrote it, if that is still known.
-            let writes = |record: &Record| record.outputs.iter().any(|o| o.name == name);
-            if let Some(found) = history::writer(pages, &name).unwrap() {
-                let last = all
-                    .iter()
-                    .filter(|(_, _, record)| writes(record))
-                    .max_by_key(|one| one.0);
-                prop_assert_eq!(Some(found), last.map(|one| one.1));
-            }
+            prop_assert_eq!(graph::readers(pages, &name, true).unwrap(), readers);
         }
         for ino in 0..N_FILES {
             let found = digests::get(pages, &file(ino)).unwrap();
@@ -407,32 +398,6 @@ fn deps_cost_few_bytes() {
         one <= 2.0 && other <= 2.0,
         "{one}, {other} bytes a shared dep"
     );
-}
-
-#[test]
-fn what_was_there_before_is_known_until_it_is_forgotten() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir.path().join("store"));
-    let mut txn = store.begin().unwrap();
-    let writes = |n: u64| Record {
-        outputs: vec![Output {
-            name: name(2),
-            what: What::Absent,
-            stamp: Stamp::Keep,
-            owner: None,
-        }],
-        ..record(n, 3, 5)
-    };
-    let first = history::add(&mut txn, &key(1), &writes(1), 1).unwrap();
-    let second = history::add(&mut txn, &key(2), &writes(2), 1).unwrap();
-    assert_eq!(history::writer(&txn, &name(2)).unwrap(), Some(second));
-    assert_eq!(history::before(&txn, second).unwrap(), Some(first));
-    assert_eq!(history::before(&txn, first).unwrap(), None);
-    history::remove(&mut txn, first).unwrap();
-    // Its number is given out again.
-    let third = history::add(&mut txn, &key(3), &record(9, 1, 1), 1).unwrap();
-    assert_eq!(third, first);
-    assert_eq!(history::before(&txn, second).unwrap(), None);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn last_round(snapshot: &Snapshot, writer: u64) -> u64 {
     let Some(newest) = executions.first() else {
         return 0;
     };
-    let round = history::facts(snapshot, *newest).unwrap().wall_us;
+    let round = history::facts(snapshot, *newest).unwrap().saves_us;
     for (execution, round) in executions.iter().zip((1..=round).rev()) {
         let found = history::record(snapshot, *execution).unwrap();
         assert_eq!(found, record(writer, round));

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod forge;
+mod graph;
 mod history;
 mod kill;
 mod pages;

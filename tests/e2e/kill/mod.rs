@@ -6,9 +6,10 @@
 mod blow;
 mod cache;
 mod end;
-mod left;
+pub mod left;
+mod pages;
 mod room;
-mod small;
+pub mod small;
 mod storm;
 mod story;
 mod together;

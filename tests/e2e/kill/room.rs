@@ -7,7 +7,7 @@ use crate::space::TestSpace;
 use crate::tree::{Tree, assert_same};
 
 /// More than what `.rfs/` and a few directories take.
-const SLACK: u64 = 96;
+const SLACK: u64 = 1024;
 
 /// A space with the sources of version 0 set aside.
 fn space() -> TestSpace {

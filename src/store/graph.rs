@@ -1,0 +1,492 @@
+//! The graph of a workspace: its builds, the steps of each, and which execution wrote, read and changed
+//! what. In the store of a workspace only: names mean nothing across workspaces.
+//!
+//! A build is time of start (i64, seconds since 1970), microseconds (u64), number (u32, 0 for a free
+//! record), its steps and its title (u32 each: addresses), exit status (i32), whether it has ended (u32),
+//! number of steps (u32). By id of a name: the execution that wrote it last (u32).
+
+use super::history::{self, BEFORE, BEFORE_SERIAL, DEPS, Execution, SERIAL, live};
+use super::layout::{u32_at, u64_at};
+use super::pages::{Pages, PagesMut};
+use super::schema::{BUILDS, EXECUTIONS, HEAP, NAMES, WRITERS};
+use super::{Error, canonical, deps};
+use crate::base::{Difference, Digest, Name, Record, difference};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+const WALL: usize = 8;
+const NUMBER: usize = 16;
+const STEPS: usize = 20;
+const TITLE: usize = 24;
+const STATUS: usize = 28;
+const ENDED: usize = 32;
+const N_STEPS: usize = 36;
+/// The cell that holds the last number of a build.
+const LAST: u8 = 0;
+/// Executions that are kept under one key.
+const MAX_RUNS: usize = 4;
+/// Builds that are kept, and how many of them are forgotten when there are more.
+const MAX_BUILDS: usize = 128;
+const FORGOTTEN: usize = 32;
+
+/// One command that was run under watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Its number: later ones have greater ones.
+    pub number: u32,
+    /// Seconds since 1970 at its start.
+    pub began: i64,
+    /// The command, for people.
+    pub title: String,
+    /// How it ended: exit status and microseconds. None if it was killed with its host.
+    pub ended: Option<(i32, u64)>,
+    /// Steps that were served, run or refused.
+    pub n_steps: u32,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It ran.
+    Ran,
+    /// It was served.
+    Served,
+    /// It ran and may not be cached.
+    Refused,
+}
+
+/// One step of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Its number in the build.
+    pub number: u32,
+    /// The step that started it.
+    pub parent: Option<u32>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why it was not served or may not be cached, for people.
+    pub why: String,
+    /// Microseconds.
+    pub wall_us: u64,
+    /// What it did; none if that is not known any more.
+    pub execution: Option<Execution>,
+}
+
+/// A step that has ended, to be noted.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Its number in the build.
+    pub number: u32,
+    /// The step that started it.
+    pub parent: Option<u32>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why it was not served or may not be cached, for people.
+    pub why: String,
+    /// Microseconds.
+    pub wall_us: u64,
+    /// What it is known by from one build to the next.
+    pub key: Digest,
+    /// What it did. Contents that nobody has hashed are zero.
+    pub record: Record,
+}
+
+/// A step as it lies in the list of its build.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    number: u32,
+    parent: Option<u32>,
+    fate: Fate,
+    why: String,
+    wall_us: u64,
+    execution: u32,
+    serial: u32,
+}
+
+/// A build that is being noted. What it holds is of transactions that were committed or are open.
+#[derive(Debug)]
+pub struct Noting {
+    number: u32,
+    parents: HashMap<u32, Option<u32>>,
+    /// By name: the step that wrote it last, the innermost one.
+    wrote: HashMap<Name, u32>,
+}
+
+impl Noting {
+    /// Starts a build.
+    ///
+    /// # Errors
+    /// Damage, or no more room.
+    pub fn start(pages: &mut impl PagesMut, began: i64, title: &str) -> Result<Self, Error> {
+        let number = u32::try_from(BUILDS.cell(pages, LAST)?).unwrap_or(u32::MAX);
+        let number = number.saturating_add(1);
+        let mut fields = [0; 40];
+        fields[..8].copy_from_slice(&began.to_le_bytes());
+        let mut put =
+            |at: usize, value: u32| fields[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        put(NUMBER, number);
+        put(STEPS, HEAP.add(pages, &rows_to_bytes(pages, &[])?)?);
+        put(TITLE, HEAP.add(pages, title.as_bytes())?);
+        BUILDS.add(pages, &fields)?;
+        BUILDS.put_cell(pages, LAST, number.into())?;
+        Ok(Self {
+            number,
+            parents: HashMap::new(),
+            wrote: HashMap::new(),
+        })
+    }
+
+    /// Notes some steps that have ended.
+    ///
+    /// # Errors
+    /// Damage, or no more room.
+    pub fn steps(&mut self, pages: &mut impl PagesMut, done: Vec<Done>) -> Result<(), Error> {
+        let id = self.id(pages)?;
+        let fields = BUILDS.get(pages, id)?;
+        let list = u32_at(fields, STEPS);
+        let mut rows = rows(pages, list)?;
+        for mut done in done {
+            for dep in &mut done.record.deps {
+                *dep = canonical(dep);
+            }
+            self.parents.insert(done.number, done.parent);
+            let execution = self.execution(pages, &done)?;
+            rows.push(Row {
+                number: done.number,
+                parent: done.parent,
+                fate: done.fate,
+                why: done.why,
+                wall_us: done.wall_us,
+                execution: execution.0,
+                serial: history::facts(pages, execution)?.serial,
+            });
+        }
+        HEAP.remove(pages, list)?;
+        let list = HEAP.add(pages, &rows_to_bytes(pages, &rows)?)?;
+        let n_steps = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        BUILDS.put(pages, id, STEPS, &list.to_le_bytes())?;
+        BUILDS.put(pages, id, N_STEPS, &n_steps.to_le_bytes())
+    }
+
+    /// Notes how it ended, and forgets the oldest builds of many, with what only they need.
+    ///
+    /// # Errors
+    /// Damage, or no more room.
+    pub fn end(&self, pages: &mut impl PagesMut, status: i32, wall_us: u64) -> Result<(), Error> {
+        let id = self.id(pages)?;
+        BUILDS.put(pages, id, STATUS, &status.to_le_bytes())?;
+        BUILDS.put(pages, id, WALL, &wall_us.to_le_bytes())?;
+        BUILDS.put(pages, id, ENDED, &1_u32.to_le_bytes())?;
+        forget(pages, MAX_BUILDS, FORGOTTEN)
+    }
+
+    fn id(&self, pages: &impl Pages) -> Result<u32, Error> {
+        let known = ids(pages)?;
+        let id = known.get(&self.number).copied();
+        id.ok_or_else(|| history::unsound(pages, "a build that was forgotten"))
+    }
+
+    /// The execution of a step: one that is known and did the same, or a new one.
+    fn execution(&mut self, pages: &mut impl PagesMut, done: &Done) -> Result<Execution, Error> {
+        let chain = history::under(pages, &done.key)?;
+        let newest = chain.first().copied();
+        let mut known = None;
+        for one in chain {
+            if known.is_none() && history::record(pages, one)?.does_as(&done.record) {
+                known = Some(one);
+            }
+        }
+        let execution = match known {
+            Some(known) => {
+                history::promote(pages, known, self.number)?;
+                known
+            }
+            None => history::add(pages, &done.key, &done.record, self.number)?,
+        };
+        if let Some(newest) = newest.filter(|newest| *newest != execution) {
+            follows(pages, execution, newest)?;
+        }
+        for (place, output) in done.record.outputs.iter().enumerate() {
+            let name = NAMES.intern(pages, output.name.bytes())?;
+            let last = writer_of(pages, name)?;
+            if place == 0 && newest.is_none() {
+                // The command has changed, or what it does is done by another one now.
+                if let Some(last) = last.filter(|last| *last != execution) {
+                    follows(pages, execution, last)?;
+                }
+            }
+            if self
+                .wrote
+                .get(&output.name)
+                .is_some_and(|inner| self.is_above(done.number, *inner))
+            {
+                continue;
+            }
+            self.wrote.insert(output.name.clone(), done.number);
+            if done.fate == Fate::Served {
+                // It is as who wrote it has left it.
+                let left = |last| -> Result<bool, Error> {
+                    let record = history::rest(pages, last)?;
+                    Ok(record.outputs.iter().any(|left| left == output))
+                };
+                if last.map_or(Ok(false), left)? {
+                    continue;
+                }
+            }
+            WRITERS.set(pages, name, &execution.0.to_le_bytes())?;
+        }
+        for old in history::under(pages, &done.key)?.into_iter().skip(MAX_RUNS) {
+            history::remove(pages, old)?;
+        }
+        Ok(execution)
+    }
+
+    /// Whether a step has started another one, or one that has.
+    fn is_above(&self, step: u32, inner: u32) -> bool {
+        let mut next = Some(inner);
+        // A step starts after who starts it, and so has a greater number.
+        while let Some(inner) = next.filter(|inner| *inner > step) {
+            next = self.parents.get(&inner).copied().flatten();
+        }
+        next == Some(step) && inner != step
+    }
+}
+
+/// The builds that are known, the oldest first.
+///
+/// # Errors
+/// Damage.
+pub fn builds(pages: &impl Pages) -> Result<Vec<Build>, Error> {
+    let mut found = Vec::new();
+    for (number, id) in ids(pages)? {
+        let fields = BUILDS.get(pages, id)?;
+        let title = HEAP.read(pages, u32_at(fields, TITLE))?;
+        let ended = (u32_at(fields, STATUS) as i32, u64_at(fields, WALL));
+        found.push(Build {
+            number,
+            began: u64_at(fields, 0) as i64,
+            title: String::from_utf8_lossy(&title).into_owned(),
+            ended: (u32_at(fields, ENDED) != 0).then_some(ended),
+            n_steps: u32_at(fields, N_STEPS),
+        });
+    }
+    Ok(found)
+}
+
+/// The steps of a build, in the order in which they ended.
+///
+/// # Errors
+/// Damage. An unknown build has no steps.
+pub fn steps(pages: &impl Pages, build: u32) -> Result<Vec<Step>, Error> {
+    let Some(id) = ids(pages)?.get(&build).copied() else {
+        return Ok(Vec::new());
+    };
+    let rows = rows(pages, u32_at(BUILDS.get(pages, id)?, STEPS))?;
+    let steps = rows.into_iter().map(|row| {
+        Ok(Step {
+            number: row.number,
+            parent: row.parent,
+            fate: row.fate,
+            why: row.why,
+            wall_us: row.wall_us,
+            execution: still(pages, row.execution, row.serial)?,
+        })
+    });
+    steps.collect()
+}
+
+/// The execution that wrote a name last: of several that were nested, the innermost.
+///
+/// # Errors
+/// Damage.
+pub fn writer(pages: &impl Pages, name: &Name) -> Result<Option<Execution>, Error> {
+    match NAMES.find(pages, name.bytes())? {
+        Some(id) => writer_of(pages, id),
+        None => Ok(None),
+    }
+}
+
+/// The executions that have a dep on a name, by number; the newest under each key only, unless `old` ones
+/// are wanted too. Looks at every piece of every dep vector once.
+///
+/// # Errors
+/// Damage.
+pub fn readers(pages: &impl Pages, name: &Name, old: bool) -> Result<Vec<Execution>, Error> {
+    let Some(name) = NAMES.find(pages, name.bytes())? else {
+        return Ok(Vec::new());
+    };
+    let mut known: HashMap<u32, bool> = HashMap::new();
+    let mut found = Vec::new();
+    for execution in history::all(pages)? {
+        if !old && history::newest(pages, execution)? != Some(execution) {
+            continue;
+        }
+        let list = u32_at(live(pages, execution)?, DEPS);
+        for piece in deps::pieces(pages, list)? {
+            let mentions = match known.get(&piece) {
+                Some(mentions) => *mentions,
+                None => {
+                    let mentions = deps::mentions(pages, piece, name)?;
+                    known.insert(piece, mentions);
+                    mentions
+                }
+            };
+            if mentions {
+                found.push(execution);
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The execution that came before this one: of the same step, or else the one that wrote its first output.
+/// None if there was none, or it is not known any more.
+///
+/// # Errors
+/// Damage.
+pub fn before(pages: &impl Pages, execution: Execution) -> Result<Option<Execution>, Error> {
+    let fields = live(pages, execution)?;
+    still(pages, u32_at(fields, BEFORE), u32_at(fields, BEFORE_SERIAL))
+}
+
+/// How an execution differs from the one that came before it; none if there is none.
+///
+/// # Errors
+/// Damage.
+pub fn since(pages: &impl Pages, execution: Execution) -> Result<Option<Vec<Difference>>, Error> {
+    let Some(before) = before(pages, execution)? else {
+        return Ok(None);
+    };
+    let (old, new) = (
+        history::record(pages, before)?,
+        history::record(pages, execution)?,
+    );
+    Ok(Some(difference(&old, &new)))
+}
+
+/// Forgets the oldest `n` builds if there are more than `max`, and the executions that no other one needs:
+/// those that wrote something last, and those before them, stay.
+pub(super) fn forget(pages: &mut impl PagesMut, max: usize, n: usize) -> Result<(), Error> {
+    let ids = ids(pages)?;
+    if ids.len() <= max {
+        return Ok(());
+    }
+    let mut last = 0;
+    for (number, id) in ids.into_iter().take(n) {
+        let fields = BUILDS.get(pages, id)?;
+        let blocks = [STEPS, TITLE].map(|at| u32_at(fields, at));
+        for block in blocks {
+            HEAP.remove(pages, block)?;
+        }
+        BUILDS.remove(pages, id)?;
+        BUILDS.put(pages, id, NUMBER, &[0; 4])?;
+        last = number;
+    }
+    let mut needed = HashSet::new();
+    let all = history::all(pages)?;
+    for execution in &all {
+        let mut writes = false;
+        for name in history::outputs(pages, *execution)? {
+            writes |= writer_of(pages, name)? == Some(*execution);
+        }
+        if writes || history::facts(pages, *execution)?.used > last {
+            needed.insert(*execution);
+            needed.extend(before(pages, *execution)?);
+        }
+    }
+    for execution in all.into_iter().filter(|one| !needed.contains(one)) {
+        history::remove(pages, execution)?;
+    }
+    Ok(())
+}
+
+/// Copies builds and writers into another store, whose executions have other numbers.
+pub(super) fn copy(
+    from: &impl Pages,
+    to: &mut impl PagesMut,
+    new: &HashMap<Execution, Execution>,
+) -> Result<(), Error> {
+    let mut olds: Vec<_> = new.iter().map(|(old, new)| (*old, *new)).collect();
+    olds.sort_unstable();
+    for (old, new_one) in olds {
+        if let Some(before) = before(from, old)?.and_then(|before| new.get(&before)) {
+            follows(to, new_one, *before)?;
+        }
+        for name in history::outputs(from, old)? {
+            if writer_of(from, name)? == Some(old) {
+                let name = NAMES.intern(to, &NAMES.name(from, name)?)?;
+                WRITERS.set(to, name, &new_one.0.to_le_bytes())?;
+            }
+        }
+    }
+    for (_, id) in ids(from)? {
+        let mut fields = BUILDS.get(from, id)?.to_vec();
+        let mut rows = rows(from, u32_at(&fields, STEPS))?;
+        for row in &mut rows {
+            let execution = still(from, row.execution, row.serial)?;
+            let execution = execution.and_then(|one| new.get(&one)).copied();
+            (row.execution, row.serial) = match execution {
+                Some(execution) => (execution.0, history::facts(to, execution)?.serial),
+                None => (0, 0),
+            };
+        }
+        let steps = HEAP.add(to, &rows_to_bytes(to, &rows)?)?;
+        let title = HEAP.add(to, &HEAP.read(from, u32_at(&fields, TITLE))?)?;
+        fields[STEPS..STEPS + 4].copy_from_slice(&steps.to_le_bytes());
+        fields[TITLE..TITLE + 4].copy_from_slice(&title.to_le_bytes());
+        BUILDS.add(to, &fields)?;
+    }
+    BUILDS.put_cell(to, LAST, BUILDS.cell(from, LAST)?)
+}
+
+/// Notes which execution came before another one.
+fn follows(
+    pages: &mut impl PagesMut,
+    execution: Execution,
+    before: Execution,
+) -> Result<(), Error> {
+    let serial = history::facts(pages, before)?.serial;
+    EXECUTIONS.put(pages, execution.0, BEFORE, &before.0.to_le_bytes())?;
+    EXECUTIONS.put(pages, execution.0, BEFORE_SERIAL, &serial.to_le_bytes())
+}
+
+/// An execution, if its number still means it.
+fn still(pages: &impl Pages, id: u32, serial: u32) -> Result<Option<Execution>, Error> {
+    if id == 0 || serial == 0 {
+        return Ok(None);
+    }
+    let same = u32_at(EXECUTIONS.get(pages, id)?, SERIAL) == serial;
+    Ok(same.then_some(Execution(id)))
+}
+
+pub(super) fn writer_of(pages: &impl Pages, name: u32) -> Result<Option<Execution>, Error> {
+    if name > WRITERS.count(pages)? {
+        return Ok(None);
+    }
+    let id = u32_at(WRITERS.get(pages, name)?, 0);
+    Ok((id != 0).then_some(Execution(id)))
+}
+
+/// Builds by their numbers.
+fn ids(pages: &impl Pages) -> Result<BTreeMap<u32, u32>, Error> {
+    let mut found = BTreeMap::new();
+    for id in 1..=BUILDS.count(pages)? {
+        let number = u32_at(BUILDS.get(pages, id)?, NUMBER);
+        if number != 0 {
+            found.insert(number, id);
+        }
+    }
+    Ok(found)
+}
+
+fn rows(pages: &impl Pages, list: u32) -> Result<Vec<Row>, Error> {
+    let bytes = HEAP.read(pages, list)?;
+    postcard::from_bytes(&bytes)
+        .map_err(|_undecodable| history::unsound(pages, "steps that cannot be read"))
+}
+
+fn rows_to_bytes(pages: &impl Pages, rows: &[Row]) -> Result<Vec<u8>, Error> {
+    postcard::to_stdvec(rows)
+        .map_err(|_unencodable| history::unsound(pages, "steps that cannot be stored"))
+}

@@ -1,0 +1,256 @@
+//! Writes down in the workspace's store what became of each step, in the background: nobody waits for it.
+//! What fails here costs answers about this build, nothing else.
+
+use super::close::micros;
+use crate::base::{Access, Chunk, Cost, Dep, Digest, Name, Output, Provenance, Record, Seen};
+use crate::base::{Kind, Stamp, What};
+use crate::disk::Disk;
+use crate::record::{Step, Wrote};
+use crate::store::graph::{Done, Fate, Noting};
+use crate::store::{Durability, Error, Store, recover};
+use crate::world::World;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Deps of steps that wait to be written, at most: they are in memory.
+const MANY: usize = 200_000;
+
+/// Where a build is written down.
+#[derive(Debug, Clone)]
+pub struct Book {
+    /// The workspace's store.
+    pub store: Arc<Store>,
+    /// What sets it aside.
+    pub disk: Arc<dyn Disk>,
+    /// The command, for people.
+    pub title: String,
+}
+
+enum Work {
+    Done(Box<Done>),
+    Refused(Box<Step>, i32, Duration),
+    Write(Option<(i32, u64)>, SyncSender<()>),
+}
+
+/// The background thread; none without a store.
+pub(super) struct Chronicle {
+    queue: Option<Sender<Work>>,
+}
+
+impl Chronicle {
+    pub(super) fn new(book: Option<Book>, world: Arc<World>) -> Self {
+        let queue = book.map(|book| {
+            let (queue, work) = channel();
+            let writer = Writer {
+                book: Some(book),
+                world,
+                began: SystemTime::now(),
+                noting: None,
+                done: Vec::new(),
+                n_deps: 0,
+            };
+            let _detached = std::thread::spawn(move || writer.run(&work));
+            queue
+        });
+        Self { queue }
+    }
+
+    /// A step has ended.
+    pub(super) fn done(&self, done: Done) {
+        self.send(Work::Done(Box::new(done)));
+    }
+
+    /// A step has ended that may not be cached, with this exit status.
+    pub(super) fn refused(&self, step: Step, status: i32, wall: Duration) {
+        self.send(Work::Refused(Box::new(step), status, wall));
+    }
+
+    /// Waits until all is written; `ended` tells how the command did.
+    pub(super) fn write(&self, ended: Option<(i32, u64)>) {
+        let (written, wait) = sync_channel(1);
+        self.send(Work::Write(ended, written));
+        // Without a thread the sender is gone.
+        let _ = wait.recv().is_ok();
+    }
+
+    fn send(&self, work: Work) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(work).is_ok();
+        }
+    }
+}
+
+struct Writer {
+    /// None after it could not be written.
+    book: Option<Book>,
+    world: Arc<World>,
+    began: SystemTime,
+    noting: Option<Noting>,
+    done: Vec<Done>,
+    n_deps: usize,
+}
+
+impl Writer {
+    fn run(mut self, work: &Receiver<Work>) {
+        while let Ok(work) = work.recv() {
+            match work {
+                Work::Done(done) => self.take(*done),
+                Work::Refused(step, status, wall) => {
+                    let done = self.unfolded(&step, status, wall);
+                    self.take(done);
+                }
+                Work::Write(ended, written) => {
+                    self.write(ended);
+                    let _ = written.send(()).is_ok();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, done: Done) {
+        self.n_deps += done.record.deps.len();
+        self.done.push(done);
+        if self.n_deps > MANY {
+            self.write(None);
+        }
+    }
+
+    fn write(&mut self, ended: Option<(i32, u64)>) {
+        let done = std::mem::take(&mut self.done);
+        self.n_deps = 0;
+        let Some(book) = self.book.clone() else {
+            return;
+        };
+        if (done.is_empty() && ended.is_none()) || !book.store.path().exists() {
+            // The workspace may be about to be removed.
+            return;
+        }
+        if let Err(error) = self.commit(&book, done, ended) {
+            log::warn!("{error}");
+            self.book = None;
+            if error.is_loss() {
+                let told = recover::set_aside(book.store.path(), &*book.disk, error);
+                log::warn!("{}", told.unwrap_or_else(|error| error));
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        book: &Book,
+        done: Vec<Done>,
+        ended: Option<(i32, u64)>,
+    ) -> Result<(), Error> {
+        let mut txn = book.store.begin()?;
+        let noting = match &mut self.noting {
+            Some(noting) => noting,
+            None => {
+                let began = self.began.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let began = i64::try_from(began.as_secs()).unwrap_or(i64::MAX);
+                let noting = Noting::start(&mut txn, began, &book.title)?;
+                self.noting.insert(noting)
+            }
+        };
+        noting.steps(&mut txn, done)?;
+        if let Some((status, wall_us)) = ended {
+            noting.end(&mut txn, status, wall_us)?;
+        }
+        txn.commit(Durability::Lazy)?;
+        Ok(())
+    }
+
+    /// What is known of a step that was not folded: names, and what stat(2) told of them.
+    fn unfolded(&self, step: &Step, status: i32, wall: Duration) -> Done {
+        let root = self.world.root();
+        let mut paths: Vec<_> = step.paths.iter().collect();
+        paths.sort_unstable_by_key(|(id, _)| **id);
+        let (mut deps, mut outputs) = (Vec::new(), Vec::new());
+        for (id, entry) in paths {
+            let path = self.world.path(*id);
+            let name = Name::of(&path, root);
+            if let Some(dep) = dep(&name, entry.access, &entry.first) {
+                deps.push(dep);
+            }
+            if entry.wrote != Wrote::NOTHING {
+                outputs.extend(output(name, &self.world.last(&path).seen));
+            }
+        }
+        let chunks = step.chunks.iter().map(|chunk| Chunk {
+            fd: chunk.fd,
+            bytes: chunk.bytes.clone(),
+        });
+        let record = Record {
+            title: step.title.clone(),
+            deps,
+            outputs,
+            chunks: chunks.collect(),
+            stdin: step.stdin.clone(),
+            status,
+            notes: step.notes.iter().cloned().collect(),
+            cost: Cost {
+                wall_us: micros(wall),
+                ..Cost::default()
+            },
+            provenance: Provenance::default(),
+        };
+        let why = step.refusal.as_ref();
+        Done {
+            number: step.number,
+            parent: step.parent.and_then(|at| u32::try_from(at).ok()),
+            fate: match why {
+                Some(_) => Fate::Refused,
+                None => Fate::Ran,
+            },
+            why: why.map_or_else(String::new, |why| why.0.clone()),
+            wall_us: micros(wall),
+            key: step
+                .key
+                .unwrap_or_else(|| Digest::of(step.title.as_bytes())),
+            record,
+        }
+    }
+}
+
+/// An input, without what it would take a read to know.
+fn dep(name: &Name, access: Access, first: &Seen) -> Option<Dep> {
+    let known = match first.digest.get() {
+        Some(Ok(_)) => Access::LIST,
+        Some(Err(_)) | None => Access::LIST | Access::REG,
+    };
+    // How many names a file has says nothing of what it holds.
+    let access = access.without(known).without(Access::SINGLE);
+    let state = first.state(access, None).ok()?;
+    (access != Access::NONE).then(|| Dep {
+        name: name.clone(),
+        access,
+        state,
+        rank: 0,
+    })
+}
+
+/// An output; none for what a record cannot hold.
+fn output(name: Name, seen: &Seen) -> Option<Output> {
+    let what = match seen.kind {
+        Kind::Absent => What::Absent,
+        Kind::File => What::File {
+            digest: match seen.digest.get() {
+                Some(Ok(digest)) => *digest,
+                Some(Err(_)) | None => Digest([0; 32]),
+            },
+            size: seen.id.size,
+            mode: seen.mode[0],
+            in_place: false,
+        },
+        Kind::Dir => What::Dir(seen.mode[0]),
+        Kind::Link => What::Link(seen.text.clone()),
+        Kind::Fifo => What::Fifo(seen.mode[0]),
+        Kind::Socket | Kind::Device | Kind::Unknown(_) => return None,
+    };
+    Some(Output {
+        name,
+        what,
+        stamp: Stamp::Keep,
+        owner: None,
+    })
+}
