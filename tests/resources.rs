@@ -459,3 +459,55 @@ fn nobody_waits_for_ever_for_memory() {
     );
     assert!(output.status.success(), "{output:?}");
 }
+
+/// A step that computes is bound with its threads and its children; one that is to be near something goes there.
+#[test]
+fn a_pinned_step_is_bound_with_all_that_it_starts() {
+    let space = Space::new();
+    let script = "#!/usr/bin/python3
+import subprocess, sys, threading
+def allowed(path):
+    return next(line.split()[1] for line in open(path) if line.startswith('Cpus_allowed_list'))
+print(allowed('/proc/self/status'))
+thread = threading.Thread(target=lambda: print(allowed('/proc/thread-self/status')))
+thread.start(); thread.join()
+sys.stdout.flush()
+subprocess.run(['sed', '-n', 's/Cpus_allowed_list:.//p', '/proc/self/status'])
+";
+    for name in ["cc", "nvcc"] {
+        space.write(name, script);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(space.ws().join(name), mode).unwrap();
+    }
+    let machine = rfs::runner::topology::read(&rfs::runner::topology::Source::Here).unwrap();
+    let cpus: Vec<usize> = machine.allowed.iter().collect();
+    let last = cpus.len() - 1;
+    space.write(
+        "rfs.toml",
+        &format!("[tools]\nnear = [\"nvcc=pu:{last}\"]\n"),
+    );
+    let (output, _) = space.build(&["--pin", "core"], &["sh", "-c", "./cc; ./nvcc"]);
+    let said = text(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 6, "{output:?}");
+    let core = machine.of_kind(rfs::base::topology::Kind::Core)[0]
+        .cpus
+        .and(&machine.allowed);
+    assert!(
+        lines[..3].iter().all(|line| *line == core.to_string()),
+        "{said}"
+    );
+    assert!(
+        lines[3..]
+            .iter()
+            .all(|line| line.parse::<CpuSet>().unwrap().contains(cpus[last])),
+        "{said}"
+    );
+    let step = space.step("./cc");
+    assert_eq!(
+        step["cpus"],
+        core.to_string(),
+        "the placement is read back: {step}"
+    );
+    assert_eq!(step["asked"], format!("core:0 (cpus {core})"));
+}

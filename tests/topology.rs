@@ -201,12 +201,12 @@ fn ranks_have_places_and_numbers_of_their_own() {
         "--",
         "sh",
         "-c",
-        "echo $RFS_RANK/$RFS_SIZE",
+        "echo $RFS_RANK/$RFS_SIZE $RFS_LOCAL_RANK/$RFS_LOCAL_SIZE",
     ]);
     let printed = text(&output.stdout);
     let mut lines: Vec<&str> = printed.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["0/3", "1/3", "2/3"]);
+    assert_eq!(lines, ["0/3 0/3", "1/3 1/3", "2/3 2/3"]);
 }
 
 #[test]

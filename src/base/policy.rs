@@ -53,6 +53,8 @@ pub struct Policy {
     pub chance: Vec<String>,
     /// Programs that compute with one thread: they are pinned where pinning is asked for.
     pub pin: Vec<String>,
+    /// Programs that are to run near a place where pinning is asked for, as `program=place`: `nvcc=gpu:0`.
+    pub near: Vec<String>,
     /// Programs that are never served nor recorded, on their own or as part of another; with an option
     /// where it is one that makes them so: `program:option`.
     pub never: Vec<String>,
@@ -119,6 +121,7 @@ impl Default for Policy {
                  objcopy yacc bison flex m4",
             ),
             // What fakeroot keeps of owners is by inode number, which served files do not have.
+            near: Vec::new(),
             never: words(
                 "su sudo doas faked-sysv:--save-file faked-sysv:--load faked-tcp:--save-file faked-tcp:--load",
             ),

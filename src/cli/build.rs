@@ -16,7 +16,7 @@ use crate::runner::jobserver::MAX_JOBS;
 use crate::runner::pins::Places;
 use crate::runner::room::{Here, Pressure};
 use crate::runner::topology::{self, Source};
-use crate::runner::{Request, Tracer, slots, spawn};
+use crate::runner::{Request, Tracer, spawn};
 use nix::unistd::ForkResult;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -166,8 +166,11 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         preload: place::preload().or(config.preload).unwrap_or(true),
         rerun: args.rerun,
         strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),
+        pins: args
+            .pin
+            .map(|policy| pins(policy, &config.policy.near))
+            .transpose()?,
         policy: config.policy,
-        pins: args.pin.map(pins).transpose()?,
         room: (args.memory != Some(NO_LIMIT) || args.pressure.is_some())
             .then(|| Arc::new(Here::new(args.memory, args.pressure.unwrap_or_default()))),
         jobs: args.jobs.map(room).transpose()?,
@@ -257,11 +260,13 @@ fn room(jobs: usize) -> Result<usize, CommandError> {
 }
 
 /// A place for each job that there is room for.
-fn pins(policy: PolicyName) -> Result<Arc<Places>, CommandError> {
+fn pins(policy: PolicyName, near: &[String]) -> Result<Arc<Places>, CommandError> {
     let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
-    let budget = Budget::of(&machine, topo::slurm().as_deref());
-    let slots = slots::plan(&machine, &budget.cpus, budget.jobs(), policy.into());
-    Ok(Arc::new(Places::new(slots)))
+    let places = Places::new(machine, policy.into(), topo::slurm(), near);
+    let places = places.map_err(|error| {
+        CommandError::new(error).hint("`near` in [tools] of rfs.toml names places of this machine")
+    })?;
+    Ok(Arc::new(places))
 }
 
 const REMEDY: &str = "`rfs doctor` tells what this machine lacks and how to get it";

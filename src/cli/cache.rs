@@ -2,6 +2,7 @@
 
 use super::error::CommandError;
 use super::{console, place, workspace};
+use crate::base::Record;
 use crate::cache::{Cache, Error, Freed, Report, Stats, gc};
 use crate::disk::RealDisk;
 use crate::report::{record, size};
@@ -296,6 +297,21 @@ fn verify(options: &Options) -> Result<i32, CommandError> {
         ));
     }
     Ok(i32::from(!wrong.is_empty()))
+}
+
+/// All records that this program may read, of those that `rfs build` keeps for a directory of a cache.
+pub(super) fn all_records(dir: Option<&Path>) -> Result<Vec<Record>, CommandError> {
+    let options = Options {
+        json: false,
+        cache_dir: dir.map(Path::to_owned),
+    };
+    let Some(cache) = open(&self::dir(&options)?)? else {
+        return Ok(Vec::new());
+    };
+    let keys = cache.keys().map_err(CommandError::new)?;
+    // The newest of each command: what it is now.
+    let newest = |key| cache.load(key).records.into_iter().next();
+    Ok(keys.iter().filter_map(newest).collect())
 }
 
 fn records(args: &Records) -> Result<i32, CommandError> {

@@ -148,7 +148,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 17] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 18] {
     let Policy {
         fold,
         parts,
@@ -166,6 +166,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 17] {
         asks_terminal,
         chance,
         pin,
+        near,
         never,
     } = policy;
     [
@@ -185,6 +186,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 17] {
         ("asks-terminal", asks_terminal),
         ("chance", chance),
         ("pin", pin),
+        ("near", near),
         ("never", never),
     ]
 }

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 /// Run a command pinned to processors and memory, once or N times, and report what it got
 ///
 /// Nothing is recorded and nothing is served. Each of several processes finds its number in RFS_RANK and
-/// their count in RFS_SIZE. Exit status: that of the command; of several, the first that is not 0.
+/// their count in RFS_SIZE, and the same of those on its machine in RFS_LOCAL_RANK and RFS_LOCAL_SIZE. Exit status: that of the command; of several, the first that is not 0.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Processes to start
@@ -45,6 +45,9 @@ pub(super) struct Args {
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
+
+/// What each of several processes finds in its environment.
+const RANKS: [&str; 4] = ["RFS_RANK", "RFS_SIZE", "RFS_LOCAL_RANK", "RFS_LOCAL_SIZE"];
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum MemoryName {
@@ -85,9 +88,12 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let process = |(rank, binding): (usize, Binding)| {
         let mut env = environment.clone();
-        env.retain(|(name, _value)| name != "RFS_RANK" && name != "RFS_SIZE");
+        env.retain(|(name, _value)| !RANKS.iter().any(|known| name == known));
         env.push(("RFS_RANK".into(), rank.to_string().into()));
         env.push(("RFS_SIZE".into(), args.ranks.to_string().into()));
+        // All run on this machine.
+        env.push(("RFS_LOCAL_RANK".into(), rank.to_string().into()));
+        env.push(("RFS_LOCAL_SIZE".into(), args.ranks.to_string().into()));
         Process {
             argv: args.command.clone(),
             env,

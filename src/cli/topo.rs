@@ -2,15 +2,19 @@
 
 use super::console;
 use super::error::CommandError;
-use super::place;
+use super::{cache, place, workspace};
+use crate::base::policy::plain;
 use crate::base::topology::Machine;
 use crate::report::topology::{difference, picture, text};
+use crate::report::{duration, size};
 use crate::runner::budget::Budget;
+use crate::runner::estimate::{self, Choice, Moved, Work};
 use crate::runner::slots::{self, Policy, Slot};
 use crate::runner::topology::{self, Source};
 use clap::ValueEnum;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Show the machine, or another one, and where jobs would run on it
 ///
@@ -57,6 +61,13 @@ pub(super) struct Args {
         default_value = "spread"
     )]
     policy: PolicyName,
+    /// With --plan: also estimate what the compilers and the like recorded in the cache would move between
+    /// caches and memory nodes
+    #[arg(long, requires = "plan")]
+    recorded: bool,
+    /// Directory of the cache [default: as for `rfs build`]
+    #[arg(long, value_name = "DIR", requires = "recorded")]
+    cache_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -125,6 +136,8 @@ struct Plan<'a> {
     policy: Policy,
     budget: &'a Budget,
     slots: &'a [Slot],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    moved: Vec<Moved>,
 }
 
 pub(super) fn run(args: Args) -> Result<i32, CommandError> {
@@ -139,7 +152,17 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         _ => Source::Here,
     };
     if args.plan {
-        return plan(&source, format, args.jobs, args.policy.into());
+        let steps = match args.recorded {
+            true => Some(recorded(args.cache_dir.as_deref())?),
+            false => None,
+        };
+        return plan(
+            &source,
+            format,
+            args.jobs,
+            args.policy.into(),
+            steps.as_deref(),
+        );
     }
     if format == Format::Xml {
         console::answer(
@@ -191,18 +214,23 @@ fn plan(
     format: Format,
     jobs: Option<u32>,
     policy: Policy,
+    steps: Option<&[Work]>,
 ) -> Result<i32, CommandError> {
     let machine = topology::read(source).map_err(CommandError::new)?;
     let slurm = slurm().filter(|_text| machine.here);
     let budget = Budget::of(&machine, slurm.as_deref());
     let jobs = jobs.map_or_else(|| budget.jobs(), |jobs| jobs as usize);
     let slots = slots::plan(&machine, &budget.cpus, jobs, policy);
+    let choices = [Choice::First, Choice::Nearest];
+    let estimate = |steps| choices.map(|choice| estimate::moved(&machine, &slots, steps, choice));
+    let moved: Vec<Moved> = steps.map_or_else(Vec::new, |steps| estimate(steps).to_vec());
     console::answer(match format {
         Format::Json => json(&Plan {
             schema: "rfs.plan/1",
             policy,
             budget: &budget,
             slots: &slots,
+            moved,
         })?,
         Format::Text => {
             let line = |(job, slot): (usize, &Slot)| {
@@ -213,6 +241,7 @@ fn plan(
                 .iter()
                 .enumerate()
                 .map(line)
+                .chain(moved.iter().map(told))
                 .collect::<Vec<_>>()
                 .join("\n")
         }
@@ -221,6 +250,34 @@ fn plan(
         }
     });
     Ok(0)
+}
+
+/// What computes with one thread, of all that is recorded.
+fn recorded(cache_dir: Option<&Path>) -> Result<Vec<Work>, CommandError> {
+    let config = place::config(&workspace::find(&place::cwd()?))?;
+    let mut records = cache::all_records(cache_dir)?;
+    records.retain(|record| {
+        let name = record.title.split(' ').next().unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default();
+        config.policy.pin.iter().any(|known| known == plain(name))
+    });
+    records.sort_by(|a, b| (a.provenance.time, &a.title).cmp(&(b.provenance.time, &b.title)));
+    Ok(records.iter().map(Work::of).collect())
+}
+
+fn told(moved: &Moved) -> String {
+    let how = match moved.choice {
+        Choice::First => "the first free place",
+        Choice::Nearest => "the free place nearest to what it reads",
+    };
+    format!(
+        "{} recorded steps, each in {how}: {} read, {} from other caches, {} from other memory nodes, {}",
+        moved.steps,
+        size::text(moved.read),
+        size::text(moved.caches),
+        size::text(moved.nodes),
+        duration::text(Duration::from_micros(moved.wall_us)),
+    )
 }
 
 fn diff(old: &str, new: &str) -> Result<i32, CommandError> {

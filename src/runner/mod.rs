@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod budget;
+pub mod estimate;
 pub mod jobs;
 pub mod jobserver;
 pub mod launch;

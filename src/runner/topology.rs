@@ -116,7 +116,7 @@ fn load(source: &Source) -> Result<Topology, Error> {
 }
 
 /// What sched_getaffinity(2) says of a process, read from proc(5) since it has no limit of size.
-fn affinity_of(pid: u32) -> Result<CpuSet, Error> {
+pub(super) fn affinity_of(pid: u32) -> Result<CpuSet, Error> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(Path::new(&path));
     let text = text.map_err(|error| Error::Pid(pid, error.to_string()))?;

@@ -8,8 +8,11 @@ use rfs_tracer::event::{Exec, Pid};
 
 /// Hands out places.
 pub trait Pins: Send + Sync + std::fmt::Debug {
-    /// Binds a process of one thread to a place. None: it stays where it is.
-    fn take(&self, pid: Pid) -> Option<usize>;
+    /// Whether programs of this name have a place that they are to be near.
+    fn has_near(&self, program: &str) -> bool;
+
+    /// Binds a process of one thread, about to become this program, to a place. None: it stays where it is.
+    fn take(&self, pid: Pid, program: &str) -> Option<usize>;
 
     /// What a place is, for people.
     fn name(&self, place: usize) -> String;
@@ -26,9 +29,9 @@ impl Watch {
         };
         let name = plain(&tool.name);
         let computes = self.config.policy.pin.iter().any(|known| known == name);
+        let near = pins.has_near(name);
         let spreads = exec.argv.iter().any(|arg| arg.starts_with(b"-flto"));
-        if !computes
-            || spreads
+        if !(near || computes && !spreads)
             || model
                 .chain(at)
                 .iter()
@@ -36,7 +39,7 @@ impl Watch {
         {
             return;
         }
-        if let Some(place) = pins.take(exec.pid) {
+        if let Some(place) = pins.take(exec.pid, name) {
             model.places.insert(at, place);
             model.steps[at].placement.asked = Some(pins.name(place));
         }

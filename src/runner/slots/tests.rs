@@ -117,3 +117,40 @@ fn a_places_name_is_the_place() {
         }
     }
 }
+
+proptest::proptest! {
+    /// Whatever the machine, what may be used of it, the number of jobs and the policy: every job has a place
+    /// within what is allowed, and none shares while there are things enough.
+    #[test]
+    fn plans_keep_their_promises(
+        packages in 1_usize..4, nodes in 1_usize..3, cores in 1_usize..6, pus in 1_usize..4,
+        mask in proptest::prelude::any::<u128>(), jobs in 1_usize..90, policy in 0_usize..6,
+    ) {
+        let description = format!("pack:{packages} numa:{nodes} core:{cores} pu:{pus}");
+        let machine = machine(&description);
+        let chosen = |cpu: &usize| mask >> (cpu % 128) & 1 == 1;
+        let mut allowed: CpuSet = machine.allowed.iter().filter(chosen).collect();
+        if allowed.is_empty() {
+            allowed = machine.allowed.clone();
+        }
+        let policy = Policy::ALL[policy];
+        let slots = plan(&machine, &allowed, jobs, policy);
+        assert_eq!(slots.len(), jobs);
+        let things = match policy {
+            Policy::None => 0,
+            Policy::Spread | Policy::Pack => allowed.len(),
+            Policy::Core => named(&machine.of_kind(Kind::Core), &allowed).len(),
+            Policy::Cache => 0,
+            Policy::Numa => named(&machine.of_kind(Kind::Numa), &allowed).len(),
+        };
+        let mut used = CpuSet::default();
+        for (job, slot) in slots.iter().enumerate() {
+            assert!(!slot.cpus.is_empty() && allowed.covers(&slot.cpus));
+            assert_eq!(slot.nodes, machine.nodes_near(&slot.cpus));
+            if job < things && (policy != Policy::Spread || jobs <= things) {
+                assert!(!used.meets(&slot.cpus), "{description} {allowed} {policy} {jobs}: {slots:?}");
+                used = used.or(&slot.cpus);
+            }
+        }
+    }
+}
