@@ -30,7 +30,7 @@ enum What {
     ///
     /// Worth is the time that a record saves against the bytes that it costs, halved for each week without
     /// use. What is pinned and contents of the last hour stay. Safe while builds run. `rfs build` does so by
-    /// itself, in the background, when there is more than `size` in [cache] says.
+    /// itself, in the background, when there is more than `size` in `[cache]` says.
     Gc(Gc),
     /// Never forget what is recorded of some commands to make room
     Pin(Pin),
@@ -50,7 +50,7 @@ enum What {
 struct Gc {
     #[command(flatten)]
     options: Options,
-    /// Bytes that the contents may take up, with K, M, G or T [default: `size` in [cache], else 20G]
+    /// Bytes that the contents may take up, with K, M, G or T [default: `size` in `[cache]`, else 20G]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     max_size: Option<u64>,
 }

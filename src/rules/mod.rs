@@ -1,6 +1,6 @@
 //! What an `Rfsfile` says: rules, sources, and which rule makes which name.
 //!
-//! Pure but for [`load`]. Knows nothing of what is up to date, nor how a job is run.
+//! Pure but for [`load()`]. Knows nothing of what is up to date, nor how a job is run.
 
 mod builtin;
 mod gathered;

@@ -1,4 +1,4 @@
-//! Starts the programs of jobs in one view, under one tracer, by way of a [`spawner`](super::spawner).
+//! Starts the programs of jobs in one view, under one tracer, by way of a [`super::spawner`].
 
 use super::spawner::{self, Order, Reply};
 use super::{Error, Tracer};
