@@ -3,10 +3,6 @@
 #![no_main]
 #![allow(unsafe_code)]
 
-/// Threads of the host allocate all the time; this one keeps what they give back at hand.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 // SAFETY: the name `main` is the C library's entry point; this is the only symbol of that name in the
 // program since `no_main` leaves out std's, and it has the type that the C library calls.
 #[unsafe(no_mangle)]
