@@ -11,6 +11,8 @@ use crate::wire::{self, Entry, Kind, MAX_PATH, Object};
 use core::ffi::{c_char, c_int, c_uint};
 use core::mem::MaybeUninit;
 
+/// The smallest there is.
+const PAGE: usize = 4096;
 const ENOENT: isize = 2;
 const EINTR: isize = 4;
 const ENOMEM: isize = 12;
@@ -69,17 +71,17 @@ impl Path {
     /// # Safety
     /// `path` is what the program passes for a string.
     unsafe fn copy(path: *const c_char) -> Option<Self> {
-        // A wrong pointer is for the kernel to judge; those that occur are null or nearly so.
-        if (path as usize) < 4096 {
-            return None;
-        }
         let mut copy = Self {
             bytes: [const { MaybeUninit::uninit() }; MAX_PATH],
             len: 0,
         };
         loop {
-            // SAFETY: the string has not ended before.
-            let byte = unsafe { path.wrapping_add(copy.len).read() } as u8;
+            let at = path.wrapping_add(copy.len);
+            if (copy.len == 0 || (at as usize) % PAGE == 0) && !sys::is_readable(at as usize) {
+                return None;
+            }
+            // SAFETY: the string has not ended before, and its page has just been read by the kernel.
+            let byte = unsafe { at.read() } as u8;
             if byte == 0 {
                 break;
             }
@@ -89,6 +91,12 @@ impl Path {
         let text = copy.text();
         let own = text.starts_with(b"/proc") || text.starts_with(b"/dev");
         (!text.is_empty() && !own && !text.starts_with(b"//")).then_some(copy)
+    }
+
+    /// Whether the result would overwrite the path, which may have to be asked for again.
+    fn meets(&self, path: *const c_char, to: usize, size: usize) -> bool {
+        let from = path as usize;
+        from < to.saturating_add(size) && to <= from + self.len
     }
 
     pub(crate) fn text(&self) -> &[u8] {
@@ -266,28 +274,25 @@ fn stat_kind(flags: c_int) -> Kind {
 unsafe fn stat_fast(path: *const c_char, buf: *mut Stat, flags: c_int) -> Option<isize> {
     // SAFETY: as the caller says.
     let copy = unsafe { Path::copy(path) }?;
+    if copy.meets(path, buf as usize, size_of::<Stat>()) {
+        return None;
+    }
     let fast = Fast::new(copy.text())?;
-    let mut stat = Stat::NONE;
-    let at = &raw mut stat;
     let args = [
         AT_FDCWD as usize,
         path as usize,
-        at as usize,
+        buf as usize,
         flags as usize,
         0,
     ];
-    // SAFETY: the path is the caller's, the structure ours.
+    // SAFETY: path and structure are the caller's.
     let ret = unsafe { fast.call(sys::NEWFSTATAT, args) };
     if ret == 0 {
-        if !fast.note(stat_kind(flags), 0, 0, Some(stat.object())) {
-            return None;
-        }
-        if (buf as usize) < 4096 {
-            return Some(-EFAULT);
-        }
-        // SAFETY: the caller gives room for one.
-        unsafe { buf.write(stat) };
-        return Some(0);
+        // SAFETY: the kernel has filled it.
+        let stat = unsafe { buf.read_unaligned() };
+        return fast
+            .note(stat_kind(flags), 0, 0, Some(stat.object()))
+            .then_some(0);
     }
     let noted = says_nothing(-ret) || (says(-ret) && fast.note(stat_kind(flags), 0, -ret, None));
     noted.then_some(ret)
@@ -353,26 +358,23 @@ unsafe fn statx_fast(
 ) -> Option<isize> {
     // SAFETY: as the caller says.
     let copy = unsafe { Path::copy(path) }?;
+    if copy.meets(path, buf as usize, size_of::<Statx>()) {
+        return None;
+    }
     let fast = Fast::new(copy.text())?;
-    let mut found = Statx([0; 64]);
-    let at = &raw mut found;
     let args = [
         AT_FDCWD as usize,
         path as usize,
         flags as usize,
         mask as usize,
-        at as usize,
+        buf as usize,
     ];
-    // SAFETY: the path is the caller's, the structure ours and as large as the kernel's.
+    // SAFETY: path and structure are the caller's.
     let ret = unsafe { fast.call(sys::STATX, args) };
     if ret == 0 {
-        let object = found.object()?;
-        if (buf as usize) < 4096 || !fast.note(stat_kind(flags), 0, 0, Some(object)) {
-            return None;
-        }
-        // SAFETY: the caller gives room for one.
-        unsafe { buf.write(found) };
-        return Some(0);
+        // SAFETY: the kernel has filled it.
+        let object = unsafe { buf.read_unaligned() }.object()?;
+        return fast.note(stat_kind(flags), 0, 0, Some(object)).then_some(0);
     }
     let noted = says_nothing(-ret) || (says(-ret) && fast.note(stat_kind(flags), 0, -ret, None));
     noted.then_some(ret)
@@ -454,9 +456,7 @@ unsafe fn readlink_fast(path: *const c_char, buf: *mut c_char, size: usize) -> O
     if size == 0 {
         return None;
     }
-    let (from, to) = (path as usize, buf as usize);
-    if from < to.saturating_add(size) && to <= from + copy.text().len() {
-        // What may have to be asked again would be overwritten.
+    if copy.meets(path, buf as usize, size) {
         return None;
     }
     let fast = Fast::new(copy.text())?;

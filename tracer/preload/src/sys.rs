@@ -12,6 +12,7 @@ mod nr {
     pub(crate) const FSTAT: usize = 5;
     pub(crate) const MMAP: usize = 9;
     pub(crate) const MUNMAP: usize = 11;
+    pub(crate) const RT_SIGPROCMASK: usize = 14;
     pub(crate) const MADVISE: usize = 28;
     pub(crate) const GETCWD: usize = 79;
     pub(crate) const OPENAT: usize = 257;
@@ -28,6 +29,7 @@ mod nr {
     pub(crate) const FSTAT: usize = 80;
     pub(crate) const MMAP: usize = 222;
     pub(crate) const MUNMAP: usize = 215;
+    pub(crate) const RT_SIGPROCMASK: usize = 135;
     pub(crate) const MADVISE: usize = 233;
     pub(crate) const GETCWD: usize = 17;
     pub(crate) const OPENAT: usize = 56;
@@ -86,6 +88,17 @@ pub(crate) unsafe fn call(nr: usize, args: [usize; 6]) -> isize {
 pub(crate) fn close(fd: isize) {
     // SAFETY: the callers pass descriptors that they have just opened and nobody else knows.
     unsafe { call(CLOSE, [fd as usize, 0, 0, 0, 0, 0]) };
+}
+
+/// Whether the eight bytes around an address can be read. The kernel is asked to change the signal mask by them in
+/// a way that does not exist: it reads them first.
+pub(crate) fn is_readable(at: usize) -> bool {
+    const EFAULT: isize = 14;
+    let (no_way, eight) = (usize::MAX, at & !7);
+    // SAFETY: the call changes nothing, and the kernel may be given any address.
+    let ret = unsafe { call(RT_SIGPROCMASK, [no_way, eight, 0, 8, 0, 0]) };
+    // No mask at all is none to be read.
+    ret != -EFAULT && eight != 0
 }
 
 /// Private, writable memory; none if there is none.
