@@ -20,6 +20,8 @@ pub fn main(part: &str) -> ExitCode {
         "too-long" => too_long(),
         "many" => many("many", 3000),
         "changed" => changed(),
+        "places" => places(),
+        "wrong-pointers" => wrong_pointers(),
         "handler" => handler(),
         "scribble-tail" => scribble(&[(0, u32::MAX)]),
         "scribble-ring" => scribble(&[(4096, 0x0108_0030), (0, 4096)]),
@@ -155,6 +157,60 @@ fn changed() {
         fs::metadata(&path).unwrap();
     }
     nix::unistd::write(&high, b"x").unwrap();
+}
+
+/// Looks at the same relative names from one directory after the other.
+fn places() {
+    fs::create_dir("a").unwrap();
+    fs::create_dir("b").unwrap();
+    touch("b/x");
+    many("many", 10);
+    for (dir, there) in [("a", false), ("../b", true), ("../a", false)] {
+        std::env::set_current_dir(dir).unwrap();
+        for _ in 0..3 {
+            assert_eq!(fs::metadata("x").is_ok(), there);
+            assert!(fs::metadata("nowhere").is_err());
+        }
+    }
+}
+
+/// Pointers to nothing are answered with EFAULT, wherever they point.
+fn wrong_pointers() {
+    many("many", 10);
+    let mut buf = std::mem::MaybeUninit::<libc::stat>::uninit();
+    let nowhere = [
+        0_usize,
+        1,
+        4095,
+        4096,
+        1 << 46,
+        1 << 48,
+        usize::MAX - 4095,
+        usize::MAX,
+    ];
+    for at in nowhere {
+        // SAFETY: the kernel may be given any address.
+        let ret = unsafe { libc::stat(at as *const _, buf.as_mut_ptr()) };
+        assert_eq!(
+            (ret, nix::errno::Errno::last_raw()),
+            (-1, libc::EFAULT),
+            "{at:#x}"
+        );
+        // SAFETY: as above.
+        let ret = unsafe { libc::open(at as *const _, libc::O_RDONLY) };
+        assert_eq!(
+            (ret, nix::errno::Errno::last_raw()),
+            (-1, libc::EFAULT),
+            "{at:#x}"
+        );
+        // SAFETY: as above.
+        let ret = unsafe { libc::stat(c".".as_ptr(), at as *mut _) };
+        assert_eq!(
+            (ret, nix::errno::Errno::last_raw()),
+            (-1, libc::EFAULT),
+            "{at:#x}"
+        );
+    }
 }
 
 extern "C" fn look_again(_: i32) {

@@ -10,6 +10,8 @@ use crate::host::observe;
 pub const ALL: &[Case] = &[
     ("full", full),
     ("changed_since", changed_since),
+    ("places", places),
+    ("wrong_pointers", wrong_pointers),
     ("handler", handler),
     ("scribbled", scribbled),
     ("forked", forked),
@@ -44,6 +46,28 @@ fn changed_since(backend: &str) {
     let seen = observe(backend, furnish, &["sh", "-c", &actor("changed")]);
     assert_eq!(seen.status, 0);
     seen.expect(&["stat Walk { path: \"f\"", "differs \"f\""]);
+}
+
+/// A relative path is one of the directory that the process was in.
+fn places(backend: &str) {
+    let seen = observe(backend, nothing, &["sh", "-c", &actor("places")]);
+    assert_eq!(seen.status, 0);
+    seen.expect_not("taint").expect_not("differs");
+    seen.expect(&[
+        "stat Walk { path: \"a/x\", links: [], end: Absent }",
+        "stat Walk { path: \"a/nowhere\", links: [], end: Absent }",
+        "stat Walk { path: \"b/x\", links: [], end: Found(File) }",
+        "stat Walk { path: \"b/nowhere\", links: [], end: Absent }",
+        "stat Walk { path: \"a/x\", links: [], end: Absent }",
+        "stat Walk { path: \"a/nowhere\", links: [], end: Absent }",
+    ]);
+    assert!(seen.noted >= 14, "{}", seen.noted);
+}
+
+/// What the kernel answers with EFAULT the library does, too.
+fn wrong_pointers(backend: &str) {
+    let seen = observe(backend, nothing, &["sh", "-c", &actor("wrong-pointers")]);
+    assert_eq!(seen.status, 0);
 }
 
 /// Signals interrupt looks by looks.
