@@ -28,6 +28,13 @@ use temporary::Temporary;
 
 const BACKENDS: [&str; 2] = ["notify", "ptrace"];
 
+/// Ways of seeing what a command does: with the preload library, without it, and by the other backend.
+const WAYS: [(&str, &str); 3] = [
+    ("notify", "RFS_PRELOAD=1"),
+    ("notify", "RFS_PRELOAD=0"),
+    ("ptrace", "RFS_PRELOAD=0"),
+];
+
 /// A command, and what it needs to be there.
 pub struct Program {
     pub furnish: fn(&TestSpace),
@@ -97,11 +104,13 @@ fn check_with(program: &Program, files: &[(&str, &[u8])]) {
     );
 
     let mut all = Vec::new();
-    for backend in BACKENDS {
+    for (n, (backend, preload)) in WAYS.into_iter().enumerate() {
         fresh();
-        let cache = space.root().join(format!("cache-{backend}"));
+        let cache = space.root().join(format!("cache-{n}"));
         let options = ["--tracer", backend, "--cache-dir", cache.to_str().unwrap()];
-        let run = space.rfs_with(&options, program.cmd.clone()).expect_code(0);
+        let mut cmd = program.cmd.clone();
+        cmd.outer = ["env", preload].map(Into::into).into();
+        let run = space.rfs_with(&options, cmd).expect_code(0);
         let args = [
             "cache",
             "records",
@@ -111,11 +120,11 @@ fn check_with(program: &Program, files: &[(&str, &[u8])]) {
         ];
         let recorded = Recorded::read(&space.tool(&args).out(), &program.temporary);
         let report = compare(&oracle, &recorded, space.ws(), program);
-        eprintln!("{backend}: {report}");
+        eprintln!("{backend} {preload}: {report}");
         let missed = first(&report.missed);
         assert!(
             missed.is_empty(),
-            "{backend} has not recorded\n{missed}\n{:#?}",
+            "{backend} {preload} has not recorded\n{missed}\n{:#?}",
             run.explain
         );
         for step in program.steps {
@@ -127,12 +136,16 @@ fn check_with(program: &Program, files: &[(&str, &[u8])]) {
         }
         all.push(recorded);
     }
-    let differences = all[0].differences(&all[1]);
-    assert!(
-        differences.is_empty(),
-        "the backends differ\n{}",
-        first(&differences)
-    );
+    for (n, other) in all.iter().enumerate().skip(1) {
+        let differences = all[0].differences(other);
+        assert!(
+            differences.is_empty(),
+            "{:?} and {:?} differ\n{}",
+            WAYS[0],
+            WAYS[n],
+            first(&differences)
+        );
+    }
 }
 
 /// The first few of many messages, shortened.
