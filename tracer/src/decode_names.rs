@@ -34,7 +34,7 @@ impl Caller<'_> {
                 self.tell(Event::Chdir(walk))?;
                 self.processes().chdir(self.pid, self.call.tid);
                 if let Some(fast) = &self.shared.fast {
-                    fast.changes_place(self.pid, self.call.tid);
+                    fast.changes_cwd(self.pid, self.call.tid);
                 }
                 Ok(())
             }

@@ -20,10 +20,10 @@ use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid as NixPid;
 
 use crate::call::{Call, Decision, Verdict};
+use crate::cwd::Cwd;
 use crate::decode::{Caller, Named, Stopped};
 use crate::event::{Counts, End, Event, Look, Observer, Pid, Scope, Sight, Walk};
 use crate::memory;
-use crate::place::Place;
 use crate::proc_files::{self, Status};
 use crate::regs::NATIVE;
 use crate::slab::{Pool, Slab};
@@ -100,7 +100,7 @@ struct Member {
 #[derive(Debug, Default)]
 struct Reader {
     head: u32,
-    place: Place,
+    cwd: Cwd,
     /// It wrote what it should not.
     broken: bool,
     bytes: Vec<u8>,
@@ -108,9 +108,9 @@ struct Reader {
 
 impl Member {
     /// Nobody can say any more what its relative paths start from.
-    fn lose_place(&self) {
+    fn lose_cwd(&self) {
         self.slab.stop();
-        self.reader().place = Place::Unsure;
+        self.reader().cwd = Cwd::Unsure;
     }
 
     fn reader(&self) -> MutexGuard<'_, Reader> {
@@ -236,7 +236,7 @@ impl Fast {
         }
         let fit = caller.arg(2) == u64::from(wire::VERSION)
             && parent_in_memory(tid).is_ok_and(|p| p.is_none());
-        if !fit || caller.processes().is_changing_place(pid) {
+        if !fit || caller.processes().is_changing_cwd(pid) {
             return denied(libc::EAGAIN);
         }
         let Some(slab) = self.pool.take() else {
@@ -272,20 +272,20 @@ impl Fast {
     }
 
     /// A process is about to change its working directory.
-    pub(crate) fn changes_place(&self, pid: Pid, tid: i32) {
+    pub(crate) fn changes_cwd(&self, pid: Pid, tid: i32) {
         if let Some(member) = self.member(pid) {
             if proc_files::tasks(pid).len() > 1 {
-                member.lose_place();
+                member.lose_cwd();
             } else {
-                member.reader().place.changes();
-                member.slab.next_place();
+                member.reader().cwd.changes();
+                member.slab.next_cwd();
             }
         }
         // A child of vfork(2) notes in the memory of the process that it will leave.
         let mut child = tid;
         while let Ok(Some(parent)) = parent_in_memory(child) {
             if let Some(member) = self.member(parent) {
-                member.lose_place();
+                member.lose_cwd();
             }
             child = parent;
         }
@@ -297,7 +297,7 @@ impl Fast {
             return self.close();
         }
         if let Some(member) = self.member(pid) {
-            member.lose_place();
+            member.lose_cwd();
         }
     }
 
@@ -305,17 +305,16 @@ impl Fast {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for member in self.members().values() {
-            member.lose_place();
+            member.lose_cwd();
         }
     }
 
     /// Once somebody heard from outside of the build, files may change that nobody here has changed.
     pub(crate) fn heed(&self, observer: &dyn Observer) {
-        if observer.hears_outside() && !self.closed.load(Ordering::Acquire) {
+        if observer.hears_outside() && !self.closed.swap(true, Ordering::AcqRel) {
             for member in self.members().values() {
                 member.slab.stop();
             }
-            self.closed.store(true, Ordering::Release);
         }
     }
 
@@ -382,7 +381,7 @@ impl Fast {
         let caller = Caller::new(shared, &call, member.pid, &|| true);
         let mut bytes = std::mem::take(&mut reader.bytes);
         let sound = member.slab.copy(reader.head, tail, &mut bytes)
-            && self.tell(&caller, &mut reader.place, &bytes);
+            && self.tell(&caller, &mut reader.cwd, &bytes);
         if !sound {
             reader.broken = true;
             member.slab.stop();
@@ -397,7 +396,7 @@ impl Fast {
     }
 
     /// Tells entries in order. False: they are no entries.
-    fn tell(&self, caller: &Caller<'_>, place: &mut Place, mut bytes: &[u8]) -> bool {
+    fn tell(&self, caller: &Caller<'_>, cwd: &mut Cwd, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let Some((entry, len)) = Entry::read(bytes) else {
                 return false;
@@ -406,7 +405,7 @@ impl Fast {
             if let Some(entry) = entry {
                 self.counting().noted += 1;
                 // What cannot be told is a reason to keep nothing.
-                if let Err(why) = tell_one(caller, place, &entry) {
+                if let Err(why) = tell_one(caller, cwd, &entry) {
                     let _told = caller.taint(Scope::All, why);
                 }
             }
@@ -438,13 +437,12 @@ fn changes(caller: &Caller<'_>, op: Op) -> bool {
 }
 
 /// Tells one entry, or why nothing that depends on it can be kept.
-fn tell_one(caller: &Caller<'_>, place: &mut Place, entry: &Entry<'_>) -> Result<(), String> {
+fn tell_one(caller: &Caller<'_>, cwd: &mut Cwd, entry: &Entry<'_>) -> Result<(), String> {
     let shown = || String::from_utf8_lossy(entry.path).into_owned();
     let base = if entry.path.first() == Some(&b'/') {
         Arc::from(Path::new("/"))
     } else {
-        place
-            .get(caller.shared, caller.pid)
+        cwd.get(caller.shared, caller.pid)
             .map_err(|why| format!("looks at {} and {why}", shown()))?
     };
     let stays = match entry.kind {
@@ -483,10 +481,9 @@ fn tell_one(caller: &Caller<'_>, place: &mut Place, entry: &Entry<'_>) -> Result
 fn parent_in_memory(tid: i32) -> io::Result<Option<Pid>> {
     let parent = Status::read(tid)?.ppid;
     match memory::is_shared(tid, parent) {
-        Ok(shared) => Ok(shared.then_some(parent)),
-        // The parent is none of ours.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM)) => Ok(None),
-        Err(error) => Err(error),
+        // It is gone, or out of sight.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        shared => Ok(shared.unwrap_or(true).then_some(parent)),
     }
 }
 

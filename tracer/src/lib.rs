@@ -6,6 +6,7 @@
 
 pub mod call;
 mod crew;
+mod cwd;
 mod decode;
 mod decode_fds;
 mod decode_names;
@@ -20,7 +21,6 @@ mod links;
 pub mod memory;
 mod notify;
 mod pidfd;
-mod place;
 mod pool;
 mod prefix;
 pub mod probe;

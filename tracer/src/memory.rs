@@ -176,13 +176,13 @@ pub fn str_vec(tid: i32, addr: u64, size: PtrSize, max: usize) -> io::Result<Vec
         if whole == 0 {
             return Err(Errno::EFAULT.into());
         }
-        let mut pointers: Vec<u64> = block[..whole]
+        let pointers: Vec<u64> = block[..whole]
             .chunks_exact(size.bytes())
             .map_while(|pointer| size.decode(pointer).filter(|pointer| *pointer != 0))
             .collect();
         let ends = pointers.len() < whole / size.bytes();
         let pages = Pages::read(tid, &pointers);
-        for pointer in pointers.drain(..) {
+        for pointer in pointers {
             let room = take(size.bytes())?;
             let string = pages.c_str(pointer, room)?;
             take(string.len() + 1)?;

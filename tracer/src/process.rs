@@ -386,7 +386,7 @@ impl Processes {
     }
 
     /// Whether a thread of a process is changing its working directory, or it is not one of the process alone.
-    pub(crate) fn is_changing_place(&self, pid: Pid) -> bool {
+    pub(crate) fn is_changing_cwd(&self, pid: Pid) -> bool {
         let changes = |p: &Process| p.cwd_apart || p.cwd_changing.is_some();
         self.cwds_shared || self.by_pid.get(&pid).is_none_or(changes)
     }

@@ -64,7 +64,7 @@ impl Pool {
             pool: Arc::clone(self),
             index,
         };
-        for at in [wire::TAIL, wire::HEAD, wire::STOP, wire::PLACE] {
+        for at in [wire::TAIL, wire::HEAD, wire::STOP, wire::CWD] {
             slab.word(at).store(0, Relaxed);
         }
         Some(slab)
@@ -121,8 +121,8 @@ impl Slab {
     }
 
     /// Relative paths mean something else from now on.
-    pub(crate) fn next_place(&self) {
-        self.word(wire::PLACE).fetch_add(1, Release);
+    pub(crate) fn next_cwd(&self) {
+        self.word(wire::CWD).fetch_add(1, Release);
     }
 
     /// Copies what lies in the ring from `head` up to `tail`, in pieces that do not cross its end. False:

@@ -169,7 +169,7 @@ impl State {
         }
         let mut hash = entry.hash();
         if entry.path.first() != Some(&b'/') {
-            hash ^= u64::from(self.word(wire::PLACE).load(Relaxed)).rotate_right(16);
+            hash ^= u64::from(self.word(wire::CWD).load(Relaxed)).rotate_right(16);
         }
         let seen = &self.seen[(hash % SEEN as u64) as usize];
         let known = once && seen.load(Relaxed) == hash;

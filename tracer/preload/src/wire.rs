@@ -27,7 +27,7 @@ pub const HEAD: usize = 4;
 /// Control word: not zero when the process is to note nothing any more.
 pub const STOP: usize = 8;
 /// Control word: another number after each change of the working directory.
-pub const PLACE: usize = 12;
+pub const CWD: usize = 12;
 
 /// What a process that asks for a slab shows, and the supervisor fills in.
 #[repr(C)]

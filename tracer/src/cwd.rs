@@ -13,7 +13,7 @@ use crate::supervisor::Shared;
 
 /// The working directory of one process.
 #[derive(Debug, Default)]
-pub(crate) enum Place {
+pub(crate) enum Cwd {
     /// Not asked for since it changed.
     #[default]
     Unread,
@@ -23,7 +23,7 @@ pub(crate) enum Place {
     Unsure,
 }
 
-impl Place {
+impl Cwd {
     /// The directory; otherwise why it is not known.
     pub(crate) fn get(&mut self, shared: &Shared, pid: Pid) -> Result<Arc<Path>, &'static str> {
         let moves = shared.prefixes.moves();
