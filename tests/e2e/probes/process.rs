@@ -233,23 +233,10 @@ fn input_changed_while_it_is_used() {
         s.write("in", "one\n");
         s.write("other", "other\n");
         s.symlink("in", "link");
-        s.write("../outside/lock", "");
-        s.write(
-            "build.sh",
-            format!("{first}\necho ready\nflock ../outside/lock true\n{second}\n"),
-        );
+        s.write("build.sh", format!("{first}\n{WAIT}{second}\n"));
         // What the input holds is known.
         let _known = s.rfs("sort in link").expect_code(0);
-        let lock = std::fs::File::open(s.path("../outside/lock")).unwrap();
-        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
-        let mut started = s.start("sh build.sh", true);
-        let guard = started.guard();
-        let mut lines = BufReader::new(started.child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        s.must(Cmd::sh(edit));
-        drop(lock);
-        assert!(started.child.wait().unwrap().success());
-        guard.dismiss(&started.what);
+        while_it_waits(&s, || s.must(Cmd::sh(edit)));
         for change in [edit, back, edit] {
             s.must(Cmd::sh(change));
             s.must(Cmd::sh(second));
@@ -261,6 +248,24 @@ fn input_changed_while_it_is_used() {
     }
 }
 
+/// Says that it is there, and waits until it may go on.
+const WAIT: &str = "echo ready\nflock ../outside/lock true\n";
+
+/// Runs `build.sh` under rfs and does something when it has come to its [`WAIT`].
+fn while_it_waits(s: &TestSpace, act: impl FnOnce()) {
+    s.write("../outside/lock", "");
+    let lock = std::fs::File::open(s.path("../outside/lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+    let mut started = s.start("sh build.sh", true);
+    let guard = started.guard();
+    let mut lines = BufReader::new(started.child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    act();
+    drop(lock);
+    assert!(started.child.wait().unwrap().success());
+    guard.dismiss(&started.what);
+}
+
 /// What another build does to an output before the step has ended is not recorded as the step's own.
 #[test]
 fn output_changed_by_another_build() {
@@ -268,19 +273,8 @@ fn output_changed_by_another_build() {
         let s = TestSpace::new();
         s.write("in", "one\n");
         s.write("other", "other\n");
-        let wait = "cat in > out\necho ready\nflock ../outside/lock true\n";
-        s.write("build.sh", wait);
-        s.write("../outside/lock", "");
-        let lock = std::fs::File::open(s.path("../outside/lock")).unwrap();
-        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
-        let mut started = s.start("sh build.sh", true);
-        let guard = started.guard();
-        let mut lines = BufReader::new(started.child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        let _ran = s.rfs(Cmd::sh(change)).expect_code(0);
-        drop(lock);
-        assert!(started.child.wait().unwrap().success());
-        guard.dismiss(&started.what);
+        s.write("build.sh", format!("cat in > out\n{WAIT}"));
+        while_it_waits(&s, || drop(s.rfs(Cmd::sh(change)).expect_code(0)));
         let again = s.rfs("sh build.sh").expect_code(0);
         assert_eq!(s.read("out"), "one\n", "after {change}: {again:?}");
         s.remove("out");
