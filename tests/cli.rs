@@ -369,6 +369,69 @@ fn the_doctor_answers_people_and_programs() {
 }
 
 #[test]
+fn the_doctor_tells_what_each_lack_costs() {
+    let place = Place::new();
+    let json = |script: &str| {
+        let run = place.sh(&format!("{script} \"$RFS\" doctor --json"));
+        let value: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        value["findings"].as_array().unwrap().clone()
+    };
+    let named = |all: &[serde_json::Value], name: &str| {
+        let found = all.iter().find(|finding| finding["name"] == name);
+        found.unwrap_or_else(|| panic!("{name}: {all:?}")).clone()
+    };
+    let all = json("");
+    for name in [
+        "seccomp notification",
+        "descriptors of children",
+        "processors",
+        "pressure",
+    ] {
+        let finding = named(&all, name);
+        let good = finding["grade"] == "good";
+        assert_eq!(finding["cost"].is_string(), !good, "{finding}");
+    }
+    assert_eq!(named(&all, "preload library")["grade"], "good");
+    let off = named(&json("RFS_PRELOAD=0"), "preload library");
+    assert!(
+        off["found"].as_str().unwrap().contains("switched off"),
+        "{off}"
+    );
+    let few = named(&json("ulimit -n 512;"), "open files");
+    assert_eq!(few["grade"], "limited", "{few}");
+    fs::create_dir_all(place.at("../home/.cache/rfs")).unwrap();
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(place.at("../home/.cache/rfs"), open).unwrap();
+    let owner = named(&json(""), "cache's owner");
+    assert_eq!(owner["grade"], "limited", "{owner}");
+}
+
+/// Configuration and our own variables; of the rest of the environment and of the tree nothing.
+#[test]
+fn a_bug_report_has_what_it_says() {
+    let place = Place::new();
+    fs::write(place.at("rfs.toml"), "[build]\npreload = false\n").unwrap();
+    fs::write(place.at("source.c"), "int confidential;\n").unwrap();
+    let run = place.sh("SECRET=confidential RFS_LOG=off \"$RFS\" bugreport");
+    assert_eq!(run.status.code(), Some(0), "{}", run.stderr);
+    for part in [
+        "== rfs\n0.",
+        "== doctor\n",
+        "preload = false",
+        "RFS_LOG=off",
+        "home/.cache/rfs: 0 contents",
+    ] {
+        assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
+    }
+    assert!(
+        run.stdout.contains("carried in the program; switched off"),
+        "{}",
+        run.stdout
+    );
+    assert!(!run.stdout.contains("confidential"), "{}", run.stdout);
+}
+
+#[test]
 fn the_cache_is_looked_at_and_not_made() {
     let place = Place::new();
     let stats = place.rfs(&["cache", "stats"]);

@@ -93,9 +93,14 @@ pub enum OpenError {
         /// Its owner's user id.
         owner: u32,
     },
-    /// Everybody could have us serve anything.
-    #[error("{} can be written by everybody: `chmod o-w` it", .0.display())]
-    Everybodys(PathBuf),
+    /// Everybody, or everybody in its group, could have us serve anything.
+    #[error("{} can be written by {by}: `chmod go-w` it", path.display())]
+    Others {
+        /// The cache's directory, or what is in it.
+        path: PathBuf,
+        /// Who they are.
+        by: String,
+    },
     /// A system call failed.
     #[error("{0}: make the cache writable, or choose another with RFS_CACHE_DIR")]
     Disk(#[from] disk::Error),
@@ -159,7 +164,7 @@ impl Cache {
         };
         match fs::metadata(dir) {
             Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory(dir.to_owned())),
-            Ok(meta) => trusted(dir, &meta)?,
+            Ok(_) => believe(dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => cache.make_dir_all(dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(OpenError::NotADirectory(dir.to_owned()));
@@ -176,12 +181,7 @@ impl Cache {
             }
             Some(_) | None => cache.found()?,
         }
-        for name in OURS {
-            match fs::symlink_metadata(dir.join(name)) {
-                Ok(meta) => trusted(&dir.join(name), &meta)?,
-                Err(_gone) => {}
-            }
-        }
+        believe(dir)?;
         let index = cache.open_index();
         *cache.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
         Ok(cache)
@@ -301,18 +301,44 @@ impl Cache {
     }
 }
 
-/// Whether nobody but its owner, who is the user or root, and his group can change what the cache has here.
+/// Whether what is in the directory of a cache can be believed: whoever can change it decides what is served.
+///
+/// # Errors
+/// Somebody else can, or it cannot be told.
+pub fn believe(dir: &Path) -> Result<(), OpenError> {
+    trusted(dir, &fs::metadata(dir).at("stat", dir)?)?;
+    // Whose link it is may have it lead elsewhere a moment later.
+    trusted(dir, &fs::symlink_metadata(dir).at("lstat", dir)?)?;
+    for name in OURS {
+        match fs::symlink_metadata(dir.join(name)) {
+            Ok(meta) => trusted(&dir.join(name), &meta)?,
+            Err(_gone) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody but its owner, who is the user or root, can change what the cache has here.
 fn trusted(path: &Path, meta: &Metadata) -> Result<(), OpenError> {
-    let owner = meta.uid();
-    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+    let (owner, group) = (meta.uid(), meta.gid());
+    let me = nix::unistd::geteuid().as_raw();
+    if owner != 0 && owner != me {
         let path = path.to_owned();
         return Err(OpenError::NotYours { path, owner });
     }
     // With the sticky bit, as at the root of a tmpfs, everybody's own is his own.
-    if !meta.is_symlink() && meta.mode() & 0o1002 == 0o002 {
-        return Err(OpenError::Everybodys(path.to_owned()));
+    if meta.is_symlink() || meta.mode() & 0o1000 != 0 {
+        return Ok(());
     }
-    Ok(())
+    // A user's own group has his number, and nobody else in it.
+    let by = match meta.mode() & 0o022 {
+        0 => return Ok(()),
+        0o020 if group == 0 || group == me => return Ok(()),
+        0o020 => format!("group {group}"),
+        _ => "everybody".to_owned(),
+    };
+    let path = path.to_owned();
+    Err(OpenError::Others { path, by })
 }
 
 /// Removes the temporary files that killed processes left in a directory: those older than a day.

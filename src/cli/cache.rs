@@ -141,10 +141,7 @@ impl Answer<'_> {
 
 fn stats(options: &Options) -> Result<i32, CommandError> {
     let dir = dir(options)?;
-    let stats = match open(&dir)? {
-        Some(cache) => cache.stats().map_err(CommandError::new)?,
-        None => Stats::default(),
-    };
+    let stats = stats_of(&dir)?;
     let Stats {
         blobs,
         blob_bytes,
@@ -168,15 +165,38 @@ fn stats(options: &Options) -> Result<i32, CommandError> {
         }
         .print();
     } else {
-        console::answer(format_args!(
-            "{}: {blobs} contents, {} of {}; records of {keys} commands, {}; {pinned} records pinned",
-            dir.display(),
-            size::text(blob_bytes),
-            size::text(max_size),
-            size::text(record_bytes)
-        ));
+        console::answer(stats_text(&dir, &stats, max_size));
     }
     Ok(0)
+}
+
+fn stats_of(dir: &Path) -> Result<Stats, CommandError> {
+    match open(dir)? {
+        Some(cache) => cache.stats().map_err(CommandError::new),
+        None => Ok(Stats::default()),
+    }
+}
+
+fn stats_text(dir: &Path, stats: &Stats, max_size: u64) -> String {
+    format!(
+        "{}: {} contents, {} of {}; records of {} commands, {}; {} records pinned",
+        dir.display(),
+        stats.blobs,
+        size::text(stats.blob_bytes),
+        size::text(max_size),
+        stats.keys,
+        size::text(stats.record_bytes),
+        stats.pinned
+    )
+}
+
+/// How much is in the cache that `rfs build` would use here, as people read it.
+pub(super) fn told() -> Result<String, CommandError> {
+    let dir = dir(&Options {
+        json: false,
+        cache_dir: None,
+    })?;
+    Ok(stats_text(&dir, &stats_of(&dir)?, limit()?))
 }
 
 fn pin(args: &Pin) -> Result<i32, CommandError> {

@@ -33,15 +33,24 @@ pub(super) struct Config {
     pub(super) cache_size: Option<u64>,
 }
 
+/// Whose build it is, for the paths in the files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct User {
+    /// What a leading `~/` stands for.
+    pub(super) home: Option<PathBuf>,
+    /// The number that `%U` stands for.
+    pub(super) id: u32,
+}
+
 const TABLES: [&str; 3] = ["build", "cache", "tools"];
 
 impl Config {
-    /// Reads those of the files that exist, the farthest first. `home` stands for a leading `~/`.
-    pub(super) fn read(files: &[PathBuf], home: Option<&Path>) -> Result<Self, CommandError> {
+    /// Reads those of the files that exist, the farthest first.
+    pub(super) fn read(files: &[PathBuf], user: &User) -> Result<Self, CommandError> {
         let mut config = Self::default();
         for path in files {
             match std::fs::read_to_string(path) {
-                Ok(text) => config.add(path, &text, home)?,
+                Ok(text) => config.add(path, &text, user)?,
                 Err(error) if is_absence(&error) => {}
                 Err(error) => {
                     return Err(CommandError::new(format_args!(
@@ -56,7 +65,7 @@ impl Config {
     }
 
     /// Adds what the text of a nearer file says.
-    fn add(&mut self, path: &Path, text: &str, home: Option<&Path>) -> Result<(), CommandError> {
+    fn add(&mut self, path: &Path, text: &str, user: &User) -> Result<(), CommandError> {
         let file = Source { path, text };
         let tables = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
@@ -83,7 +92,7 @@ impl Config {
                     let what = format!("key `{}` in [{}]", key.get_ref(), name.get_ref());
                     return Err(file.unknown(key.span().start, what, key.get_ref(), &known));
                 }
-                self.set(&file, name.get_ref(), key, value, home)?;
+                self.set(&file, name.get_ref(), key, value, user)?;
             }
         }
         Ok(())
@@ -95,7 +104,7 @@ impl Config {
         table: &str,
         key: &Key<'_>,
         value: &Spanned<DeValue<'_>>,
-        home: Option<&Path>,
+        user: &User,
     ) -> Result<(), CommandError> {
         let value = value.get_ref();
         match (table, key.get_ref().as_ref()) {
@@ -121,10 +130,11 @@ impl Config {
             ("cache", "dir") => {
                 let text = value.as_str().filter(|text| !text.is_empty());
                 let text = text.ok_or_else(|| file.wrong(key, "the path of a directory"))?;
+                let text = text.replace("%U", &user.id.to_string());
                 let near = file.path.parent().unwrap_or(Path::new("/"));
-                self.cache_dir = Some(match (text.strip_prefix("~/"), home) {
+                self.cache_dir = Some(match (text.strip_prefix("~/"), &user.home) {
                     (Some(rest), Some(home)) => home.join(rest),
-                    (Some(_), None) | (None, _) => near.join(text),
+                    (Some(_), None) | (None, _) => near.join(&text),
                 });
             }
             ("cache", "size") => {
@@ -260,9 +270,12 @@ mod tests {
     fn config(texts: &[&str]) -> Result<Config, String> {
         let mut config = Config::default();
         for text in texts {
-            let home = Path::new("/home/u");
+            let user = User {
+                home: Some("/home/u".into()),
+                id: 1007,
+            };
             config
-                .add(Path::new("/w/rfs.toml"), text, Some(home))
+                .add(Path::new("/w/rfs.toml"), text, &user)
                 .map_err(|error| error.to_string())?;
         }
         Ok(config)
@@ -296,9 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn the_home_directory_has_its_sign() {
-        let config = config(&["[cache]\ndir = '~/c'\n"]).unwrap();
-        assert_eq!(config.cache_dir, Some("/home/u/c".into()));
+    fn the_user_has_his_signs() {
+        for (dir, want) in [
+            ("~/c", "/home/u/c"),
+            ("/var/cache/rfs/%U", "/var/cache/rfs/1007"),
+        ] {
+            let config = config(&[&format!("[cache]\ndir = '{dir}'\n")]).unwrap();
+            assert_eq!(config.cache_dir, Some(want.into()));
+        }
     }
 
     #[test]
@@ -350,6 +368,9 @@ mod tests {
     #[test]
     fn absent_files_say_nothing() {
         let files = [PathBuf::from("/no/such/file"), PathBuf::from("/dev/null/x")];
-        assert_eq!(Config::read(&files, None).unwrap(), Config::default());
+        assert_eq!(
+            Config::read(&files, &User::default()).unwrap(),
+            Config::default()
+        );
     }
 }

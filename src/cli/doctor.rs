@@ -8,9 +8,9 @@ use super::descriptors::Inherited;
 use super::error::CommandError;
 use super::machine::{self, Finding, Grade};
 use super::wire::{self, End, Failure, Word};
-use super::{console, host, place, workspace};
+use super::{console, features, host, place, workspace};
 use crate::disk::RealDisk;
-use crate::runner::{Request, Tracer, spawn};
+use crate::runner::{Request, Tracer, probe, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
@@ -33,45 +33,59 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Findings {
+pub(super) struct Findings {
     schema: &'static str,
     usable: bool,
     findings: Vec<Finding>,
 }
 
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
-    let cwd = place::cwd()?;
-    let config = place::config(&workspace::find(&cwd))?;
-    let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), &cwd)?;
-    let mut outcomes = Vec::new();
-    for tracer in [Tracer::Notify, Tracer::Ptrace] {
-        match trial(tracer) {
-            Trial::Over(outcome) => outcomes.push(outcome),
-            Trial::InHost => return Ok(0),
-        }
-    }
-    let mut findings = vec![
-        machine::kernel(),
-        machine::fuse(),
-        machine::mount(),
-        machine::ptrace(),
-        machine::cache_dir(&cache),
-    ];
-    findings.extend(judge(&outcomes));
-    let usable = findings
-        .iter()
-        .all(|finding| finding.grade != Grade::Missing);
-    let all = Findings {
-        schema: "rfs.doctor/1",
-        usable,
-        findings,
+    let Some(all) = look(args.cache_dir.as_deref())? else {
+        return Ok(0);
     };
     console::answer(if args.json {
         serde_json::to_string_pretty(&all).map_err(CommandError::new)?
     } else {
         text(&all)
     });
-    Ok(i32::from(!usable))
+    Ok(i32::from(!all.usable))
+}
+
+/// Looks at everything. None: this process became part of a trial, which is over.
+pub(super) fn look(cache_dir: Option<&Path>) -> Result<Option<Findings>, CommandError> {
+    let cwd = place::cwd()?;
+    let config = place::config(&workspace::find(&cwd))?;
+    let cache = place::cache(cache_dir, config.cache_dir.as_deref(), &cwd)?;
+    // As long as there is one thread.
+    let abilities = probe();
+    let mut outcomes = Vec::new();
+    for tracer in [Tracer::Notify, Tracer::Ptrace] {
+        match trial(tracer) {
+            Trial::Over(outcome) => outcomes.push(outcome),
+            Trial::InHost => return Ok(None),
+        }
+    }
+    let mut findings = vec![machine::kernel(), machine::fuse(), machine::mount()];
+    findings.extend(features::abilities(&abilities));
+    findings.push(machine::ptrace());
+    let wanted = place::preload().or(config.preload).unwrap_or(true);
+    findings.push(features::library(wanted));
+    findings.extend([
+        features::processors(),
+        features::open_files(),
+        features::pressure(),
+        machine::cache_dir(&cache),
+    ]);
+    findings.extend(features::cache_of(&cache));
+    findings.extend(judge(&outcomes));
+    let usable = findings
+        .iter()
+        .all(|finding| finding.grade != Grade::Missing);
+    Ok(Some(Findings {
+        schema: "rfs.doctor/1",
+        usable,
+        findings,
+    }))
 }
 
 /// One way of tracing is enough; notification is the quicker.
@@ -199,7 +213,8 @@ fn hear_out(host: &End) -> Result<(), String> {
     }
 }
 
-fn text(all: &Findings) -> String {
+/// As people read it.
+pub(super) fn text(all: &Findings) -> String {
     let mut lines = Vec::new();
     for finding in &all.findings {
         let mark = match finding.grade {

@@ -1,6 +1,7 @@
 //! What people type and see: one file a command. The only room that knows options, environment,
 //! standard streams and exit statuses.
 
+mod bugreport;
 mod build;
 mod cache;
 mod config;
@@ -8,11 +9,13 @@ mod console;
 mod descriptors;
 mod doctor;
 mod error;
+mod features;
 mod front;
 mod host;
 mod init;
 mod logging;
 mod machine;
+mod manual;
 mod place;
 mod profile;
 mod rules;
@@ -25,7 +28,7 @@ mod wire;
 mod workspace;
 
 use crate::runner::spawner;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use error::CommandError;
 use std::panic::catch_unwind;
 
@@ -51,9 +54,14 @@ enum Command {
     Cache(cache::Args),
     Store(store::Args),
     Doctor(doctor::Args),
+    #[command(name = "bugreport")]
+    BugReport(bugreport::Args),
     Profile(profile::Args),
     Run(run::Args),
     Topo(topo::Args),
+    Completions(manual::Completions),
+    #[command(hide = true)]
+    Manual(manual::Manual),
     /// The process that starts the jobs of a build by rules
     #[command(name = rules::SPAWNER, hide = true)]
     Spawner,
@@ -80,9 +88,12 @@ fn run(command: Command) -> i32 {
         Command::Cache(args) => cache::run(args),
         Command::Store(args) => store::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::BugReport(args) => bugreport::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Run(args) => run::run(args),
         Command::Topo(args) => topo::run(args),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Manual(args) => manual::manual(&args, Cli::command()),
         Command::Spawner => spawner::serve()
             .map(|()| 0)
             .map_err(|error| CommandError::new(format_args!("the spawner of jobs: {error}"))),
@@ -105,7 +116,6 @@ fn usage(error: &clap::Error) -> i32 {
 mod tests {
     #![allow(clippy::wildcard_enum_match_arm, reason = "one command is meant")]
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -1,6 +1,6 @@
 //! Where things are: what environment and system say of directories.
 
-use super::config::{self, Config};
+use super::config::{self, Config, User};
 use super::error::CommandError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,16 @@ use std::path::{Path, PathBuf};
 )]
 pub(super) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The variables of our environment that are ours: `RFS_NAME=VALUE`, in order.
+pub(super) fn ours() -> Vec<String> {
+    let mut all: Vec<_> = std::env::vars_os()
+        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
+        .filter(|line| line.starts_with("RFS_"))
+        .collect();
+    all.sort();
+    all
 }
 
 /// The working directory, without symbolic links.
@@ -40,12 +50,21 @@ fn base(variable_name: &str, dir: &str) -> Option<PathBuf> {
         .or_else(|| Some(home()?.join(dir)))
 }
 
-/// What the configuration files say for a workspace: the machine's, the user's, its own.
-pub(super) fn config(workspace: &Path) -> Result<Config, CommandError> {
+/// The configuration files for a workspace: the machine's, the user's, its own.
+pub(super) fn config_files(workspace: &Path) -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from(config::SYSTEM)];
     files.extend(base("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("rfs/config.toml")));
     files.push(workspace.join(config::WORKSPACE));
-    Config::read(&files, home().as_deref())
+    files
+}
+
+/// What the configuration files say for a workspace.
+pub(super) fn config(workspace: &Path) -> Result<Config, CommandError> {
+    let user = User {
+        home: home(),
+        id: nix::unistd::geteuid().as_raw(),
+    };
+    Config::read(&config_files(workspace), &user)
 }
 
 /// The cache's directory, absolute: the option, `$RFS_CACHE_DIR`, the configuration, the user's cache.

@@ -26,6 +26,10 @@ use jobserver::{Jobserver, Missing, Style};
 use nix::sys::signal::SigSet;
 use pins::Places;
 use rfs_tracer::spawn::Backend;
+pub use rfs_tracer::{
+    has_library,
+    probe::{Abilities, probe},
+};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};

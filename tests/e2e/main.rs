@@ -36,6 +36,7 @@ mod rules;
 mod same;
 mod security;
 mod semantics;
+mod server;
 mod signal;
 mod start;
 mod stream;

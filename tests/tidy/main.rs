@@ -223,6 +223,19 @@ fn check(source: &Source, layers: &Layers) -> Vec<Offence> {
     offences
 }
 
+/// What programs write in the tree, by name or by path.
+const MADE: [&str; 9] = [
+    "target",
+    ".git",
+    ".rfs",
+    "Cargo.lock",
+    "vendor",
+    "debian/cargo",
+    "debian/copyright",
+    "debian/generated",
+    "debian/rfs",
+];
+
 /// The text files of the tree that are written by people.
 fn read_tree(root: &Path, below: &str, found: &mut Vec<Source>) {
     for entry in std::fs::read_dir(root.join(below)).unwrap() {
@@ -233,10 +246,13 @@ fn read_tree(root: &Path, below: &str, found: &mut Vec<Source>) {
         } else {
             format!("{below}/{name}")
         };
+        if MADE.contains(&&*name) || MADE.contains(&&*path) {
+            continue;
+        }
         let kind = entry.file_type().unwrap();
-        if kind.is_dir() && !["target", ".git", ".rfs"].contains(&name.as_str()) {
+        if kind.is_dir() {
             read_tree(root, &path, found);
-        } else if kind.is_file() && name != "Cargo.lock" {
+        } else if kind.is_file() {
             let bytes = std::fs::read(entry.path()).unwrap();
             if !bytes.contains(&0) {
                 found.push(Source::new(&path, &String::from_utf8_lossy(&bytes)));

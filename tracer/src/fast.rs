@@ -58,8 +58,9 @@ const MUCH: usize = 8 << 10;
 /// Where the structure of a greeting has cookie and offset.
 const GREETING: u64 = 16;
 
-/// Whether the library can be had at all.
-pub(crate) fn is_there() -> bool {
+/// Whether the preload library was made, and is carried along.
+#[must_use]
+pub fn has_library() -> bool {
     !LIBRARY.is_empty()
 }
 

@@ -41,6 +41,7 @@ mod trace;
 mod walk;
 
 pub use event::Observer;
+pub use fast::has_library;
 pub use reaper::Ended;
 pub use spawn::{Backend, Error};
 pub use supervise::{Launch, Launched, Running, launch};

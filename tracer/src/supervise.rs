@@ -59,7 +59,7 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         backend,
         preload,
     } = launch;
-    let preload = preload && fast::is_there();
+    let preload = preload && fast::has_library();
     let launch = spawn::Launch {
         argv,
         env,

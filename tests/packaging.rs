@@ -1,0 +1,177 @@
+//! What packages are made of: manual pages, completions, version, units and configuration agree with the
+//! program. Whether a package can be built, installed and removed is for tests/package.sh.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make their own files, and fail at whatever is not as they made it"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const RFS: &str = env!("CARGO_BIN_EXE_rfs");
+
+fn rfs(words: &[&str]) -> String {
+    let run = Command::new(RFS).args(words).output().unwrap();
+    assert!(run.status.success(), "{words:?} {run:?}");
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// A file or directory of the repository.
+fn ours(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(ours(name)).unwrap()
+}
+
+/// The commands that a help text lists, but for `help` itself.
+fn commands(help: &str) -> Vec<String> {
+    let below = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = below.take_while(|line| line.starts_with(' '));
+    names
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .filter(|name| name != "help")
+        .collect()
+}
+
+/// Every command of the program and every one below it: `cache`, `cache gc`.
+fn all_commands() -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for name in commands(&rfs(&["--help"])) {
+        for below in commands(&rfs(&[&name, "--help"])) {
+            all.push(vec![name.clone(), below]);
+        }
+        all.push(vec![name]);
+    }
+    assert!(all.len() > 15, "{all:?}");
+    all
+}
+
+#[test]
+fn every_command_has_a_manual_page_and_is_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let _quiet = rfs(&["manual", dir.path().to_str().unwrap()]);
+    let shells = ["bash", "zsh", "fish"].map(|shell| (shell, rfs(&["completions", shell])));
+    for words in all_commands() {
+        let name = format!("rfs-{}.1", words.join("-"));
+        let page = fs::read_to_string(dir.path().join(&name)).expect(&name);
+        assert!(
+            page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+            "{name}"
+        );
+        for (shell, script) in &shells {
+            assert!(script.contains(words.last().unwrap()), "{shell}: {words:?}");
+        }
+    }
+    assert!(dir.path().join("rfs.1").exists());
+    let mut check = Command::new("bash");
+    let checked = check.arg("-nc").arg(&shells[0].1).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn the_packages_version_is_the_programs() {
+    let first = text("debian/changelog").lines().next().unwrap().to_owned();
+    let version = first.split(['(', ')']).nth(1).unwrap();
+    let (upstream, _revision) = version.rsplit_once('-').unwrap();
+    assert_eq!(format!("rfs {upstream}"), rfs(&["--version"]).trim());
+}
+
+/// Who changes Cargo.lock runs `python3 debian/copyright.py`.
+#[test]
+fn the_copyright_names_every_crate() {
+    let copyright = text("debian/copyright");
+    let named: BTreeSet<&str> = copyright
+        .lines()
+        .filter_map(|line| line.strip_prefix(" vendor/")?.strip_suffix("-*"))
+        .collect();
+    let lock = text("Cargo.lock");
+    let packages = lock.split("[[package]]").skip(1);
+    let linked: BTreeSet<&str> = packages
+        .filter(|package| package.contains("\nsource = "))
+        .map(|package| package.split('"').nth(1).unwrap())
+        .collect();
+    assert_eq!(named, linked, "run python3 debian/copyright.py");
+}
+
+/// The units as installed, with the program that was built just now in the place of the installed one.
+#[test]
+fn units_are_well_formed() {
+    for (kind, flag) in [("system", "--system"), ("user", "--user")] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut units = Vec::new();
+        for entry in fs::read_dir(ours("debian/systemd").join(kind)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let unit = text(&format!("debian/systemd/{kind}/{name}"));
+            for line in unit.lines().filter(|line| line.starts_with("ExecStart=")) {
+                let words = line.split_once('=').unwrap().1.split(' ');
+                assert!(line.starts_with("ExecStart=/usr/bin/rfs "), "{line}");
+                let words: Vec<_> = words.skip(1).take_while(|w| !w.starts_with('-')).collect();
+                let words: Vec<_> = words.into_iter().filter(|w| !w.starts_with('%')).collect();
+                let known: Vec<_> = all_commands().iter().map(|words| words.join(" ")).collect();
+                assert!(
+                    known.contains(&words.join(" ")),
+                    "{name}: no command {words:?}"
+                );
+            }
+            fs::write(dir.path().join(&name), unit.replace("/usr/bin/rfs", RFS)).unwrap();
+            // An instance of a template is its file by another name.
+            let instance = name.replace('@', "@root");
+            if instance != name {
+                let _link = std::os::unix::fs::symlink(&name, dir.path().join(&instance));
+            }
+            units.push(dir.path().join(instance));
+        }
+        assert!(units.len() >= 2, "{units:?}");
+        let mut verify = Command::new("systemd-analyze");
+        verify
+            .args(["verify", flag, "--man=no", "--recursive-errors=one"])
+            .args(&units);
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = verify
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()))
+            .env("XDG_RUNTIME_DIR", dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8([stdout, stderr].concat()).unwrap();
+        assert!(
+            status.success() && !said.contains(&*dir.path().to_string_lossy()),
+            "{said}"
+        );
+    }
+}
+
+/// The package's configuration says nothing, as installed; each of its proposals is known.
+#[test]
+fn the_configuration_that_is_installed_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let installed = text("debian/config.toml");
+    let proposed: String = installed
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert!(proposed.lines().filter(|line| line.contains(" = ")).count() > 4);
+    for config in [installed, proposed] {
+        fs::create_dir_all(dir.path().join("rfs")).unwrap();
+        fs::write(dir.path().join("rfs/config.toml"), config).unwrap();
+        let run = Command::new(RFS)
+            .args(["cache", "stats"])
+            .env("XDG_CONFIG_HOME", dir.path())
+            .env("HOME", dir.path())
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    }
+}
