@@ -92,6 +92,7 @@ impl Watch {
                 if !model.steps[at].closed {
                     self.leftovers(&mut model, at);
                     model.ipc_left(at);
+                    model.awaited(at);
                     model.cut_short(at, &proc.traces);
                     ended.push(take(&mut model, at));
                 }

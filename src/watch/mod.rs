@@ -14,6 +14,7 @@ mod key;
 mod list;
 mod machine;
 mod macros;
+mod meet;
 mod model;
 mod names;
 mod paths;
@@ -215,7 +216,7 @@ impl Watch {
             self.hear();
         }
         match peer {
-            Peer::Unix(walk) => self.unix_socket(pid, &walk),
+            Peer::Unix(walk) => self.call(pid, &walk),
             Peer::Abstract(name) => {
                 let why = format!("talks to the socket @{}", name.escape_ascii());
                 self.taint(pid, Scope::All, &why);

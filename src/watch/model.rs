@@ -1,6 +1,7 @@
 //! Which process belongs to which step, and which step to which.
 
 use super::macros::Macros;
+use super::meet::Met;
 use super::pipes::Traces;
 use super::tool::Tool;
 use crate::base::policy::Times;
@@ -41,6 +42,8 @@ pub(super) struct Model {
     pub places: HashMap<usize, usize>,
     /// System V objects that steps have made.
     pub ipc: BTreeMap<Ipc, usize>,
+    /// Who came to the names of sockets and fifos.
+    pub met: HashMap<PathId, Met>,
     /// Processes that another one of the build has told to end.
     pub told_to_end: HashSet<Pid>,
     /// Fifos of GNU make's jobservers: nothing that a step depends on.

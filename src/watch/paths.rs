@@ -41,7 +41,13 @@ impl Watch {
                     self.made(pid, look.id);
                 }
             }
-            Event::Mknod(walk, _) | Event::Symlink(walk, _) => {
+            Event::Mknod(walk, mode) => {
+                let before = self.change(pid, &walk, Wrote::WHOLE, Access::KIND, false);
+                if let Some(look) = before.filter(|_| mode & libc::S_IFMT == libc::S_IFSOCK) {
+                    self.bind(pid, look.id, &walk);
+                }
+            }
+            Event::Symlink(walk, _) => {
                 self.change(pid, &walk, Wrote::WHOLE, Access::KIND, false);
             }
             Event::Link { from, to } => self.link(pid, &from, &to),
@@ -314,12 +320,7 @@ impl Watch {
             self.count(&mut model, at, look.id, -1);
         }
         if look.seen.kind == Kind::Fifo {
-            self.foreign(
-                &mut model,
-                at,
-                look.id,
-                &format!("opens the fifo {}", walk.path.display()),
-            );
+            self.open_fifo(&mut model, at, look.id, walk);
         }
     }
 
@@ -332,17 +333,6 @@ impl Watch {
         model.up(at, |step| {
             if step.wrote(id) == Wrote::NOTHING {
                 step.refuse(why.as_str());
-            }
-            true
-        });
-    }
-
-    /// Refuses the step and those around it that did not make the object themselves.
-    fn foreign(&self, model: &mut Model, at: usize, id: PathId, why: &str) {
-        self.hear();
-        model.up(at, |step| {
-            if !step.wrote(id).any(Wrote::WHOLE) {
-                step.refuse(why);
             }
             true
         });
@@ -361,8 +351,7 @@ impl Watch {
                 if model.jobservers.contains(&walk.path) {
                     return;
                 }
-                let why = format!("opens the fifo {}", walk.path.display());
-                return self.foreign(&mut model, at, look.id, &why);
+                return self.open_fifo(&mut model, at, look.id, walk);
             }
             Kind::Dir | Kind::Socket | Kind::Link | Kind::Device | Kind::Unknown(_) => {
                 return self.read(pid, walk, Access::KIND);
@@ -498,36 +487,6 @@ impl Watch {
             }
             true
         });
-    }
-
-    /// A look at a name that a socket call was given.
-    pub(super) fn unix_socket(&self, pid: Pid, walk: &Walk) {
-        self.read(pid, walk, Access::KIND);
-        let mut model = self.model();
-        let Some(at) = model.changing(pid) else {
-            return;
-        };
-        let look = self.world.last(&walk.path);
-        match look.seen.kind {
-            // Refused like any missing file, or about to be made by bind(2).
-            Kind::Absent if walk.end == End::Absent => {
-                let parents = self.parents(&walk.path);
-                let before = (&look.seen, look.changes);
-                model.write(at, look.id, Wrote::WHOLE, Access::KIND, before, &parents);
-                self.world.changed(&walk.path);
-            }
-            Kind::Absent => (),
-            Kind::File
-            | Kind::Dir
-            | Kind::Link
-            | Kind::Fifo
-            | Kind::Socket
-            | Kind::Device
-            | Kind::Unknown(_) => {
-                let why = format!("talks to the socket {}", walk.path.display());
-                self.foreign(&mut model, at, look.id, &why);
-            }
-        }
     }
 
     /// The directories above a path, nearest first.

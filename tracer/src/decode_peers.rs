@@ -256,11 +256,12 @@ impl Caller<'_> {
                     let Named { walk, .. } = self.name_text(libc::AT_FDCWD, text, last)?;
                     if last == Last::Name {
                         let path = walk.path.clone();
-                        self.tell(Event::Mknod(walk.clone(), libc::S_IFSOCK | 0o777))?;
+                        self.tell(Event::Mknod(walk, libc::S_IFSOCK | 0o777))?;
                         self.changes(vec![Change {
                             path,
                             moves_dir: false,
                         }]);
+                        return Ok(());
                     }
                     self.tell(Event::Socket(Peer::Unix(walk)))
                 }

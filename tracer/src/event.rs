@@ -300,7 +300,7 @@ pub enum Event<'a> {
     },
     /// mkdir, mkdirat.
     Mkdir(Walk, u32),
-    /// mknod, mknodat: with the whole mode, type included.
+    /// mknod, mknodat, and bind to a name: with the whole mode, type included.
     Mknod(Walk, u32),
     /// symlink, symlinkat: the new link and its text.
     Symlink(Walk, PathBuf),
@@ -353,7 +353,7 @@ pub enum Event<'a> {
         /// What it refers to.
         target: FdTarget,
     },
-    /// connect, sendto or bind with an address.
+    /// connect or sendto with an address, or bind to one that is not the name of a file.
     Socket(Peer),
     /// kill and its relatives to a process id (negative: a group), signal number.
     Kill(Pid, i32),

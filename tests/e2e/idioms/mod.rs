@@ -4,6 +4,7 @@
 mod generators;
 mod jobserver;
 mod languages;
+mod meetings;
 mod names;
 mod packages;
 mod places;

@@ -143,32 +143,3 @@ fn message_queues() {
         assert!(found.summary().refused == 2, "{found:#?}");
     }
 }
-
-/// The server of a named socket and its client are steps that only the one around both can know.
-#[test]
-fn server_and_client() {
-    let lay = |s: &TestSpace| {
-        s.write("in", "hello\n");
-        s.write(
-            "server",
-            "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(q(sock))) or die;\n\
-             listen(S, 1); accept(C, S); print q(got ), <C>; unlink q(sock);\n",
-        );
-        s.write(
-            "client",
-            "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0);\n\
-             until (connect(S, pack_sockaddr_un(q(sock)))) { select undef, undef, undef, .001 }\n\
-             open F, q(in); print S <F>;\n",
-        );
-    };
-    let cmd = Cmd::sh("perl server > out & perl client; wait; cat out");
-    twice(lay, cmd.clone(), Hit);
-
-    let s = TestSpace::new();
-    lay(&s);
-    for word in ["hello", "other", "hello"] {
-        s.write("in", format!("{word}\n"));
-        let run = s.rfs(cmd.clone()).expect_code(0);
-        assert_eq!(run.out(), format!("got {word}\n"));
-    }
-}

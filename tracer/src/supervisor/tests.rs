@@ -405,7 +405,7 @@ fn descriptors_and_peers() {
     assert_eq!(bind, ["socket Abstract([120])"]);
     let unix = [&[1, 0], rig.path("s").as_os_str().as_bytes(), &[0]].concat();
     let bind = rig.tell("bind", &[9, unix.as_ptr() as u64, unix.len() as u64]);
-    assert!(bind.len() == 2 && bind[0].starts_with("mknod") && bind[1].starts_with("socket Unix"));
+    assert!(bind.len() == 1 && bind[0].starts_with("mknod"), "{bind:?}");
     let message = [inet.as_ptr() as u64, 16, 0, 0, 0, 0, 0];
     assert_eq!(
         rig.tell("sendmsg", &[9, message.as_ptr() as u64, 0]),
