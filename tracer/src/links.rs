@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -31,9 +32,12 @@ impl Links {
 
     /// What a link says. A file that the process cannot name has a text that is no absolute path.
     pub(crate) fn read(&self, tid: i32, name: impl Display) -> io::Result<PathBuf> {
-        let text = fs::read_link(format!("/proc/{tid}/{name}"))?;
+        let at = format!("/proc/{tid}/{name}");
+        let text = fs::read_link(&at)?;
         match self.root.get().and_then(Option::as_ref) {
             None => Ok(text),
+            // What was opened before the namespace was made is told from our own root, which is theirs.
+            Some(root) if !text.starts_with(root) && is_same(&text, &at) => Ok(text),
             Some(root) => Ok(below(root, text)),
         }
     }
@@ -70,6 +74,15 @@ fn below(root: &Path, text: PathBuf) -> PathBuf {
     }
 }
 
+/// Whether a name is that of the file behind a link of `/proc`.
+fn is_same(name: &Path, at: &str) -> bool {
+    let id = |path: &Path| {
+        let meta = fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    name.is_absolute() && id(name).is_some_and(|found| Some(found) == id(Path::new(at)))
+}
+
 /// Whether a link is the name of a file: pipes, sockets and removed files have none. One that was removed
 /// is told with a mark at its end, which others may have for a name.
 pub(crate) fn is_named(link: &Path, at: &str) -> bool {
@@ -102,6 +115,22 @@ mod tests {
             assert_eq!(below(root, told.into()), Path::new(name));
         }
         assert!(!is_named(&below(root, "/tmp".into()), ""));
+    }
+
+    #[test]
+    fn what_was_opened_in_our_own_root_has_its_name() {
+        use std::os::fd::AsRawFd;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let links = Links {
+            root: OnceLock::from(Some("/srv/root".into())),
+        };
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let read = || links.read(pid, format_args!("fd/{}", file.as_file().as_raw_fd()));
+        assert_eq!(read().unwrap(), file.path());
+        // Another file has the name now.
+        fs::remove_file(file.path()).unwrap();
+        let _other = fs::File::create(file.path()).unwrap();
+        assert!(!read().unwrap().is_absolute());
     }
 
     #[test]
