@@ -142,7 +142,7 @@ impl Store {
             let base = self.snapshot()?;
             let space = match writer.space.take() {
                 Some(space) if space.generation() == base.generation() => space,
-                Some(_) | None => self.find_space(&mut writer, &base)?,
+                Some(_) | None => self.find_space(&writer, &base)?,
             };
             writer.space = Some(space);
             writer.reclaim(&self.path)?;
@@ -175,29 +175,25 @@ impl Store {
         Ok(())
     }
 
-    fn find_space(&self, writer: &mut Writer, current: &Arc<Snapshot>) -> Result<Space, Error> {
-        // Before the durable state is pinned by ourselves.
+    fn find_space(&self, writer: &Writer, current: &Arc<Snapshot>) -> Result<Space, Error> {
+        // Before the durable states are pinned by ourselves.
         let pinned = lock::pinned(&writer.file, &self.path, 0..current.generation())?;
         let slots = current.core().slots()?;
-        let durable = slots.iter().flatten().filter(|slot| slot.is_durable());
-        let durable = durable.max_by_key(|slot| slot.generation);
-        let durable = match durable {
+        let mut durable: Vec<Slot> = slots.into_iter().flatten().collect();
+        durable.retain(Slot::is_durable);
+        durable.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.generation));
+        let mut durable = durable.into_iter();
+        let last = match durable.next() {
             Some(slot) if slot.generation < current.generation() => {
-                read_state(current.core(), slot.clone())?
+                read_state(current.core(), slot)?
             }
             Some(_) | None => current.clone(),
         };
-        if durable.generation() > writer.synced {
-            // Who committed it may have died before the last sync, and what the durable state before
-            // it needs is about to be written over.
-            self.latch(
-                self.disk
-                    .sync(&writer.file, &self.path)
-                    .map_err(Error::Disk),
-            )?;
-            writer.synced = durable.generation();
-        }
-        Space::of(current, &durable, !pinned.is_empty())
+        // Who committed the last one may have died before its last sync: then this one is on the medium,
+        // and nobody has written over its pages. One that is damaged was written over after that sync.
+        let before = durable.next();
+        let before = before.and_then(|slot| read_state(current.core(), slot).ok());
+        Space::of(current, &last, before.as_deref(), !pinned.is_empty())
     }
 
     /// Gives the file another name, so that the next opening starts from nothing.
@@ -395,8 +391,8 @@ fn write_empty(
     for page in [1, 1 + N_SLOTS as usize] {
         bytes[page * PAGE..][..SLOT].copy_from_slice(&slot);
     }
-    disk.write_at(file, path, &bytes, 0)?;
-    disk.sync(file, path)
+    // Nobody waits for a sync: what a loss of power may take is empty.
+    disk.write_at(file, path, &bytes, 0)
 }
 
 /// What the process keeps from one transaction to the next.
@@ -404,8 +400,6 @@ fn write_empty(
 struct Writer {
     file: File,
     space: Option<Space>,
-    /// The newest durable state that is known to be on the medium.
-    synced: u64,
 }
 
 impl Writer {
@@ -413,7 +407,6 @@ impl Writer {
         Ok(Self {
             file: disk.open_write(path)?,
             space: None,
-            synced: 0,
         })
     }
 
@@ -510,10 +503,6 @@ impl Writing<'_> {
         let durable = slot.is_durable();
         store.latch(self.write_slot(&slot))?;
         self.space_mut().committed(slot.generation, durable, left);
-        if durable {
-            let writer = self.guard.as_mut().expect("BUG: put there by begin");
-            writer.synced = slot.generation;
-        }
         let core = self.base.core().clone();
         let pin = Pin::new(core.clone(), slot.generation)?;
         let state = Arc::new(Snapshot::new(core, slot, pin, checked));

@@ -16,7 +16,7 @@ pub(super) struct Space {
     used: Bits,
     /// Pages in use that the durable state does not need.
     young: Bits,
-    /// No longer needed but by the durable state.
+    /// No longer needed but by the durable state, or the one before it.
     held: Vec<u32>,
     /// No longer needed but by who has pinned one of the generations that had it.
     limbo: Vec<(Range<u64>, u32)>,
@@ -27,9 +27,15 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// The free pages when `current` is the newest state and `durable` the one that a loss of power
-    /// would leave. `pinned` tells whether one of the generations before a given one is being read.
-    pub(super) fn of(current: &Snapshot, durable: &Snapshot, pinned: bool) -> Result<Self, Error> {
+    /// The free pages when `current` is the newest state and `durable` or the one `before` that, which may
+    /// be damaged, the one that a loss of power would leave. `pinned` tells whether one of the
+    /// generations before the current one is being read.
+    pub(super) fn of(
+        current: &Snapshot,
+        durable: &Snapshot,
+        before: Option<&Snapshot>,
+        pinned: bool,
+    ) -> Result<Self, Error> {
         let n_pages = current.slot().n_pages.max(durable.slot().n_pages);
         let mut space = Self {
             generation: current.generation(),
@@ -56,6 +62,17 @@ impl Space {
                 space.young.clear(ptr.page);
                 Ok(())
             })?;
+        }
+        if let Some(before) = before {
+            let walked = before.walk(&mut |ptr: Ptr, _| {
+                if !space.used.has(ptr.page) {
+                    space.used.set(ptr.page);
+                    space.held.push(ptr.page);
+                }
+                Ok(())
+            });
+            // What is left of it is held until the next durable commit, for nothing.
+            drop(walked);
         }
         if pinned {
             // Nobody remembers which of the pages those readers need.
