@@ -3,9 +3,9 @@
 //! Events come from the tracer; what they mean for steps is decided here, what is true of paths is asked
 //! of `world`, what becomes of a finished step is `record`'s to fold and `cache`'s to keep.
 
-pub mod chronicle;
 mod close;
 mod descriptors;
+pub mod history;
 pub mod hold;
 mod ipc;
 pub mod jobs;
@@ -67,7 +67,7 @@ pub struct Config {
     /// What every key depends on: kernel, machine, host name.
     pub machine: String,
     /// Where the build is written down.
-    pub book: Option<chronicle::Book>,
+    pub history: Option<history::Destination>,
 }
 
 /// One watched process tree.
@@ -78,7 +78,7 @@ pub struct Watch {
     sink: Arc<dyn Sink>,
     model: Mutex<Model>,
     saver: save::Saver,
-    chronicle: Arc<chronicle::Chronicle>,
+    history: Arc<history::History>,
     /// What was changed through the view, by whoever.
     in_view: Mutex<HashSet<PathBuf>>,
     /// That the cache cannot be read was told.
@@ -98,14 +98,14 @@ impl Watch {
         cache: Option<Arc<Cache>>,
         sink: Arc<dyn Sink>,
     ) -> Self {
-        let book = config.book.clone();
-        let chronicle = Arc::new(chronicle::Chronicle::new(book, world.clone()));
+        let to = config.history.clone();
+        let history = Arc::new(history::History::new(to, world.clone()));
         let saver = save::Saver::new(
             world.clone(),
             cache.clone(),
             config.jobs.clone(),
             sink.clone(),
-            chronicle.clone(),
+            history.clone(),
         );
         Self {
             config,
@@ -114,7 +114,7 @@ impl Watch {
             sink,
             model: Mutex::default(),
             saver,
-            chronicle,
+            history,
             in_view: Mutex::default(),
             told_unreadable: AtomicBool::new(false),
             n_killed: AtomicUsize::new(0),
@@ -164,7 +164,7 @@ impl Watch {
     /// Writes down in the workspace's store what ended so far, and how the command did: exit status (or
     /// the negative number of a signal) and microseconds.
     pub fn write_down(&self, ended: Option<(i32, u64)>) {
-        self.chronicle.write(ended);
+        self.history.write(ended);
     }
 
     /// The command has ended.

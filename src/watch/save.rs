@@ -1,7 +1,7 @@
 //! Stores finished steps in the background: contents into the cache, then the record.
 
-use super::chronicle::Chronicle;
 use super::close::micros;
+use super::history::History;
 use super::jobs::{Ended, Jobs};
 use super::machine;
 use crate::base::{Access, Dep, Digest, Kind, Name, Provenance, Record, Refusal, Seen, What};
@@ -46,7 +46,7 @@ pub(super) struct Saver {
     jobs: Option<Arc<dyn Jobs>>,
     world: Arc<World>,
     sink: Arc<dyn Sink>,
-    chronicle: Arc<Chronicle>,
+    history: Arc<History>,
 }
 
 impl Saver {
@@ -55,7 +55,7 @@ impl Saver {
         cache: Option<Arc<Cache>>,
         jobs: Option<Arc<dyn Jobs>>,
         sink: Arc<dyn Sink>,
-        chronicle: Arc<Chronicle>,
+        history: Arc<History>,
     ) -> Self {
         let (queue, work) = sync_channel(QUEUE);
         let store = Store {
@@ -63,7 +63,7 @@ impl Saver {
             cache: cache.clone(),
             jobs: jobs.clone(),
             sink: sink.clone(),
-            chronicle: chronicle.clone(),
+            history: history.clone(),
             warned: false,
         };
         let thread = std::thread::spawn(move || store.run(&work));
@@ -74,7 +74,7 @@ impl Saver {
             jobs,
             world,
             sink,
-            chronicle,
+            history,
         }
     }
 
@@ -111,7 +111,7 @@ impl Saver {
             jobs.ended(id, unrecorded(&step, status, why.clone(), &self.world));
         }
         tell(&*self.sink, &step, Verdict::Refused(why), wall);
-        self.chronicle.refused(step, status, wall);
+        self.history.refused(step, status, wall);
     }
 
     /// Waits until everything handed in so far is stored.
@@ -159,7 +159,7 @@ struct Store {
     cache: Option<Arc<Cache>>,
     jobs: Option<Arc<dyn Jobs>>,
     sink: Arc<dyn Sink>,
-    chronicle: Arc<Chronicle>,
+    history: Arc<History>,
     warned: bool,
 }
 
@@ -180,7 +180,7 @@ impl Store {
             self.tell_job(&job, Err(Refusal("there is no cache".to_owned())));
             let miss = Verdict::Ran(job.step.miss.clone());
             tell(&*self.sink, &job.step, miss, job.wall);
-            return self.chronicle.refused(job.step, job.status, job.wall);
+            return self.history.refused(job.step, job.status, job.wall);
         };
         let mut verdict = Verdict::Ran(job.step.miss.clone());
         let contents = self.contents(&cache, &mut job);
@@ -201,7 +201,7 @@ impl Store {
         }
         tell(&*self.sink, &job.step, verdict, job.wall);
         if !is_known {
-            self.chronicle.refused(job.step, job.status, job.wall);
+            self.history.refused(job.step, job.status, job.wall);
         }
     }
 
@@ -323,7 +323,7 @@ impl Store {
         cache
             .add(&key, record.clone())
             .map_err(|error| Trouble::Cache(error.to_string()))?;
-        self.chronicle.done(Done {
+        self.history.done(Done {
             number: job.step.number,
             parent: job.step.parent.and_then(|at| u32::try_from(at).ok()),
             fate: Fate::Ran,

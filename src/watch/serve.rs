@@ -389,7 +389,7 @@ impl Watch {
             cost: Cost::default(),
             placement: Placement::default(),
         })));
-        self.chronicle.done(Done {
+        self.history.done(Done {
             number,
             parent,
             fate: Kept::Served,

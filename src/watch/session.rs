@@ -1,7 +1,7 @@
 //! One mount and one tracer over one process tree, from start to end.
 
-use super::chronicle::Book;
 use super::close::micros;
+use super::history::Destination;
 use super::hold::Room;
 use super::jobs::Jobs;
 use super::machine::Machine;
@@ -148,7 +148,7 @@ impl Session {
                 ..Provenance::default()
             },
             machine: format!("{}\n{limits}", host.key),
-            book: state.map(|store| Book {
+            history: state.map(|store| Destination {
                 store,
                 disk: plan.disk.clone(),
                 title: title(&plan.argv),

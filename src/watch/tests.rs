@@ -93,7 +93,7 @@ impl Build {
             strict_clock: false,
             provenance: Provenance::default(),
             machine: String::new(),
-            book: None,
+            history: None,
         };
         let world = Arc::new(World::new(root, Memo::volatile(), Memo::volatile()));
         let watch = Watch::new(config, world, Some(Arc::new(cache)), ear.clone());

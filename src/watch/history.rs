@@ -18,7 +18,7 @@ const MANY: usize = 200_000;
 
 /// Where a build is written down.
 #[derive(Debug, Clone)]
-pub struct Book {
+pub struct Destination {
     /// The workspace's store.
     pub store: Arc<Store>,
     /// What sets it aside.
@@ -34,16 +34,16 @@ enum Work {
 }
 
 /// The background thread; none without a store.
-pub(super) struct Chronicle {
+pub(super) struct History {
     queue: Option<Sender<Work>>,
 }
 
-impl Chronicle {
-    pub(super) fn new(book: Option<Book>, world: Arc<World>) -> Self {
-        let queue = book.map(|book| {
+impl History {
+    pub(super) fn new(to: Option<Destination>, world: Arc<World>) -> Self {
+        let queue = to.map(|to| {
             let (queue, work) = channel();
             let writer = Writer {
-                book: Some(book),
+                to: Some(to),
                 world,
                 began: SystemTime::now(),
                 noting: None,
@@ -83,7 +83,7 @@ impl Chronicle {
 
 struct Writer {
     /// None after it could not be written.
-    book: Option<Book>,
+    to: Option<Destination>,
     world: Arc<World>,
     began: SystemTime,
     noting: Option<Noting>,
@@ -119,18 +119,18 @@ impl Writer {
     fn write(&mut self, ended: Option<(i32, u64)>) {
         let done = std::mem::take(&mut self.done);
         self.n_deps = 0;
-        let Some(book) = self.book.clone() else {
+        let Some(to) = self.to.clone() else {
             return;
         };
-        if (done.is_empty() && ended.is_none()) || !book.store.path().exists() {
+        if (done.is_empty() && ended.is_none()) || !to.store.path().exists() {
             // The workspace may be about to be removed.
             return;
         }
-        if let Err(error) = self.commit(&book, done, ended) {
+        if let Err(error) = self.commit(&to, done, ended) {
             log::warn!("{error}");
-            self.book = None;
+            self.to = None;
             if error.is_loss() {
-                let told = recover::set_aside(book.store.path(), &*book.disk, error);
+                let told = recover::set_aside(to.store.path(), &*to.disk, error);
                 log::warn!("{}", told.unwrap_or_else(|error| error));
             }
         }
@@ -138,17 +138,17 @@ impl Writer {
 
     fn commit(
         &mut self,
-        book: &Book,
+        to: &Destination,
         done: Vec<Done>,
         ended: Option<(i32, u64)>,
     ) -> Result<(), Error> {
-        let mut txn = book.store.begin()?;
+        let mut txn = to.store.begin()?;
         let noting = match &mut self.noting {
             Some(noting) => noting,
             None => {
                 let began = self.began.duration_since(UNIX_EPOCH).unwrap_or_default();
                 let began = i64::try_from(began.as_secs()).unwrap_or(i64::MAX);
-                let noting = Noting::start(&mut txn, began, &book.title)?;
+                let noting = Noting::start(&mut txn, began, &to.title)?;
                 self.noting.insert(noting)
             }
         };
