@@ -8,7 +8,7 @@ use crate::base::Digest;
 use serde::Serialize;
 
 /// What the segments hold, by their number.
-const SEGMENTS: [&str; 14] = [
+const SEGMENTS: [&str; 15] = [
     "tree of names",
     "names",
     "writers",
@@ -23,6 +23,7 @@ const SEGMENTS: [&str; 14] = [
     "shapes of deps",
     "shapes by bytes",
     "builds",
+    "readers",
 ];
 
 /// What there is.

@@ -25,6 +25,29 @@ const RANK: u8 = 8;
 
 type Shape = [u8; 20];
 
+/// Shapes that were looked up, by number: there are few, and each dep has one.
+#[derive(Debug, Default)]
+pub(super) struct Shapes(Vec<Option<Shape>>);
+
+impl Shapes {
+    /// Greater numbers than this are looked up each time.
+    const MANY: usize = 4096;
+
+    fn get(&mut self, pages: &impl Pages, id: u32) -> Result<Shape, Error> {
+        let index = id as usize;
+        if let Some(Some(shape)) = self.0.get(index) {
+            return Ok(*shape);
+        }
+        let mut shape = [0; 20];
+        shape.copy_from_slice(SHAPES.get(pages, id)?);
+        if index < Self::MANY {
+            self.0.resize(self.0.len().max(index + 1), None);
+            self.0[index] = Some(shape);
+        }
+        Ok(shape)
+    }
+}
+
 /// A dep without what nobody looked at: time stamps and sizes that cannot invalidate it.
 #[must_use]
 pub fn canonical(dep: &Dep) -> Dep {
@@ -81,13 +104,14 @@ pub(super) fn add(pages: &mut impl PagesMut, deps: &[Dep]) -> Result<u32, Error>
 /// Reads a vector.
 pub(super) fn get(pages: &impl Pages, list: u32) -> Result<Vec<Dep>, Error> {
     let mut deps = Vec::new();
+    let mut shapes = Shapes::default();
     for piece in pieces(pages, list)? {
         let bytes = HEAP.read(pages, piece)?;
         let n_deps = u32_at(&bytes, 4);
         let mut reader = Reader(bytes.get(8..).unwrap_or_default());
         let mut last = 0;
         for _ in 0..n_deps {
-            let (dep, name) = decode(pages, &mut reader, last, piece)?;
+            let (dep, name) = decode(pages, &mut shapes, &mut reader, last, piece)?;
             deps.push(dep);
             last = name;
         }
@@ -117,21 +141,24 @@ pub(super) fn pieces(pages: &impl Pages, list: u32) -> Result<Vec<u32>, Error> {
     Ok(bytes.chunks_exact(4).map(|b| u32_at(b, 0)).collect())
 }
 
-/// Whether a piece has a dep on a name.
-pub(super) fn mentions(pages: &impl Pages, piece: u32, name: u32) -> Result<bool, Error> {
+/// Ids of the names that a piece has deps on.
+pub(super) fn names(
+    pages: &impl Pages,
+    piece: u32,
+    shapes: &mut Shapes,
+) -> Result<Vec<u32>, Error> {
     let bytes = HEAP.read(pages, piece)?;
     let n_deps = u32_at(&bytes, 4);
     let mut reader = Reader(bytes.get(8..).unwrap_or_default());
+    let mut names = Vec::new();
     let mut last = 0;
     for _ in 0..n_deps {
-        let (found, shape) = head(pages, &mut reader, last, piece)?;
-        if found == name {
-            return Ok(true);
-        }
+        let (name, shape) = head(pages, shapes, &mut reader, last, piece)?;
         skip(&mut reader, &shape).ok_or_else(|| cut_off(pages, piece))?;
-        last = found;
+        names.push(name);
+        last = name;
     }
-    Ok(false)
+    Ok(names)
 }
 
 /// The address of a piece with this content; one more has it now.
@@ -269,6 +296,7 @@ fn intern_shape(pages: &mut impl PagesMut, shape: &Shape) -> Result<u32, Error> 
 /// The name and the shape with which a dep begins.
 fn head(
     pages: &impl Pages,
+    shapes: &mut Shapes,
     reader: &mut Reader<'_>,
     last: u32,
     piece: u32,
@@ -278,18 +306,17 @@ fn head(
         Some((u32::try_from(name).ok()?, reader.u32()?))
     };
     let (name, id) = numbers().ok_or_else(|| cut_off(pages, piece))?;
-    let mut shape = [0; 20];
-    shape.copy_from_slice(SHAPES.get(pages, id)?);
-    Ok((name, shape))
+    Ok((name, shapes.get(pages, id)?))
 }
 
 fn decode(
     pages: &impl Pages,
+    shapes: &mut Shapes,
     reader: &mut Reader<'_>,
     last: u32,
     piece: u32,
 ) -> Result<(Dep, u32), Error> {
-    let (name, shape) = head(pages, reader, last, piece)?;
+    let (name, shape) = head(pages, shapes, reader, last, piece)?;
     let follows = |what: u8| shape[3] & what != 0;
     let damaged = || cut_off(pages, piece);
     let mode = [4, 8, 12].map(|at| u32_at(&shape, at));

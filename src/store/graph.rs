@@ -5,11 +5,12 @@
 //! record), its steps and its title (u32 each: addresses), exit status (i32), whether it has ended (u32),
 //! number of steps (u32). By id of a name: the execution that wrote it last (u32).
 
-use super::history::{self, BEFORE, BEFORE_SERIAL, DEPS, Execution, SERIAL, live};
+use super::history::{self, BEFORE, BEFORE_SERIAL, Execution, SERIAL, live};
 use super::layout::{u32_at, u64_at};
 use super::pages::{Pages, PagesMut};
+pub use super::readers::{note as note_readers, readers};
 use super::schema::{BUILDS, EXECUTIONS, HEAP, NAMES, WRITERS};
-use super::{Error, canonical, deps};
+use super::{Error, canonical, readers};
 use crate::base::{Difference, Digest, Name, Record, difference};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -201,7 +202,11 @@ impl Noting {
                 history::promote(pages, known, self.number)?;
                 known
             }
-            None => history::add(pages, &done.key, &done.record, self.number)?,
+            None => {
+                let new = history::add(pages, &done.key, &done.record, self.number)?;
+                readers::note(pages, new)?;
+                new
+            }
         };
         if let Some(newest) = newest.filter(|newest| *newest != execution) {
             follows(pages, execution, newest)?;
@@ -306,40 +311,6 @@ pub fn writer(pages: &impl Pages, name: &Name) -> Result<Option<Execution>, Erro
     }
 }
 
-/// The executions that have a dep on a name, by number; the newest under each key only, unless `old` ones
-/// are wanted too. Looks at every piece of every dep vector once.
-///
-/// # Errors
-/// Damage.
-pub fn readers(pages: &impl Pages, name: &Name, old: bool) -> Result<Vec<Execution>, Error> {
-    let Some(name) = NAMES.find(pages, name.bytes())? else {
-        return Ok(Vec::new());
-    };
-    let mut known: HashMap<u32, bool> = HashMap::new();
-    let mut found = Vec::new();
-    for execution in history::all(pages)? {
-        if !old && history::newest(pages, execution)? != Some(execution) {
-            continue;
-        }
-        let list = u32_at(live(pages, execution)?, DEPS);
-        for piece in deps::pieces(pages, list)? {
-            let mentions = match known.get(&piece) {
-                Some(mentions) => *mentions,
-                None => {
-                    let mentions = deps::mentions(pages, piece, name)?;
-                    known.insert(piece, mentions);
-                    mentions
-                }
-            };
-            if mentions {
-                found.push(execution);
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// The execution that came before this one: of the same step, or else the one that wrote its first output.
 /// None if there was none, or it is not known any more.
 ///
@@ -410,6 +381,7 @@ pub(super) fn copy(
     let mut olds: Vec<_> = new.iter().map(|(old, new)| (*old, *new)).collect();
     olds.sort_unstable();
     for (old, new_one) in olds {
+        readers::note(to, new_one)?;
         if let Some(before) = before(from, old)?.and_then(|before| new.get(&before)) {
             follows(to, new_one, *before)?;
         }

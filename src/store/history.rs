@@ -183,11 +183,16 @@ pub fn facts(pages: &impl Pages, execution: Execution) -> Result<Facts, Error> {
 pub fn all(pages: &impl Pages) -> Result<Vec<Execution>, Error> {
     let mut found = Vec::new();
     for id in 1..=EXECUTIONS.count(pages)? {
-        if u32_at(EXECUTIONS.get(pages, id)?, SERIAL) != 0 {
+        if is_there(pages, Execution(id))? {
             found.push(Execution(id));
         }
     }
     Ok(found)
+}
+
+/// Whether an execution has this number.
+pub(super) fn is_there(pages: &impl Pages, execution: Execution) -> Result<bool, Error> {
+    Ok(u32_at(EXECUTIONS.get(pages, execution.0)?, SERIAL) != 0)
 }
 
 /// How many keys there are.

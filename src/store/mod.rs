@@ -23,6 +23,7 @@ pub mod memo;
 mod names;
 pub mod nodes;
 mod pages;
+mod readers;
 pub mod rebuild;
 pub mod recover;
 mod schema;

@@ -98,7 +98,8 @@ pub fn salvage(from: &Path, to: &Store, disk: &Arc<dyn Disk>) -> Result<Copied, 
         match history::record(&*old, execution) {
             Ok(record) => {
                 let used = history::facts(&*old, execution)?.used;
-                history::add(&mut txn, &key, &record, used)?;
+                let new = history::add(&mut txn, &key, &record, used)?;
+                graph::note_readers(&mut txn, new)?;
                 copied.executions += 1;
             }
             Err(_unreadable) => copied.lost += 1,

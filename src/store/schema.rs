@@ -6,7 +6,7 @@ use super::names::Names;
 use super::table::Table;
 
 /// The version of everything below: tables, records and their encoding.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
 pub(super) const NAMES: Names = Names {
     tree: Heap::new(0),
@@ -31,3 +31,5 @@ pub(super) const SHAPES: Table = Table::new(11, 20);
 pub(super) const SHAPES_BY_BYTES: Index = Index::new(12);
 /// What `graph` says.
 pub(super) const BUILDS: Table = Table::new(13, 40);
+/// By id of a name: what `readers` says (u64).
+pub(super) const READERS: Table = Table::new(14, 8);

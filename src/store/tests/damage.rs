@@ -84,7 +84,7 @@ fn pages_made_on_purpose_give_errors_or_answers_but_no_panic() {
         let mut txn = store.begin().unwrap();
         let n_changes = 1 + random.below(3);
         for _ in 0..n_changes {
-            let segment = Segment(u8::try_from(random.below(14)).unwrap());
+            let segment = Segment(u8::try_from(random.below(15)).unwrap());
             let n_pages = u64::from(txn.n_pages(segment));
             if n_pages == 0 {
                 continue;

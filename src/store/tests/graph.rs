@@ -169,6 +169,12 @@ fn answers(state: &Snapshot) -> BTreeMap<String, String> {
             all.insert(format!("{n}"), format!("{:?} {before:?}", title(writer)));
         }
     }
+    for n in 0..12 {
+        let readers = graph::readers(state, &name(n), true).unwrap();
+        let mut readers: Vec<_> = readers.into_iter().map(title).collect();
+        readers.sort_by_key(|record| format!("{record:?}"));
+        all.insert(format!("readers of {n}"), format!("{readers:?}"));
+    }
     for build in graph::builds(state).unwrap() {
         for step in graph::steps(state, build.number).unwrap() {
             let what = (step.fate, step.parent, &step.why, step.execution.map(title));
@@ -204,6 +210,9 @@ fn a_compacted_graph_answers_as_before_and_old_builds_are_forgotten() {
     let after = answers(&state);
     assert_eq!(graph::builds(&*state).unwrap().len(), 10);
     for (what, answer) in &before {
+        if what.contains("readers") {
+            continue;
+        }
         // Who wrote what, and how that was before, stays; so do the newer builds.
         if !what.contains("Build") || after.contains_key(what) {
             assert_eq!(after.get(what), Some(answer), "{what}");
@@ -214,4 +223,41 @@ fn a_compacted_graph_answers_as_before_and_old_builds_are_forgotten() {
     build(&store, vec![step(0, None, Fate::Ran, "next", &[])]);
     let builds = graph::builds(&*store.snapshot().unwrap()).unwrap();
     assert_eq!(builds.last().unwrap().number, 41);
+}
+
+/// However many executions there are, and wherever they lie among the others.
+#[test]
+fn readers_are_those_that_have_the_dep() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("state"));
+    let mut random = Random(9);
+    let steps = (0..1500).map(|number| {
+        let mut done = step(number, None, Fate::Ran, &number.to_string(), &[]);
+        done.record.deps = record(random.below(200), 3, 90).deps;
+        // Somebody whom only few others are near.
+        if number % 700 == 3 {
+            done.record.deps[0].name = Name::from_bytes(b"rare");
+        }
+        done
+    });
+    let check = |state: &Snapshot| {
+        let mut names = BTreeMap::<Name, Vec<Execution>>::new();
+        for one in history::all(state).unwrap() {
+            for dep in history::record(state, one).unwrap().deps {
+                names.entry(dep.name).or_default().push(one);
+            }
+        }
+        assert_eq!(names[&Name::from_bytes(b"rare")].len(), 3);
+        for (name, mut all) in names {
+            all.dedup();
+            assert_eq!(graph::readers(state, &name, true).unwrap(), all, "{name}");
+        }
+    };
+    check(&build(&store, steps.collect()));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    rebuild::compact(&store, &disk).unwrap();
+    check(&store.snapshot().unwrap());
+    let other = open(&dir.path().join("other"));
+    rebuild::salvage(store.path(), &other, &disk).unwrap();
+    check(&other.snapshot().unwrap());
 }

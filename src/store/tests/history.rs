@@ -232,6 +232,7 @@ fn apply(txn: &mut Txn<'_>, model: &mut Model, op: &Op) {
         Op::Add(n, seed, n_deps) => {
             let record = record(*seed, *n_deps, 12);
             let id = history::add(txn, &key(*n), &record, 1).unwrap();
+            graph::note_readers(txn, id).unwrap();
             model.serial += 1;
             let one = (model.serial, id, record);
             model.chains.entry(*n).or_default().insert(0, one);

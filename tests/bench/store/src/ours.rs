@@ -50,7 +50,7 @@ fn record(step: &Step, size: Size) -> Record {
         stdin: Stdin::Unread,
         status: 0,
         notes: vec![],
-        cost: Cost { wall_us: 1_000_000 },
+        cost: Cost { wall_us: 1_000_000, ..Cost::default() },
         provenance: Provenance::default(),
     }
 }
@@ -74,7 +74,9 @@ impl Engine for Ours {
     fn add(&mut self, steps: &[Step], durable: bool) {
         let mut txn = self.store.begin().unwrap();
         for step in steps {
-            history::add(&mut txn, &Digest(step.key), &record(step, self.size), 0).unwrap();
+            let record = record(step, self.size);
+            let added = history::add(&mut txn, &Digest(step.key), &record, 0).unwrap();
+            graph::note_readers(&mut txn, added).unwrap();
         }
         let durability = if durable { Durability::Durable } else { Durability::Lazy };
         self.state = txn.commit(durability).unwrap();
