@@ -197,14 +197,15 @@ impl Machine {
         found
     }
 
-    /// The largest caches of data: what cores share before memory. Empty where nothing is known of caches.
+    /// The largest caches of data: what cores share before memory. Where nothing is known of caches, the
+    /// memory nodes.
     #[must_use]
     pub fn last_caches(&self) -> Vec<&Object> {
         (1..=5)
             .rev()
             .map(|level| self.of_kind(Kind::Cache(level)))
             .find(|caches| !caches.is_empty())
-            .unwrap_or_default()
+            .unwrap_or_else(|| self.of_kind(Kind::Numa))
     }
 
     /// The memory nodes near these processors.

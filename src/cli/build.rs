@@ -256,13 +256,13 @@ fn room(jobs: usize) -> Result<usize, CommandError> {
         return Ok(jobs);
     }
     let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
-    Ok(Budget::of(&machine, topo::slurm().as_deref()).jobs())
+    Ok(Budget::of(&machine, topo::batch()).jobs())
 }
 
 /// A place for each job that there is room for.
 fn pins(policy: PolicyName, near: &[String]) -> Result<Arc<Places>, CommandError> {
     let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
-    let places = Places::new(machine, policy.into(), topo::slurm(), near);
+    let places = Places::new(machine, policy.into(), topo::batch(), near);
     let places = places.map_err(|error| {
         CommandError::new(error).hint("`near` in [tools] of rfs.toml names places of this machine")
     })?;

@@ -130,7 +130,7 @@ fn failed(error: Error) -> CommandError {
 /// Where each is to run.
 fn bindings(args: &Args) -> Result<Vec<Binding>, CommandError> {
     let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
-    let budget = Budget::of(&machine, topo::slurm().as_deref());
+    let budget = Budget::of(&machine, topo::batch());
     let cpus = match &args.bind {
         Some(places) => {
             let wanted = location::parse(&machine, places).map_err(CommandError::new)?;

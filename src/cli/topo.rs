@@ -7,7 +7,7 @@ use crate::base::policy::plain;
 use crate::base::topology::Machine;
 use crate::report::topology::{difference, picture, text};
 use crate::report::{duration, size};
-use crate::runner::budget::Budget;
+use crate::runner::budget::{self, Budget};
 use crate::runner::estimate::{self, Choice, Moved, Work};
 use crate::runner::slots::{self, Policy, Slot};
 use crate::runner::topology::{self, Source};
@@ -204,9 +204,9 @@ impl Args {
     }
 }
 
-/// The number of tasks that Slurm has given to each process, if it has.
-pub(super) fn slurm() -> Option<String> {
-    place::variable("SLURM_CPUS_PER_TASK")?.into_string().ok()
+/// How many jobs a batch system has given to this process, if it has.
+pub(super) fn batch() -> Option<usize> {
+    budget::slurm(|name| place::variable(name)?.into_string().ok())
 }
 
 fn plan(
@@ -217,8 +217,7 @@ fn plan(
     steps: Option<&[Work]>,
 ) -> Result<i32, CommandError> {
     let machine = topology::read(source).map_err(CommandError::new)?;
-    let slurm = slurm().filter(|_text| machine.here);
-    let budget = Budget::of(&machine, slurm.as_deref());
+    let budget = Budget::of(&machine, batch().filter(|_jobs| machine.here));
     let jobs = jobs.map_or_else(|| budget.jobs(), |jobs| jobs as usize);
     let slots = slots::plan(&machine, &budget.cpus, jobs, policy);
     let choices = [Choice::First, Choice::Nearest];

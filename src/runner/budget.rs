@@ -23,9 +23,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// What a machine leaves us. `slurm` is the value of `SLURM_CPUS_PER_TASK`, if it is set.
+    /// What a machine leaves us. `batch` is how many jobs a batch system has given, as [`slurm`] says.
     #[must_use]
-    pub fn of(machine: &Machine, slurm: Option<&str>) -> Self {
+    pub fn of(machine: &Machine, batch: Option<usize>) -> Self {
         let limits = if machine.here {
             Limits::of_this_process()
         } else {
@@ -37,9 +37,7 @@ impl Budget {
                 .quota
                 .filter(|&quota| quota < machine.allowed.len() as f64),
             memory: limits.memory,
-            batch: slurm
-                .and_then(|text| text.parse().ok())
-                .filter(|&jobs| jobs > 0),
+            batch,
         }
     }
 
@@ -53,6 +51,32 @@ impl Budget {
             .map_or(usize::MAX, |quota| quota.ceil().max(1.0) as usize);
         jobs.min(quota).max(1)
     }
+}
+
+/// How many processors Slurm has given to this process, as the environment of a job or step tells: those of
+/// a task, else this node's share of the step among the tasks here. `variable` reads the environment.
+pub fn slurm(variable: impl Fn(&str) -> Option<String>) -> Option<usize> {
+    let number = |name: &str| variable(name)?.parse::<usize>().ok();
+    let of_task = number("SLURM_CPUS_PER_TASK").filter(|&cpus| cpus > 0);
+    of_task.or_else(|| {
+        let cpus = number("SLURM_CPUS_ON_NODE").filter(|&cpus| cpus > 0)?;
+        let node = number("SLURM_NODEID").unwrap_or(0);
+        let tasks = variable("SLURM_STEP_TASKS_PER_NODE").and_then(|list| of_node(&list, node));
+        Some((cpus / tasks.unwrap_or(1).max(1)).max(1))
+    })
+}
+
+/// The number of a node in a list like `2(x3),1`, which is 2, 2, 2, 1.
+fn of_node(list: &str, node: usize) -> Option<usize> {
+    let mut before = 0_usize;
+    for part in list.split(',') {
+        let (number, times) = part.split_once("(x").unwrap_or((part, "1"));
+        before = before.checked_add(times.trim_end_matches(')').parse().ok()?)?;
+        if node < before {
+            return number.parse().ok();
+        }
+    }
+    None
 }
 
 /// What control groups say (cgroups(7)): the tightest on the way up to the root counts.
@@ -166,6 +190,32 @@ mod tests {
             }
         );
         assert_eq!(Limits::of("0::/other\n", root.path()), Limits::default());
+    }
+
+    #[test]
+    fn what_slurm_gives_a_task() {
+        let jobs = |text: &str| {
+            slurm(|name| {
+                let mut words = text.split(' ').filter_map(|word| word.split_once('='));
+                let (_, value) = words.find(|(known, _)| *known == &name["SLURM_".len()..])?;
+                Some(value.to_owned())
+            })
+        };
+        assert_eq!(jobs("CPUS_PER_TASK=3 CPUS_ON_NODE=12"), Some(3));
+        assert_eq!(
+            jobs("CPUS_ON_NODE=12"),
+            Some(12),
+            "a batch script has it all"
+        );
+        let step = "CPUS_ON_NODE=12 STEP_TASKS_PER_NODE=4(x2),3";
+        assert_eq!(jobs(step), Some(3));
+        assert_eq!(jobs(&format!("{step} NODEID=1")), Some(3));
+        assert_eq!(jobs(&format!("{step} NODEID=2")), Some(4));
+        assert_eq!(jobs(&format!("{step} NODEID=3")), Some(12), "no such node");
+        assert_eq!(jobs("CPUS_ON_NODE=2 STEP_TASKS_PER_NODE=5"), Some(1));
+        assert_eq!(jobs("CPUS_ON_NODE=4 STEP_TASKS_PER_NODE=(x)"), Some(4));
+        assert_eq!(jobs("CPUS_PER_TASK=0"), None);
+        assert_eq!(jobs(""), None);
     }
 
     #[test]

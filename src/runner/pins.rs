@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Places {
     machine: Machine,
     policy: Policy,
-    slurm: Option<String>,
+    batch: Option<usize>,
     /// Programs with the processors near what they want.
     near: Vec<(String, CpuSet)>,
     state: Mutex<State>,
@@ -36,14 +36,14 @@ struct State {
 const ROUND: usize = 1 << 20;
 
 impl Places {
-    /// All free. `near` has lines like `nvcc=gpu:0`; `slurm` is as for [`Budget::of`].
+    /// All free. `near` has lines like `nvcc=gpu:0`; `batch` is as for [`Budget::of`].
     ///
     /// # Errors
     /// When the machine lacks what a program is to be near.
     pub fn new(
         machine: Machine,
         policy: Policy,
-        slurm: Option<String>,
+        batch: Option<usize>,
         near: &[String],
     ) -> Result<Self, NoPlace> {
         let parse = |entry: &String| {
@@ -55,7 +55,7 @@ impl Places {
         let places = Self {
             machine,
             policy,
-            slurm,
+            batch,
             near,
             state: Mutex::default(),
         };
@@ -72,7 +72,7 @@ impl Places {
             allowed: allowed.clone(),
             ..self.machine.clone()
         };
-        let budget = Budget::of(&machine, self.slurm.as_deref());
+        let budget = Budget::of(&machine, self.batch);
         state.slots = slots::plan(&machine, &allowed, budget.jobs(), self.policy);
         state.users = vec![0; state.slots.len()];
         state.allowed = allowed;
