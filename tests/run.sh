@@ -28,6 +28,24 @@ need_suite pjdfstest 0.2.2
 need_suite fsx 0.3.2
 rm -rf "$tools/build"
 
+# Tools that are newer than those of Debian 12, for the tests of one budget for all.
+if [ ! -x "$tools/ninja-1.13.0/bin/ninja" ]; then
+    say "installing ninja 1.13.0 into $tools"
+    python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore \
+        --no-deps --target "$tools/ninja-1.13.0" ninja==1.13.0
+fi
+if [ ! -x "$tools/make-4.4.1/make" ]; then
+    say "building GNU make 4.4.1 of Debian 13 in $tools"
+    FETCH_SUITE=trixie sh tests/bench/fetch.sh "$tools/trixie" make
+    # Debian has left out its manual, which is not free.
+    (cd "$tools/trixie/make" && mkdir -p doc && : >doc/Makefile.in &&
+        ./configure -q --disable-nls --without-guile --disable-dependency-tracking && sh build.sh) \
+        >"$tools/trixie/log" 2>&1 || die "make cannot be built: see $tools/trixie/log"
+    mkdir -p "$tools/make-4.4.1"
+    mv "$tools/trixie/make/make" "$tools/make-4.4.1"
+    rm -rf "$tools/trixie"
+fi
+
 # The names of the test programs of package rfs but the end-to-end one, as options for cargo.
 others() {
     for main in tests/*.rs tests/*/main.rs; do

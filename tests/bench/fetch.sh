@@ -5,6 +5,8 @@
 # without Debian's patches) or cargo (a crate with its dependencies vendored). Each ends up
 # pristine in DIR/PROJECT and is not fetched again. Root is not needed and the system's apt
 # configuration is not changed: apt gets a configuration and lists of its own in DIR/apt.
+# With FETCH_SUITE=trixie or the like sources come from that release of Debian instead of the
+# machine's own; it goes with a DIR of its own. `make` is known too.
 set -eu
 
 [ $# -ge 2 ] || { echo "usage: sh $0 DIR lua|zstd|xz|redis|hello|bash|cargo..." >&2; exit 2; }
@@ -20,6 +22,7 @@ package_of() {
     lua) echo lua5.4 ;;
     zstd) echo libzstd ;;
     xz) echo xz-utils ;;
+    make) echo make-dfsg ;;
     redis | hello | bash) echo "$1" ;;
     *) die "unknown project '$1' (known: lua zstd xz redis hello bash cargo)" ;;
     esac
@@ -40,6 +43,11 @@ deb_src_lines() {
         apt-get indextargets "$@" --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' \
             'Created-By: Packages' "Origin: $origin" 'Trusted: yes'
     done | sort -u | while read -r uri suite component; do
+        if [ -n "${FETCH_SUITE-}" ]; then
+            # Not those of updates.
+            [ "$suite" = "$(. /etc/os-release && echo "$VERSION_CODENAME")" ] || continue
+            suite=$FETCH_SUITE
+        fi
         echo "deb-src ${keys:+[signed-by=$keys] }$uri $suite $component"
     done
 }

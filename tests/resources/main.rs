@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files as users do")]
 #![allow(missing_docs, reason = "a test's name says what it is")]
 
+mod groups;
+mod tools;
+
 use rfs::base::cpuset::CpuSet;
 use std::process::{Command, Output};
 
@@ -18,6 +21,11 @@ impl Space {
 
     fn ws(&self) -> std::path::PathBuf {
         self.0.path().join("ws")
+    }
+
+    /// Outside of the workspace, where nothing that is there by turns makes a step unstable.
+    fn there(&self) -> std::path::PathBuf {
+        self.0.path().join("there")
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -202,31 +210,6 @@ fn nobody_is_told_of_tokens_unasked() {
     assert_eq!(text(&wrapped.stdout), text(&bare.output().unwrap().stdout));
 }
 
-/// However deep makes are nested: never more jobs than were allowed, and no token is left over or missing.
-#[test]
-fn nested_makes_have_one_budget() {
-    let space = Space::new();
-    space.write("Makefile", "all: a b c\na b c: ; +$(MAKE) -f sub.mk X=$@\n");
-    space.write("sub.mk", "all: 1 2 3 4\n1 2 3 4: ; sh job $(X)$@\n");
-    // Each waits until two have been there at once.
-    let job = "mkdir running/$1; ls running | wc -l >>counts
-        until [ -e two ]; do [ $(ls running | wc -l) -lt 2 ] || : >two; done
-        ls running | wc -l >>counts; sleep 0.02; rmdir running/$1\n";
-    space.write("job", job);
-    let script =
-        "mkdir running; make >/dev/null; perl -e 'use Fcntl; open(T, q(<&=60)); fcntl(T, F_SETFL, O_NONBLOCK);
-        print sysread(T, $_, 99)'";
-    let (output, _) = space.build(&["-j3", "-q"], &["sh", "-c", script]);
-    let counts = std::fs::read_to_string(space.ws().join("counts")).unwrap();
-    let most = counts
-        .lines()
-        .map(|line| line.trim().parse::<u32>().unwrap())
-        .max();
-    assert!(most == Some(2) || most == Some(3), "{counts}");
-    assert_eq!(text(&output.stdout), "2", "three jobs: two tokens");
-    assert!(!text(&output.stderr).contains("warning"), "{output:?}");
-}
-
 /// A budget decides nothing about what is served.
 #[test]
 fn a_build_with_a_budget_serves_one_without_and_the_other_way_round() {
@@ -256,25 +239,6 @@ fn a_build_with_a_budget_serves_one_without_and_the_other_way_round() {
         let (_, counts) = space.build(first, &["sh", "-c", script]);
         assert_eq!(counts, [1, 0, 0], "{first:?}");
     }
-}
-
-/// A make that is killed with all that it runs leaves its tokens to the next one.
-#[test]
-fn tokens_of_the_killed_come_back() {
-    let space = Space::new();
-    space.write(
-        "Makefile",
-        "all: 1 2 3\n1 2 3: ; @echo $$$$ >pid.$@; exec sleep 1000\n",
-    );
-    let script = "make & make=$!
-        until [ -s pid.1 ] && [ -s pid.2 ] && [ -s pid.3 ]; do sleep 0.02; done
-        kill -9 $make $(cat pid.1 pid.2 pid.3); wait
-        timeout 60 perl -MFcntl -e 'open(T, q(<&=60)); fcntl(T, F_SETFL, 0); my $n = 0; $n += sysread(T, $_, 1) while $n < 2; print $n'";
-    let output = space
-        .rfs(&["build", "-q", "-j3", "--", "sh", "-c", script])
-        .output()
-        .unwrap();
-    assert_eq!(text(&output.stdout), "2", "{output:?}");
 }
 
 /// Cargo hands our tokens on, and gcc takes them for LTO.
@@ -398,8 +362,7 @@ fn hogs(commands: &[&str]) -> Space {
     let space = Space::new();
     space.write("hog.c", HOG);
     space.write("in", "1\n");
-    // Outside of the workspace, where nothing that is there by turns makes a step unstable.
-    std::fs::create_dir(space.0.path().join("there")).unwrap();
+    std::fs::create_dir(space.there()).unwrap();
     let made = Command::new("cc")
         .args(["-O1", "hog.c", "-o", "hog"])
         .current_dir(space.ws())
@@ -417,8 +380,16 @@ fn hold(space: &Space, options: &[&str], script: &str) -> Output {
     args.extend(options);
     args.extend(["--", "sh", "-c", script]);
     let mut command = space.rfs(&args);
-    command.env("THERE", space.0.path().join("there"));
+    command.env("THERE", space.there());
     command.output().unwrap()
+}
+
+/// How many of the eight `./hog N` were there at once.
+fn most_at_once(space: &Space) -> u32 {
+    let outs =
+        (0..8).map(|at| std::fs::read_to_string(space.ws().join(format!("out.{at}"))).unwrap());
+    let counts = outs.map(|text| text.trim().parse::<u32>().unwrap());
+    counts.max().unwrap()
 }
 
 /// Eight that need 60 MiB each, in 150 MiB: two at a time.
@@ -430,14 +401,7 @@ fn steps_wait_until_there_is_memory_for_them() {
     let side_by_side = format!("{} & wait", commands.join(" & "));
     let output = hold(&space, &["--memory", "150M"], &side_by_side);
     assert!(output.status.success(), "{output:?}");
-    let most = |space: &Space| {
-        let outs =
-            (0..8).map(|at| std::fs::read_to_string(space.ws().join(format!("out.{at}"))).unwrap());
-        outs.map(|text| text.trim().parse::<u32>().unwrap())
-            .max()
-            .unwrap()
-    };
-    assert!((1..=2).contains(&most(&space)), "{output:?}");
+    assert!((1..=2).contains(&most_at_once(&space)), "{output:?}");
 }
 
 /// Who waits for a step must not keep it from starting: the one around it, or who reads what it writes.
