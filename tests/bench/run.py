@@ -39,6 +39,7 @@ def arguments():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
     parser.add_argument("--dir", type=pathlib.Path, default=target / "bench")
     parser.add_argument("--json", type=pathlib.Path, help="write all samples here")
+    parser.add_argument("--pin", metavar="POLICY", help="also first builds with --pin POLICY")
     parser.add_argument("--quick", action="store_true", help="one round of lua")
     args = parser.parse_args()
     if args.quick:
@@ -75,7 +76,7 @@ def main():
     fetch(args.projects, (args.dir / "source").resolve())
     results, failures = [], []
     for name in args.projects:
-        bench = Bench(PROJECTS[name], args.dir.resolve(), args.rfs, COMPILERS)
+        bench = Bench(PROJECTS[name], args.dir.resolve(), args.rfs, COMPILERS, args.pin)
         try:
             bench.prepare()
             for n in range(args.rounds):

@@ -20,8 +20,8 @@ class Bench:
     """The samples of one project: `samples` maps a variant to its seconds, a round each. What is not as
     it should be goes into `failures`, what is worth knowing into `notes`."""
 
-    def __init__(self, project, directory, rfs, compilers):
-        self.project, self.rfs, self.compilers = project, rfs, compilers
+    def __init__(self, project, directory, rfs, compilers, pin=None):
+        self.project, self.rfs, self.compilers, self.pin = project, rfs, compilers, pin
         self.source = directory / "source" / project.name
         self.work = directory / "work" / project.name
         self.pristine = directory / "configured" / project.name
@@ -78,6 +78,10 @@ class Bench:
         self._copy(self.pristine)
         self._time_rfs("rfs first", self.project.build)
         self._same("rfs first")
+        if self.pin:
+            self._empty("rfs")
+            self._copy(self.pristine)
+            self._time_rfs("rfs first, pinned", self.project.build, ("--pin", self.pin))
         self._copy(self.pristine)
         counts = self._time_rfs("rfs warm clean", self.project.build)
         self._served("rfs warm clean", counts)
@@ -144,14 +148,14 @@ class Bench:
         noise = (_used_by_others() - others) / (seconds * (os.cpu_count() or 1))
         self.samples.setdefault(variant, []).append({"s": seconds, "noise": max(noise, 0.0)})
 
-    def _time_rfs(self, variant, command):
+    def _time_rfs(self, variant, command, options=()):
         # Without a state directory of its own it would belong to the workspace around it.
         times = os.stat(self.work)
         subprocess.run([self.rfs, "init", self.work], stdout=subprocess.DEVNULL, check=True)
         os.utime(self.work, ns=(times.st_atime_ns, times.st_mtime_ns))
         counts = self.logs / "summary.json"
         counts.unlink(missing_ok=True)
-        front = (self.rfs, "build", "--explain", "--strict", "--summary", counts, "--")
+        front = (self.rfs, "build", "--explain", "--strict", "--summary", counts, *options, "--")
         self._time(variant, (*front, *command))
         if not counts.exists():
             raise CannotGoOn(f"{variant}: no summary was written: see {self._log(variant)}")
