@@ -173,7 +173,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         policy: config.policy,
         room: (args.memory != Some(NO_LIMIT) || args.pressure.is_some())
             .then(|| Arc::new(Here::new(args.memory, args.pressure.unwrap_or_default()))),
-        jobs: args.jobs.map(room).transpose()?,
+        jobs: args.jobs.map(job_count).transpose()?,
     };
     log::debug!(
         "workspace {:?}, cache {:?}",
@@ -251,7 +251,7 @@ fn jobs(text: &str) -> Result<usize, String> {
 }
 
 /// A number of jobs; where 0 is asked for, how many there is room for.
-fn room(jobs: usize) -> Result<usize, CommandError> {
+fn job_count(jobs: usize) -> Result<usize, CommandError> {
     if jobs > 0 {
         return Ok(jobs);
     }

@@ -112,7 +112,7 @@ fn ninja_has_the_same_budget() {
         "build.ninja",
         "rule job\n command = make -f $in\nbuild a: job a.mk\nbuild b: job b.mk\n",
     );
-    let make = "all: 1 2 3 4\n1 2 3 4: ; sh job";
+    let make = "all: m1 m2 m3 m4\nm1 m2 m3 m4: ; sh job";
     space.write("a.mk", &format!("{make} a$@\n"));
     space.write("b.mk", &format!("{make} b$@\n"));
     std::fs::remove_file(space.ws().join("counts")).unwrap();
