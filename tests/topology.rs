@@ -305,3 +305,58 @@ until [ -e cpus.1 ] && [ -e cpus.2 ]; do sleep 0.01; done
     let (one, two, around) = build(&["--rerun"]);
     assert_eq!((&one, &two, &around), (&all, &all, &all));
 }
+
+/// Ranks of a real MPI program find each other, and one that gives up takes the others with it.
+#[test]
+fn programs_of_mpich_run_without_its_launcher() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = "#include <mpi.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int n, char **arg)
+{
+    int rank, size, sum;
+    MPI_Init(&n, &arg);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    if (rank == 0)
+        printf(\"%d ranks, sum %d\\n\", size, sum);
+    if (n > 1 && rank == size - 1) {
+        if (arg[1][0] == 'a')
+            MPI_Abort(MPI_COMM_WORLD, 7);
+        _exit(3);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    return MPI_Finalize();
+}
+";
+    std::fs::write(dir.path().join("a.c"), program).unwrap();
+    let made = Command::new("mpicc.mpich")
+        .args(["a.c", "-o", "a"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap_or_else(|error| panic!("mpicc.mpich (package libmpich-dev): {error}"));
+    assert!(made.status.success(), "{made:?}");
+    let program = dir.path().join("a");
+    let program = program.to_str().unwrap();
+    for n in ["1", "2", "4"] {
+        let output = rfs(&[
+            "run", "-n", n, "--pmi", "--policy", "pack", "-q", "--", program,
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        let n: usize = n.parse().unwrap();
+        let sum = n * (n - 1) / 2;
+        assert_eq!(text(&output.stdout), format!("{n} ranks, sum {sum}\n"));
+    }
+    for how in ["abort", "exit"] {
+        let output = rfs(&["run", "-n", "3", "--pmi", "-q", "--", program, how]);
+        assert!(!output.status.success(), "{output:?}");
+    }
+    let alone = rfs(&["run", "-n", "2", "-q", "--", program]);
+    assert_eq!(
+        text(&alone.stdout),
+        "1 ranks, sum 0\n".repeat(2),
+        "{alone:?}"
+    );
+}

@@ -11,11 +11,13 @@ use crate::report::size;
 use crate::runner::bind::{Binding, Memory};
 use crate::runner::budget::Budget;
 use crate::runner::launch::{self, Over, Process, Started};
+use crate::runner::pmi::Server;
 use crate::runner::slots::{self, Policy};
 use crate::runner::topology::{self, Source};
 use crate::runner::{Ended, Error, location, spawn};
 use serde::Serialize;
 use std::ffi::OsString;
+use std::os::fd::AsRawFd;
 
 /// Run a command pinned to processors and memory, once or N times, and report what it got
 ///
@@ -35,6 +37,9 @@ pub(super) struct Args {
     /// How memory is placed: local to the processors, bound to them, or interleaved
     #[arg(long, value_name = "WAY", default_value = "none")]
     membind: MemoryName,
+    /// Serve the process manager interface (PMI 1), by which programs of MPICH and Intel MPI find each other
+    #[arg(long)]
+    pmi: bool,
     /// Report as JSON, schema `rfs.run/1`, on standard error
     #[arg(long)]
     json: bool,
@@ -48,6 +53,15 @@ pub(super) struct Args {
 
 /// What each of several processes finds in its environment.
 const RANKS: [&str; 4] = ["RFS_RANK", "RFS_SIZE", "RFS_LOCAL_RANK", "RFS_LOCAL_SIZE"];
+
+/// What an MPI program finds in its environment: the descriptor, its number and the count, also on this machine.
+const PMI: [&str; 5] = [
+    "PMI_FD",
+    "PMI_RANK",
+    "PMI_SIZE",
+    "MPI_LOCALRANKID",
+    "MPI_LOCALNRANKS",
+];
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum MemoryName {
@@ -84,9 +98,17 @@ struct Rank<'a> {
 
 pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let bindings = bindings(&args)?;
+    let (server, wires) = match args.pmi {
+        true => {
+            let (server, wires) = Server::new(args.ranks as usize).map_err(CommandError::new)?;
+            (Some(server), wires)
+        }
+        false => (None, Vec::new()),
+    };
+    let mut wires = wires.into_iter();
     let taken = Taken::take()?;
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    let process = |(rank, binding): (usize, Binding)| {
+    let process = |(rank, binding): (u32, Binding)| {
         let mut env = environment.clone();
         env.retain(|(name, _value)| !RANKS.iter().any(|known| name == known));
         env.push(("RFS_RANK".into(), rank.to_string().into()));
@@ -94,15 +116,28 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         // All run on this machine.
         env.push(("RFS_LOCAL_RANK".into(), rank.to_string().into()));
         env.push(("RFS_LOCAL_SIZE".into(), args.ranks.to_string().into()));
+        let inherits = wires.next();
+        if let Some(fd) = &inherits {
+            env.retain(|(name, _value)| !PMI.iter().any(|known| name == known));
+            let values = [rank, args.ranks, rank, args.ranks];
+            env.push((PMI[0].into(), fd.as_raw_fd().to_string().into()));
+            let named = PMI[1..].iter().zip(values);
+            env.extend(named.map(|(name, value)| (name.into(), value.to_string().into())));
+        }
         Process {
             argv: args.command.clone(),
             env,
             binding,
+            inherits,
         }
     };
-    let processes: Vec<Process> = bindings.into_iter().enumerate().map(process).collect();
+    let mut processes: Vec<Process> = (0..).zip(bindings).map(process).collect();
     let started = launch::start(&processes, &taken.mask).map_err(failed)?;
-    let over = launch::wait(&started, &taken.coming)
+    // Where a process has gone is seen at its end of the wire alone.
+    processes
+        .iter_mut()
+        .for_each(|process| process.inherits = None);
+    let over = launch::wait(&started, &taken.coming, server)
         .map_err(|error| CommandError::new(format_args!("cannot wait for the command: {error}")))?;
     if !args.quiet {
         report(&processes, &started, &over, args.json)?;

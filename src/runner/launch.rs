@@ -2,10 +2,11 @@
 //! or recorded.
 
 use super::bind::{Binding, Placement};
+use super::pmi::{Server, Wish};
 use super::spawn::{self, Usage};
 use super::{Ended, Error};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
@@ -13,11 +14,11 @@ use nix::unistd::{ForkResult, Pid, pipe2};
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// A process to start.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Process {
     /// The command.
     pub argv: Vec<OsString>,
@@ -25,6 +26,8 @@ pub struct Process {
     pub env: Vec<(OsString, OsString)>,
     /// Where it is to run.
     pub binding: Binding,
+    /// A descriptor that it inherits.
+    pub inherits: Option<OwnedFd>,
 }
 
 /// A process that was started.
@@ -82,6 +85,9 @@ fn start_one(process: &Process, mask: &SigSet) -> Result<Started, Error> {
         ForkResult::Child => {
             drop(word);
             let mut told = File::from(told);
+            if let Some(fd) = &process.inherits {
+                let _kept = fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()));
+            }
             let last = become_it(&process.binding, mask, &argv, &env, &mut told);
             let _heard = told.write_all(last.as_bytes());
             spawn::leave(127)
@@ -170,12 +176,16 @@ fn strings<'a>(texts: impl Iterator<Item = &'a OsString>) -> io::Result<Vec<CStr
     texts.map(string).collect()
 }
 
-/// Waits for them all. Signals that come by `coming` and were sent to us alone are passed on; those of the
+/// Waits for them all, and serves them meanwhile. Signals that come by `coming` and were sent to us alone are passed on; those of the
 /// terminal have reached the processes too.
 ///
 /// # Errors
 /// When the kernel does not let us wait.
-pub fn wait(started: &[Started], coming: &SignalFd) -> io::Result<Vec<Over>> {
+pub fn wait(
+    started: &[Started],
+    coming: &SignalFd,
+    mut server: Option<Server>,
+) -> io::Result<Vec<Over>> {
     let mut over: Vec<Option<Over>> = vec![None; started.len()];
     loop {
         while over.iter().any(Option::is_none) {
@@ -189,10 +199,32 @@ pub fn wait(started: &[Started], coming: &SignalFd) -> io::Result<Vec<Over>> {
         if let Some(all) = over.iter().copied().collect::<Option<Vec<_>>>() {
             return Ok(all);
         }
-        let mut fds = [PollFd::new(coming.as_fd(), PollFlags::POLLIN)];
+        let wires = server.as_ref().map(Server::wires).unwrap_or_default();
+        let mut fds = vec![PollFd::new(coming.as_fd(), PollFlags::POLLIN)];
+        fds.extend(
+            wires
+                .iter()
+                .map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN)),
+        );
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
+        }
+        let heard = wires.iter().zip(&fds[1..]);
+        let heard = heard.filter(|(_, fd)| fd.any().unwrap_or(false));
+        let heard: Vec<usize> = heard.map(|((rank, _), _)| *rank).collect();
+        if let Some(server) = &mut server {
+            for rank in heard {
+                if server.hear(rank) != Wish::Abort {
+                    continue;
+                }
+                // Also the one who says so: it waits for that.
+                for (one, over) in started.iter().zip(&over) {
+                    if over.is_none() {
+                        let _gone = kill(one.pid, Signal::SIGKILL);
+                    }
+                }
+            }
         }
         while let Some(info) = coming.read_signal()? {
             let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;

@@ -8,6 +8,7 @@ pub mod jobserver;
 pub mod launch;
 pub mod location;
 pub mod pins;
+pub mod pmi;
 pub mod room;
 pub mod slots;
 pub mod spawn;
