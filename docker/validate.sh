@@ -33,12 +33,15 @@ deb=$(realpath "$deb")
 work=$(mktemp -d)
 chmod 755 "$work"
 
+# What its tests use, and who reads its profile.
+apt-get -q install -y --no-install-recommends apparmor gcc libc6-dev make
+
 # Everything of ours outside of homes, by name.
 ours() { find /etc /usr /var/cache /var/lib/systemd -xdev -name '*rfs*' ! -path '/usr/src/*' | sort; }
 ours >"$work/before"
 
 say "install"
-apt-get -q install -y --no-install-recommends "$deb" gcc libc6-dev make
+apt-get -q install -y --no-install-recommends "$deb"
 version=$(dpkg-query -W -f '${Version}' rfs)
 is "the program's version" "$(rfs --version)" "rfs ${version%-*}"
 is "/var/cache/rfs" "$(stat -c '%a %U %G' /var/cache/rfs)" "3770 root rfs"
@@ -52,6 +55,13 @@ for file in /usr/share/man/man1/rfs-cache-gc.1.gz /usr/share/bash-completion/com
     grep -q "^$file$" /var/lib/dpkg/info/rfs.list || die "the package lacks $file"
 done
 is "the configuration's package" "$(dpkg -S /etc/rfs/config.toml)" "rfs: /etc/rfs/config.toml"
+
+# Where the profile can be read, the package has it, if it was built here.
+if [ -e /etc/apparmor.d/abi/4.0 ]; then
+    say "the AppArmor profile"
+    apparmor_parser --skip-kernel-load --skip-cache debian/rfs.apparmor
+    [ -n "${1-}" ] || [ -e /etc/apparmor.d/rfs ] || die "the package lacks its profile"
+fi
 
 say "use"
 useradd --create-home --groups rfs tester

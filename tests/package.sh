@@ -61,10 +61,14 @@ else
 fi
 cp /etc/resolv.conf "$root/etc/"
 
-# The mounts end with their namespace. rfs needs /dev/fuse, its tests /dev/shm and a terminal's devices.
-exec unshare --mount --propagation private sh -eu -c '
+# As a container does it, by pivot_root: in a chroot nobody may make user namespaces. The mounts end with
+# their namespace. rfs needs /dev/fuse, its tests /dev/shm and a terminal's devices.
+# shellcheck disable=SC2016 # the inner shell's variables
+unshare --mount --propagation private sh -eu -c '
     root=$1; work=$2; suite=$3; deb=$4
+    mount --bind "$root" "$root"
     mount -t proc proc "$root/proc"
+    mount -t sysfs -o ro sys "$root/sys"
     mount -t tmpfs -o mode=755 dev "$root/dev"
     for device in null zero full random urandom tty fuse; do
         : >"$root/dev/$device"
@@ -75,13 +79,19 @@ exec unshare --mount --propagation private sh -eu -c '
     mkdir -p "$root/build/target"
     mount --bind "$work/target-$suite" "$root/build/target"
     mount --bind "$work/apt-$suite" "$root/var/cache/apt/archives"
-    inside() { chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+    mkdir -p "$root/build/packages" "$work/packages-$suite"
+    mount --bind "$work/packages-$suite" "$root/build/packages"
+    cd "$root"
+    pivot_root . mnt
+    umount -l mnt
+    inside() { env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
     if [ -z "$deb" ]; then
         inside sh /build/rfs/docker/prepare.sh
     else
         inside sh -c "apt-get -q update && apt-get -q install -y --no-install-recommends lintian dpkg-dev man-db passwd python3-minimal util-linux"
     fi
     inside CARGO_TARGET_DIR=/build/target sh /build/rfs/docker/validate.sh $deb
-    mkdir -p "$work/packages-$suite"
-    cp "$root"/build/rfs*_*.* "$work/packages-$suite/" 2>/dev/null || true
+    # Those that were built here.
+    cp /build/rfs*_*.deb /build/packages/
 ' sh "$root" "$work" "$suite" "$deb"
+rm -rf "$root"

@@ -45,17 +45,17 @@ apt_run() {
 }
 
 # A rustc and cargo of at least RUST_MIN, the user's own or Debian's. On Debian 12 the package rustc
-# is too old, and rustc-web (which browsers are built with) is not.
+# is too old, and rustc-web (which browsers are built with) is not; Ubuntu 24.04 has one by its version.
 need_rust() {
     if command -v cargo >/dev/null && rust_is_new_enough; then
         return
     fi
     command -v apt-cache >/dev/null || die "please install Rust $RUST_MIN or newer"
-    for suffix in "" -web; do
+    for suffix in "" -web "-$RUST_MIN"; do
         candidate=$(apt-cache policy "rustc$suffix" | sed -n 's/^ *Candidate: //p')
         if dpkg --compare-versions "${candidate:-0}" ge "$RUST_MIN"; then
             need "rustc$suffix" "cargo$suffix"
-            PATH=/usr/bin:$PATH
+            PATH=/usr/bin:/usr/lib/rust-$RUST_MIN/bin:$PATH
             rust_is_new_enough || die "rustc is still older than $RUST_MIN: $(rustc --version)"
             return
         fi

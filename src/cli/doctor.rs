@@ -109,7 +109,7 @@ fn judge(outcomes: &[Result<(), String>]) -> Vec<Finding> {
                 reason,
                 "builds cannot be watched this way",
                 "see what is said above; in a container, start it with --device /dev/fuse \
-                 --cap-add SYS_ADMIN",
+                 --cap-add SYS_ADMIN; in a chroot only root can: enter it as a container does, by pivot_root",
             ),
         })
         .collect()
