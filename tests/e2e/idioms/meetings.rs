@@ -32,8 +32,16 @@ const CLIENT: &str = r#"
     print S <F>;
 "#;
 
-/// Runs the command for one word after the other; what was told before is told to nobody again.
-fn each_word(s: &TestSpace, cmd: &Cmd) {
+/// Served as a whole, and right for one word after the other: what was told before is told to nobody again.
+fn tells(lay: impl Fn(&TestSpace) + Clone + 'static, text: &str) {
+    let lay = move |s: &TestSpace| {
+        s.write("in", "hello\n");
+        lay(s);
+    };
+    let cmd = Cmd::sh(text);
+    twice(lay.clone(), cmd.clone(), Hit);
+    let s = TestSpace::new();
+    lay(&s);
     for word in ["hello", "other", "hello", "third"] {
         s.write("in", format!("{word}\n"));
         let run = s.rfs(cmd.clone()).expect_code(0);
@@ -43,17 +51,12 @@ fn each_word(s: &TestSpace, cmd: &Cmd) {
 
 fn socket(server: &str, client: &str) {
     let lay = |s: &TestSpace| {
-        s.write("in", "hello\n");
         s.write("server", SERVER);
         s.write("client", CLIENT);
     };
     let text =
         format!("perl server {server} > out & perl client {client}; wait; rm -f asked; cat out");
-    let cmd = Cmd::sh(&text);
-    twice(lay, cmd.clone(), Hit);
-    let s = TestSpace::new();
-    lay(&s);
-    each_word(&s, &cmd);
+    tells(lay, &text);
 }
 
 #[test]
@@ -93,15 +96,10 @@ fn two_ends_of_a_fifo() {
     let writer = r#"perl -e 'use POSIX; POSIX::mkfifo(q(p), 0600) if $ARGV[0]; select undef, undef, undef, .001 until -p q(p);
                      open I, q(in); open F, q(>), q(p); print F <I>'"#;
     for (before, reader_makes, writer_makes) in [("mkfifo p; ", 0, 0), ("", 1, 0), ("", 0, 1)] {
-        let lay = |s: &TestSpace| s.write("in", "hello\n");
         let text = format!(
             "rm -f p; {before}{reader} {reader_makes} > out & {writer} {writer_makes}; wait; rm p; cat out"
         );
-        let cmd = Cmd::sh(&text);
-        twice(lay, cmd.clone(), Hit);
-        let s = TestSpace::new();
-        lay(&s);
-        each_word(&s, &cmd);
+        tells(|_| {}, &text);
     }
 }
 
@@ -109,7 +107,6 @@ fn two_ends_of_a_fifo() {
 #[test]
 fn server_with_an_inherited_socket() {
     let lay = |s: &TestSpace| {
-        s.write("in", "hello\n");
         s.write("client", CLIENT);
         s.write(
             "inetd",
@@ -121,9 +118,8 @@ fn server_with_an_inherited_socket() {
             "open S, '+<&=', $ARGV[0]; accept(C, S); print 'got ', <C>;\n",
         );
     };
-    let cmd = Cmd::sh("perl inetd > out & perl client second; wait; rm -f asked; cat out");
-    twice(lay, cmd.clone(), Hit);
-    let s = TestSpace::new();
-    lay(&s);
-    each_word(&s, &cmd);
+    tells(
+        lay,
+        "perl inetd > out & perl client second; wait; rm -f asked; cat out",
+    );
 }
