@@ -72,8 +72,30 @@ BREAKAGES = {
         "if false && !untouched && (theirs || entry.shared) {",
         ["semantics::"],
     ),
-    # Nobody notices yet: a blob that is kept although it could not be written (src/cache/blobs.rs,
-    # insert_bytes, against `faults torn`).
+    "a blob is kept although it could not be written": (
+        "src/cache/blobs.rs",
+        "self.disk.write_at(&tmp.file, &tmp.path, bytes, 0)?;",
+        "drop(self.disk.write_at(&tmp.file, &tmp.path, bytes, 0));",
+        ["faults recorded::torn"],
+    ),
+    "whoever is called at a socket need not know": (
+        "src/watch/meet.rs",
+        "model.refuse_between(at, host, &why);",
+        "let _ = host;",
+        ["idioms::meetings::server_and_then_client"],
+    ),
+    "whoever called before there was a socket need not know": (
+        "src/watch/meet.rs",
+        "model.refuse_between(at, caller, &why);",
+        "let _ = caller;",
+        ["idioms::meetings::client_and_then_server"],
+    ),
+    "a compiler's text is put in place of what is there": (
+        "src/record/fold.rs",
+        "access = if replaced && into && !access.has(Access::OUST) {",
+        "access = if false && replaced && into && !access.has(Access::OUST) {",
+        ["semantics::written_over_or_made_anew"],
+    ),
     "a file of the workspace's state may stay empty": (
         "src/cli/workspace.rs",
         "found.len() < text.len() as u64",
