@@ -92,6 +92,39 @@ const SCRIPT: &str = "set -e\nmkdir -p out\nsh -c 'cat text > out/copy'\nsh -c '
                       sh -c 'cat text big > out/both'\nsh -c \"cat text > out/own.$1\"\n\
                       sh -c \"wc -c < big > out/count.$1\"\necho built\n";
 
+fn all_built(builds: impl IntoIterator<Item = Started>, when: &str) {
+    for started in builds {
+        let (status, stdout, stderr) = started.finish(None);
+        let said = String::from_utf8_lossy(&stderr);
+        assert!(
+            status.success() && stdout == b"built\n",
+            "{when}: {status}: {said}"
+        );
+        assert_eq!(said, "", "{when}");
+    }
+}
+
+#[test]
+fn eight_builds_in_one_workspace() {
+    let s = TestSpace::new();
+    s.write("both.sh", SCRIPT);
+    let words = |n: u32| Cmd::new(["sh", "both.sh", &n.to_string()]);
+    for round in 0..3 {
+        let when = format!("round {round}");
+        small::edit(&s, round);
+        s.remove("out");
+        let builds: Vec<_> = (0..8).map(|n| s.start(words(n), true)).collect();
+        all_built(builds, &when);
+        left::wait_gone(&s, &when);
+        let tree = s.tree();
+        s.remove("out");
+        for n in 0..8 {
+            s.must(words(n));
+        }
+        assert_same(&s.tree(), &tree, &when);
+    }
+}
+
 #[test]
 fn two_builds_in_one_workspace() {
     let s = TestSpace::new();
@@ -110,15 +143,7 @@ fn two_builds_in_one_workspace() {
             thread::sleep(Duration::from_micros(dice.roll(30_000)));
             started
         });
-        for started in builds {
-            let (status, stdout, stderr) = started.finish(None);
-            let said = String::from_utf8_lossy(&stderr);
-            assert!(
-                status.success() && stdout == b"built\n",
-                "{when}: {status}: {said}"
-            );
-            assert_eq!(said, "", "{when}");
-        }
+        all_built(builds, &when);
         left::wait_gone(&s, &when);
         let tree = s.tree();
         s.remove("out");
