@@ -131,6 +131,7 @@ mod tests {
             notes: vec![],
             cost: Cost::default(),
             provenance: Provenance::default(),
+            ..Record::default()
         }
     }
 

@@ -18,8 +18,9 @@ pub use difference::{Difference, difference};
 pub use digest::{Digest, Hasher};
 pub use identity::Identity;
 pub use name::Name;
-pub use reason::{Change, Miss, Refusal};
+pub use reason::{Cause, Change, Miss, Refusal};
 pub use record::{
-    Chunk, Cost, Dep, Output, Placement, Provenance, Record, Stamp, State, Stdin, What,
+    Chunk, Command, Cost, Dep, Output, Placement, Provenance, Record, Stamp, Start, State, Stdin,
+    What,
 };
 pub use seen::{JobId, Kind, PathId, Seen};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A path name in bytes, without `.`, `..` or symbolic links that were not looked at as such.
 ///
 /// INVARIANT: absolute names lie outside the workspace; the empty name is the workspace's root.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name(Arc<[u8]>);
 
 impl Name {

@@ -1,6 +1,6 @@
 //! Why something was served, run or refused. Reasons name files.
 
-use super::Name;
+use super::{Name, State};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -53,24 +53,67 @@ impl fmt::Display for Change {
     }
 }
 
+/// The first thing that is not as a record has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The path.
+    pub name: Name,
+    /// How it differs.
+    pub change: Change,
+    /// What the record says of it, where it says so.
+    pub was: Option<State>,
+    /// What was found, as far as it was looked at.
+    pub is: Option<State>,
+}
+
+impl Cause {
+    /// One of which nothing more is known.
+    #[must_use]
+    pub fn of(name: Name, change: Change) -> Self {
+        Self {
+            name,
+            change,
+            was: None,
+            is: None,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.change)
+    }
+}
+
 /// Why a step was not served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Miss {
     /// Nothing is known of this command in this place with this environment.
     Unknown,
-    /// What was looked at differs: the first difference found in the newest record.
-    Changed(Name, Change),
+    /// What was looked at differs: the first difference from the record that came closest to holding.
+    Changed(Box<Cause>),
     /// The record was there but a blob was lost or damaged.
     Blob(String),
     /// Serving was switched off.
     Off,
 }
 
+impl Miss {
+    /// What differs, where that is the reason.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Changed(cause) => Some(cause),
+            Self::Unknown | Self::Blob(_) | Self::Off => None,
+        }
+    }
+}
+
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("not seen before"),
-            Self::Changed(name, change) => write!(f, "{name} {change}"),
+            Self::Changed(cause) => cause.fmt(f),
             Self::Blob(what) => write!(f, "stored output unusable: {what}"),
             Self::Off => f.write_str("serving is switched off"),
         }

@@ -159,6 +159,27 @@ pub enum What {
     Attributes(u32),
 }
 
+impl What {
+    /// Whether the same is there afterwards, however it came there.
+    #[must_use]
+    pub fn leaves_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::File {
+                    digest, size, mode, ..
+                },
+                Self::File {
+                    digest: digest2,
+                    size: size2,
+                    mode: mode2,
+                    ..
+                },
+            ) => (digest, size, mode) == (digest2, size2, mode2),
+            _ => self == other,
+        }
+    }
+}
+
 /// One output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
@@ -182,9 +203,10 @@ pub struct Chunk {
 }
 
 /// What an execution read through descriptor 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Stdin {
     /// Nothing: whatever it is, it does not matter.
+    #[default]
     Unread,
     /// The end of file that `/dev/null` gives.
     Null,
@@ -258,8 +280,28 @@ pub struct Provenance {
     pub placement: Placement,
 }
 
+/// What was started, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Command {
+    /// The program file.
+    pub program: Name,
+    /// Argument vector, byte for byte.
+    pub argv: Vec<Vec<u8>>,
+    /// Working directory.
+    pub cwd: Name,
+}
+
+/// What a step was given beside its command. Not of its record: most of it makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Start {
+    /// Environment, byte for byte.
+    pub env: Vec<Vec<u8>>,
+    /// All else that its key is made of, for people: `umask 022`, `descriptor 1: stream`.
+    pub around: Vec<String>,
+}
+
 /// Everything that is needed to decide whether an execution may be served, and to serve it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
     /// The command for people: its argument vector, lossy.
     pub title: String,
@@ -279,6 +321,10 @@ pub struct Record {
     pub cost: Cost,
     /// Who ran it, where and when.
     pub provenance: Provenance,
+    /// What it is a run of.
+    pub command: Command,
+    /// Weak keys of the steps that it started, in their order.
+    pub inner: Vec<Digest>,
 }
 
 impl Record {

@@ -1,7 +1,7 @@
 //! Whether what a record says of the world still holds. The one place that decides staleness; the reason
 //! of a miss comes out of the same walk.
 
-use crate::base::{Access, Change, Dep, Digest, Kind, Miss, Name, Record, Stdin};
+use crate::base::{Access, Cause, Change, Dep, Digest, Kind, Miss, Name, Record, State, Stdin};
 use crate::world::{Look, World, listing};
 use std::path::Path;
 
@@ -32,8 +32,7 @@ pub fn lookup(
             let name = Name::of(Path::new("/dev/stdin"), world.root());
             Err(Difference {
                 n_held: 0,
-                name,
-                change: Change::Content,
+                cause: Box::new(Cause::of(name, Change::Content)),
             })
         };
         match held {
@@ -44,9 +43,7 @@ pub fn lookup(
             Err(_) => (),
         }
     }
-    Err(closest.map_or(Miss::Unknown, |found| {
-        Miss::Changed(found.name, found.change)
-    }))
+    Err(closest.map_or(Miss::Unknown, |found| Miss::Changed(found.cause)))
 }
 
 /// Whether a record holds, deps that `aside` names left aside.
@@ -60,7 +57,7 @@ pub fn still_holds(
 ) -> Result<(), Miss> {
     match holds(record, world, aside) {
         Ok(_) => Ok(()),
-        Err(found) => Err(Miss::Changed(found.name, found.change)),
+        Err(found) => Err(Miss::Changed(found.cause)),
     }
 }
 
@@ -68,8 +65,7 @@ pub fn still_holds(
 struct Difference {
     /// Deps that hold.
     n_held: usize,
-    name: Name,
-    change: Change,
+    cause: Box<Cause>,
 }
 
 /// Checks every dep of a record but those that are left aside.
@@ -78,10 +74,18 @@ fn holds(
     world: &World,
     aside: &dyn Fn(&Name) -> bool,
 ) -> Result<Vec<Look>, Difference> {
-    let difference = |index: usize, n_held: usize, change: Change| Difference {
-        n_held,
-        name: record.deps[index].name.clone(),
-        change,
+    let difference = |index: usize, n_held: usize, (change, is): (Change, Option<State>)| {
+        let dep: &Dep = &record.deps[index];
+        let cause = Cause {
+            name: dep.name.clone(),
+            change,
+            was: Some(dep.state.clone()),
+            is,
+        };
+        Difference {
+            n_held,
+            cause: Box::new(cause),
+        }
     };
     let now = now();
     let mut looks = Vec::with_capacity(record.deps.len());
@@ -90,7 +94,7 @@ fn holds(
         if aside(&dep.name) {
             continue;
         }
-        let look = check(dep, world).map_err(|change| difference(index, index, change))?;
+        let look = check(dep, world).map_err(|found| difference(index, index, found))?;
         if dep.rank != 0 {
             order.push((dep.rank, look.seen.id.mtime, index));
         }
@@ -105,45 +109,55 @@ fn holds(
             time < time2
         };
         if !same {
-            return Err(difference(index, record.deps.len(), Change::TimeOrder));
+            return Err(difference(
+                index,
+                record.deps.len(),
+                (Change::TimeOrder, None),
+            ));
         }
     }
     match order
         .iter()
         .find(|(rank, time, _)| (*rank == u32::MAX) != (*time > now))
     {
-        Some((_, _, index)) => Err(difference(*index, record.deps.len(), Change::TimeOrder)),
+        Some((_, _, index)) => Err(difference(
+            *index,
+            record.deps.len(),
+            (Change::TimeOrder, None),
+        )),
         None => Ok(looks),
     }
 }
 
-fn check(dep: &Dep, world: &World) -> Result<Look, Change> {
+/// Checks one dep. If it does not hold: how it differs, and what was found.
+fn check(dep: &Dep, world: &World) -> Result<Look, (Change, Option<State>)> {
     let path = dep.name.at(world.root());
     let look = world.look(&path);
     let seen = &look.seen;
+    let unreadable = |errno| (Change::Unreadable(errno), None);
     // What stat(2) alone tells comes first: reading is dear.
     let cheap = dep.access.without(Access::REG | Access::LIST);
     let blind = matches!(dep.access, Access::OVER | Access::OUST);
-    let state = seen.state(cheap, None).map_err(Change::Unreadable)?;
+    let state = seen.state(cheap, None).map_err(unreadable)?;
     let first = if blind { dep.access } else { cheap };
     if let Some(change) = dep.state.change(&state, first) {
-        return Err(change);
+        return Err((change, Some(state)));
     }
     if dep.access.has(Access::PLAIN) && world.has_attributes(&path, seen) {
-        return Err(Change::Attributes);
+        return Err((Change::Attributes, Some(state)));
     }
     if dep.access.has(Access::REG) && seen.kind == Kind::File {
-        world.digest(&path, seen).map_err(Change::Unreadable)?;
+        world.digest(&path, seen).map_err(unreadable)?;
     }
     let mut names: Option<Digest> = None;
     if dep.access.has(Access::LIST) && seen.kind == Kind::Dir {
         let listed = listing::read(&path, world.root())
-            .map_err(|error| Change::Unreadable(error.raw_os_error().unwrap_or(libc::EIO)))?;
+            .map_err(|error| unreadable(error.raw_os_error().unwrap_or(libc::EIO)))?;
         names = Some(listing::digest(&listed));
     }
-    let state = seen.state(dep.access, names).map_err(Change::Unreadable)?;
+    let state = seen.state(dep.access, names).map_err(unreadable)?;
     match dep.state.change(&state, dep.access) {
-        Some(change) => Err(change),
+        Some(change) => Err((change, Some(state))),
         None => Ok(look),
     }
 }

@@ -177,7 +177,7 @@ pub(super) mod tests {
             status: 0,
             notes: vec![],
             cost: Default::default(),
-            provenance: Default::default(),
+            ..Record::default()
         }
     }
 

@@ -1,18 +1,25 @@
 //! What people type and see: one file a command. The only room that knows options, environment,
 //! standard streams and exit statuses.
 
+mod ask;
 mod bugreport;
 mod build;
 mod cache;
+mod compdb;
 mod config;
 mod console;
+mod deps;
 mod descriptors;
+mod diff;
 mod doctor;
 mod error;
 mod features;
 mod front;
+mod graph;
 mod host;
 mod init;
+mod lint;
+mod log;
 mod logging;
 mod machine;
 mod manual;
@@ -24,6 +31,7 @@ mod signals;
 mod store;
 mod summary_file;
 mod topo;
+mod why;
 mod wire;
 mod workspace;
 
@@ -51,6 +59,15 @@ struct Cli {
 enum Command {
     Build(build::Args),
     Init(init::Args),
+    Why(why::Args),
+    Deps(deps::Args),
+    Rdeps(deps::ReverseArgs),
+    Log(log::Args),
+    Diff(diff::Args),
+    WhyMiss(why::MissArgs),
+    Graph(graph::Args),
+    Compdb(compdb::Args),
+    Lint(lint::Args),
     Cache(cache::Args),
     Store(store::Args),
     Doctor(doctor::Args),
@@ -85,6 +102,15 @@ fn run(command: Command) -> i32 {
     let done = match command {
         Command::Build(args) => build::run(args),
         Command::Init(args) => init::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Deps(args) => deps::run(&args),
+        Command::Rdeps(args) => deps::reverse(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::WhyMiss(args) => why::miss(&args),
+        Command::Graph(args) => graph::run(&args),
+        Command::Compdb(args) => compdb::run(&args),
+        Command::Lint(args) => lint::run(&args),
         Command::Cache(args) => cache::run(args),
         Command::Store(args) => store::run(args),
         Command::Doctor(args) => doctor::run(&args),

@@ -1,7 +1,7 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
 use crate::base::{
-    Access, Chunk, Cost, Digest, JobId, Miss, PathId, Placement, Refusal, Seen, Stdin,
+    Access, Chunk, Cost, Digest, JobId, Miss, PathId, Placement, Refusal, Seen, Start, Stdin,
 };
 use rfs_tracer::event::{Fd, FdTarget};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -114,8 +114,16 @@ pub struct Step {
     pub started: (Instant, i64),
     /// Descriptors it was started with.
     pub fds: Vec<Fd>,
+    /// The program file.
+    pub program: PathBuf,
+    /// Its argument vector.
+    pub argv: Vec<Vec<u8>>,
+    /// What else it was given.
+    pub start: Start,
     /// Its working directory.
     pub cwd: PathBuf,
+    /// Weak keys of the steps that it started.
+    pub inner: Vec<Digest>,
     /// Its umask.
     pub umask: u32,
     /// Effective user and group.
@@ -167,7 +175,11 @@ impl Step {
             miss: Miss::Unknown,
             started: (Instant::now(), now),
             fds: Vec::new(),
+            program: PathBuf::new(),
+            argv: Vec::new(),
+            start: Start::default(),
             cwd: PathBuf::new(),
+            inner: Vec::new(),
             umask: 0o022,
             owner: (0, 0),
             paths: HashMap::new(),

@@ -43,7 +43,7 @@ pub fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Change, Cost, Miss, Name, Placement, Refusal};
+    use crate::base::{Cause, Change, Cost, Miss, Name, Placement, Refusal};
     use std::path::Path;
 
     fn step(number: u32, title: &str, verdict: Verdict) -> Step {
@@ -73,7 +73,7 @@ mod tests {
             step(
                 0,
                 "make",
-                Verdict::Ran(Miss::Changed(header, Change::Content)),
+                Verdict::Ran(Miss::Changed(Box::new(Cause::of(header, Change::Content)))),
             ),
             step(1, "cc -c a.c", Verdict::Hit),
         ];

@@ -176,6 +176,7 @@ mod tests {
             notes: vec![],
             cost: Cost::default(),
             provenance: Provenance::default(),
+            ..Record::default()
         }
     }
 

@@ -147,18 +147,33 @@ pub(super) fn names(
     piece: u32,
     shapes: &mut Shapes,
 ) -> Result<Vec<u32>, Error> {
+    let mut names = Vec::new();
+    each(pages, piece, shapes, |name, _| names.push(name))?;
+    Ok(names)
+}
+
+/// Gives id of the name and access of a piece's deps; of absent names no access.
+pub(super) fn each(
+    pages: &impl Pages,
+    piece: u32,
+    shapes: &mut Shapes,
+    mut take: impl FnMut(u32, Access),
+) -> Result<(), Error> {
     let bytes = HEAP.read(pages, piece)?;
     let n_deps = u32_at(&bytes, 4);
     let mut reader = Reader(bytes.get(8..).unwrap_or_default());
-    let mut names = Vec::new();
     let mut last = 0;
     for _ in 0..n_deps {
         let (name, shape) = head(pages, shapes, &mut reader, last, piece)?;
+        let access = match shape[2] {
+            0 => Access::NONE,
+            _ => Access::from_bits(u16::from_le_bytes([shape[0], shape[1]])),
+        };
         skip(&mut reader, &shape).ok_or_else(|| cut_off(pages, piece))?;
-        names.push(name);
+        take(name, access);
         last = name;
     }
-    Ok(names)
+    Ok(())
 }
 
 /// The address of a piece with this content; one more has it now.

@@ -3,7 +3,7 @@
 //!
 //! A build is time of start (i64, seconds since 1970), microseconds (u64), number (u32, 0 for a free
 //! record), its steps and its title (u32 each: addresses), exit status (i32), whether it has ended (u32),
-//! number of steps (u32). By id of a name: the execution that wrote it last (u32).
+//! number of steps (u32), what the steps were given (u32: address), nothing (u32). By id of a name: the execution that wrote it last (u32).
 
 use super::history::{self, BEFORE, BEFORE_SERIAL, Execution, SERIAL, live};
 use super::layout::{u32_at, u64_at};
@@ -11,7 +11,8 @@ use super::pages::{Pages, PagesMut};
 pub use super::readers::{note as note_readers, readers};
 use super::schema::{BUILDS, EXECUTIONS, HEAP, NAMES, WRITERS};
 use super::{Error, canonical, readers};
-use crate::base::{Difference, Digest, Name, Record, difference};
+use crate::base::{Cause, Difference, Digest, Name, Record, Start, difference};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -22,6 +23,7 @@ const TITLE: usize = 24;
 const STATUS: usize = 28;
 const ENDED: usize = 32;
 const N_STEPS: usize = 36;
+const STARTS: usize = 40;
 /// The cell that holds the last number of a build.
 const LAST: u8 = 0;
 /// Executions that are kept under one key.
@@ -67,6 +69,10 @@ pub struct Step {
     pub fate: Fate,
     /// Why it was not served or may not be cached, for people.
     pub why: String,
+    /// What was not as a record has it, where that is why it was not served.
+    pub cause: Option<Cause>,
+    /// When it started: microseconds since 1970.
+    pub began_us: i64,
     /// Microseconds.
     pub wall_us: u64,
     /// What it did; none if that is not known any more.
@@ -84,8 +90,14 @@ pub struct Done {
     pub fate: Fate,
     /// Why it was not served or may not be cached, for people.
     pub why: String,
+    /// What was not as a record has it, where that is why it was not served.
+    pub cause: Option<Cause>,
+    /// When it started: microseconds since 1970.
+    pub began_us: i64,
     /// Microseconds.
     pub wall_us: u64,
+    /// What it was given.
+    pub start: Start,
     /// What it is known by from one build to the next.
     pub key: Digest,
     /// What it did. Contents that nobody has hashed are zero.
@@ -99,9 +111,19 @@ struct Row {
     parent: Option<u32>,
     fate: Fate,
     why: String,
+    cause: Option<Cause>,
+    began_us: i64,
     wall_us: u64,
     execution: u32,
     serial: u32,
+}
+
+/// What the steps of a build were given: words that many share, and each step's by their numbers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Starts {
+    words: Vec<Vec<u8>>,
+    /// By number of the step: how many of its words are of the environment, and its words.
+    of: BTreeMap<u32, (u32, Vec<u32>)>,
 }
 
 /// A build that is being noted. What it holds is of transactions that were committed or are open.
@@ -111,6 +133,8 @@ pub struct Noting {
     parents: HashMap<u32, Option<u32>>,
     /// By name: the step that wrote it last, the innermost one.
     wrote: HashMap<Name, u32>,
+    /// Numbers of the words that steps were given.
+    words: HashMap<Vec<u8>, u32>,
 }
 
 impl Noting {
@@ -121,12 +145,19 @@ impl Noting {
     pub fn start(pages: &mut impl PagesMut, began: i64, title: &str) -> Result<Self, Error> {
         let number = u32::try_from(BUILDS.cell(pages, LAST)?).unwrap_or(u32::MAX);
         let number = number.saturating_add(1);
-        let mut fields = [0; 40];
+        let mut fields = [0; 48];
         fields[..8].copy_from_slice(&began.to_le_bytes());
         let mut put =
             |at: usize, value: u32| fields[at..at + 4].copy_from_slice(&value.to_le_bytes());
         put(NUMBER, number);
-        put(STEPS, HEAP.add(pages, &rows_to_bytes(pages, &[])?)?);
+        put(
+            STEPS,
+            HEAP.add(pages, &to_bytes(pages, &Vec::<Row>::new())?)?,
+        );
+        put(
+            STARTS,
+            HEAP.add(pages, &to_bytes(pages, &Starts::default())?)?,
+        );
         put(TITLE, HEAP.add(pages, title.as_bytes())?);
         BUILDS.add(pages, &fields)?;
         BUILDS.put_cell(pages, LAST, number.into())?;
@@ -134,6 +165,7 @@ impl Noting {
             number,
             parents: HashMap::new(),
             wrote: HashMap::new(),
+            words: HashMap::new(),
         })
     }
 
@@ -144,9 +176,11 @@ impl Noting {
     pub fn steps(&mut self, pages: &mut impl PagesMut, done: Vec<Done>) -> Result<(), Error> {
         let id = self.id(pages)?;
         let fields = BUILDS.get(pages, id)?;
-        let list = u32_at(fields, STEPS);
-        let mut rows = rows(pages, list)?;
+        let (list, starts) = (u32_at(fields, STEPS), u32_at(fields, STARTS));
+        let mut rows: Vec<Row> = read(pages, list)?;
+        let mut given: Starts = read(pages, starts)?;
         for mut done in done {
+            given.add(done.number, &done.start, &mut self.words);
             for dep in &mut done.record.deps {
                 *dep = canonical(dep);
             }
@@ -157,15 +191,20 @@ impl Noting {
                 parent: done.parent,
                 fate: done.fate,
                 why: done.why,
+                cause: done.cause,
+                began_us: done.began_us,
                 wall_us: done.wall_us,
                 execution: execution.0,
                 serial: history::facts(pages, execution)?.serial,
             });
         }
         HEAP.remove(pages, list)?;
-        let list = HEAP.add(pages, &rows_to_bytes(pages, &rows)?)?;
+        HEAP.remove(pages, starts)?;
+        let list = HEAP.add(pages, &to_bytes(pages, &rows)?)?;
+        let starts = HEAP.add(pages, &to_bytes(pages, &given)?)?;
         let n_steps = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         BUILDS.put(pages, id, STEPS, &list.to_le_bytes())?;
+        BUILDS.put(pages, id, STARTS, &starts.to_le_bytes())?;
         BUILDS.put(pages, id, N_STEPS, &n_steps.to_le_bytes())
     }
 
@@ -232,7 +271,10 @@ impl Noting {
                 // It is as who wrote it has left it.
                 let left = |last| -> Result<bool, Error> {
                     let record = history::rest(pages, last)?;
-                    Ok(record.outputs.iter().any(|left| left == output))
+                    let mut left = record.outputs.iter();
+                    // Time stamps are ordered among the outputs of one step.
+                    Ok(left
+                        .any(|left| left.name == output.name && left.what.leaves_as(&output.what)))
                 };
                 if last.map_or(Ok(false), left)? {
                     continue;
@@ -286,18 +328,32 @@ pub fn steps(pages: &impl Pages, build: u32) -> Result<Vec<Step>, Error> {
     let Some(id) = ids(pages)?.get(&build).copied() else {
         return Ok(Vec::new());
     };
-    let rows = rows(pages, u32_at(BUILDS.get(pages, id)?, STEPS))?;
+    let rows: Vec<Row> = read(pages, u32_at(BUILDS.get(pages, id)?, STEPS))?;
     let steps = rows.into_iter().map(|row| {
         Ok(Step {
             number: row.number,
             parent: row.parent,
             fate: row.fate,
             why: row.why,
+            cause: row.cause,
+            began_us: row.began_us,
             wall_us: row.wall_us,
             execution: still(pages, row.execution, row.serial)?,
         })
     });
     steps.collect()
+}
+
+/// What a step of a build was given; none if that is not known.
+///
+/// # Errors
+/// Damage.
+pub fn start(pages: &impl Pages, build: u32, step: u32) -> Result<Option<Start>, Error> {
+    let Some(id) = ids(pages)?.get(&build).copied() else {
+        return Ok(None);
+    };
+    let starts: Starts = read(pages, u32_at(BUILDS.get(pages, id)?, STARTS))?;
+    Ok(starts.get(step))
 }
 
 /// The execution that wrote a name last: of several that were nested, the innermost.
@@ -346,7 +402,7 @@ pub(super) fn forget(pages: &mut impl PagesMut, max: usize, n: usize) -> Result<
     let mut last = 0;
     for (number, id) in ids.into_iter().take(n) {
         let fields = BUILDS.get(pages, id)?;
-        let blocks = [STEPS, TITLE].map(|at| u32_at(fields, at));
+        let blocks = [STEPS, TITLE, STARTS].map(|at| u32_at(fields, at));
         for block in blocks {
             HEAP.remove(pages, block)?;
         }
@@ -394,7 +450,7 @@ pub(super) fn copy(
     }
     for (_, id) in ids(from)? {
         let mut fields = BUILDS.get(from, id)?.to_vec();
-        let mut rows = rows(from, u32_at(&fields, STEPS))?;
+        let mut rows: Vec<Row> = read(from, u32_at(&fields, STEPS))?;
         for row in &mut rows {
             let execution = still(from, row.execution, row.serial)?;
             let execution = execution.and_then(|one| new.get(&one)).copied();
@@ -403,10 +459,12 @@ pub(super) fn copy(
                 None => (0, 0),
             };
         }
-        let steps = HEAP.add(to, &rows_to_bytes(to, &rows)?)?;
-        let title = HEAP.add(to, &HEAP.read(from, u32_at(&fields, TITLE))?)?;
+        let steps = HEAP.add(to, &to_bytes(to, &rows)?)?;
         fields[STEPS..STEPS + 4].copy_from_slice(&steps.to_le_bytes());
-        fields[TITLE..TITLE + 4].copy_from_slice(&title.to_le_bytes());
+        for at in [TITLE, STARTS] {
+            let block = HEAP.add(to, &HEAP.read(from, u32_at(&fields, at))?)?;
+            fields[at..at + 4].copy_from_slice(&block.to_le_bytes());
+        }
         BUILDS.add(to, &fields)?;
     }
     BUILDS.put_cell(to, LAST, BUILDS.cell(from, LAST)?)
@@ -452,13 +510,46 @@ fn ids(pages: &impl Pages) -> Result<BTreeMap<u32, u32>, Error> {
     Ok(found)
 }
 
-fn rows(pages: &impl Pages, list: u32) -> Result<Vec<Row>, Error> {
-    let bytes = HEAP.read(pages, list)?;
+impl Starts {
+    fn add(&mut self, step: u32, start: &Start, known: &mut HashMap<Vec<u8>, u32>) {
+        let env = start.env.iter().map(Vec::as_slice);
+        let around = start.around.iter().map(String::as_bytes);
+        let mut numbers = Vec::with_capacity(start.env.len() + start.around.len());
+        for word in env.chain(around) {
+            let number = known.get(word).copied().unwrap_or_else(|| {
+                let number = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
+                self.words.push(word.to_vec());
+                known.insert(word.to_vec(), number);
+                number
+            });
+            numbers.push(number);
+        }
+        let n_env = u32::try_from(start.env.len()).unwrap_or(u32::MAX);
+        self.of.insert(step, (n_env, numbers));
+    }
+
+    fn get(&self, step: u32) -> Option<Start> {
+        let (n_env, numbers) = self.of.get(&step)?;
+        let word = |number: &u32| self.words.get(*number as usize).cloned();
+        let mut env: Vec<Vec<u8>> = numbers.iter().map(word).collect::<Option<_>>()?;
+        let around = env.split_off(env.len().min(*n_env as usize));
+        let around = around
+            .iter()
+            .map(|word| String::from_utf8_lossy(word).into_owned());
+        Some(Start {
+            around: around.collect(),
+            env,
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(pages: &impl Pages, block: u32) -> Result<T, Error> {
+    let bytes = HEAP.read(pages, block)?;
     postcard::from_bytes(&bytes)
         .map_err(|_undecodable| history::unsound(pages, "steps that cannot be read"))
 }
 
-fn rows_to_bytes(pages: &impl Pages, rows: &[Row]) -> Result<Vec<u8>, Error> {
-    postcard::to_stdvec(rows)
+fn to_bytes<T: Serialize>(pages: &impl Pages, steps: &T) -> Result<Vec<u8>, Error> {
+    postcard::to_stdvec(steps)
         .map_err(|_unencodable| history::unsound(pages, "steps that cannot be stored"))
 }

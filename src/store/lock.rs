@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Byte of the file whose lock stands for generation 0.
 const PINS: i64 = 1 << 62;
+/// Byte of the file whose lock says that something is about to be written.
+const PENDING: i64 = 1 << 61;
 
 /// Releases flock(2).
 pub(super) fn unlock(file: &File) {
@@ -57,6 +59,26 @@ pub(super) fn pinned(
     Ok(found)
 }
 
+/// Says that something is about to be written, until `file` is closed.
+pub(super) fn announce(file: &File, path: &Path) -> Result<(), disk::Error> {
+    fcntl(
+        file,
+        FcntlArg::F_OFD_SETLK(&bytes(libc::F_RDLCK, PENDING, 1)),
+    )
+    .map_err(io::Error::from)
+    .at("fcntl(F_OFD_SETLK)", path)?;
+    Ok(())
+}
+
+/// Whether somebody says so.
+pub(super) fn is_announced(file: &File, path: &Path) -> Result<bool, disk::Error> {
+    let mut lock = bytes(libc::F_WRLCK, PENDING, 1);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))
+        .map_err(io::Error::from)
+        .at("fcntl(F_OFD_GETLK)", path)?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
 fn set(file: &File, path: &Path, kind: i32, generation: u64) -> Result<(), disk::Error> {
     let lock = range(kind, generation..generation + 1);
     fcntl(file, FcntlArg::F_OFD_SETLK(&lock))
@@ -67,11 +89,16 @@ fn set(file: &File, path: &Path, kind: i32, generation: u64) -> Result<(), disk:
 
 fn range(kind: i32, generations: Range<u64>) -> libc::flock {
     let offset = |n: u64| i64::try_from(n).unwrap_or(i64::MAX - PINS);
+    let len = offset(generations.end - generations.start);
+    bytes(kind, PINS + offset(generations.start), len)
+}
+
+fn bytes(kind: i32, start: i64, len: i64) -> libc::flock {
     libc::flock {
         l_type: i16::try_from(kind).expect("BUG: the kinds are 0 to 2"),
         l_whence: i16::try_from(libc::SEEK_SET).expect("BUG: it is 0"),
-        l_start: PINS + offset(generations.start),
-        l_len: offset(generations.end - generations.start),
+        l_start: start,
+        l_len: len,
         l_pid: 0,
     }
 }

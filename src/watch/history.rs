@@ -2,15 +2,17 @@
 //! What fails here costs answers about this build, nothing else.
 
 use super::close::micros;
-use crate::base::{Access, Chunk, Cost, Dep, Digest, Name, Output, Provenance, Record, Seen};
+use crate::base::{Access, Chunk, Command, Cost, Dep, Digest, Name, Output, Record, Seen};
 use crate::base::{Kind, Stamp, What};
 use crate::disk::Disk;
 use crate::record::{Step, Wrote};
 use crate::store::graph::{Done, Fate, Noting};
+use crate::store::pending::{self, Pending};
 use crate::store::{Durability, Error, Store, recover};
 use crate::world::World;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Deps of steps that wait to be written, at most: they are in memory.
@@ -36,10 +38,15 @@ enum Work {
 /// The background thread; none without a store.
 pub(super) struct History {
     queue: Option<Sender<Work>>,
+    /// Where it is written.
+    path: Option<PathBuf>,
+    /// That something is about to be written.
+    pending: Mutex<Option<Pending>>,
 }
 
 impl History {
     pub(super) fn new(to: Option<Destination>, world: Arc<World>) -> Self {
+        let path = to.as_ref().map(|to| to.store.path().to_owned());
         let queue = to.map(|to| {
             let (queue, work) = channel();
             let writer = Writer {
@@ -53,7 +60,11 @@ impl History {
             let _detached = std::thread::spawn(move || writer.run(&work));
             queue
         });
-        Self { queue }
+        Self {
+            queue,
+            path,
+            pending: Mutex::default(),
+        }
     }
 
     /// A step has ended.
@@ -72,6 +83,16 @@ impl History {
         self.send(Work::Write(ended, written));
         // Without a thread the sender is gone.
         let _ = wait.recv().is_ok();
+        *self.pending() = None;
+    }
+
+    /// The command has ended: whoever asks about it from now on waits until it is written.
+    pub(super) fn ended(&self) {
+        *self.pending() = self.path.as_deref().and_then(pending::announce);
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Option<Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, work: Work) {
@@ -192,7 +213,9 @@ impl Writer {
                 wall_us: micros(wall),
                 ..Cost::default()
             },
-            provenance: Provenance::default(),
+            command: command(step, root),
+            inner: step.inner.clone(),
+            ..Record::default()
         };
         let why = step.refusal.as_ref();
         Done {
@@ -203,12 +226,24 @@ impl Writer {
                 None => Fate::Ran,
             },
             why: why.map_or_else(String::new, |why| why.0.clone()),
+            cause: step.miss.cause().cloned(),
+            began_us: step.started.1 / 1000,
             wall_us: micros(wall),
+            start: step.start.clone(),
             key: step
                 .key
                 .unwrap_or_else(|| Digest::of(step.title.as_bytes())),
             record,
         }
+    }
+}
+
+/// What a step is a run of.
+pub(super) fn command(step: &Step, root: &Path) -> Command {
+    Command {
+        program: Name::of(&step.program, root),
+        argv: step.argv.clone(),
+        cwd: Name::of(&step.cwd, root),
     }
 }
 

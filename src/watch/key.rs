@@ -3,7 +3,7 @@
 use super::Watch;
 use super::descriptors::is_unseen;
 use crate::base::makeflags::{self, is_jobs, without_jobs};
-use crate::base::{Digest, Kind, Name, digest::Framed};
+use crate::base::{Digest, Kind, Name, Start, digest::Framed};
 use rfs_tracer::event::{Exec, Fd, FdTarget};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -41,6 +41,27 @@ impl Watch {
         key.part(limits.as_ref().map_or(&[], |limits| &limits.0));
         self.descriptors(&mut key, exec)?;
         Ok(key.finish())
+    }
+
+    /// What a step is given beside its command, for people.
+    pub(super) fn given(&self, exec: &Exec) -> Start {
+        let [uid, euid, gid, egid] = exec.ids;
+        let mut around = vec![
+            format!("umask {:03o}", exec.umask),
+            format!("user {uid} {euid}, group {gid} {egid}"),
+            format!("ignored signals {:x}", exec.ignored & !KEYBOARD),
+            format!("directory {}", exec.cwd.display()),
+            format!(
+                "machine {}",
+                self.config.machine.lines().next().unwrap_or_default()
+            ),
+        ];
+        let fds = exec.fds.iter();
+        around.extend(fds.map(|fd| format!("descriptor {}: {}", fd.fd, kind(fd))));
+        Start {
+            env: exec.env.clone(),
+            around,
+        }
     }
 
     fn program(&self, path: &Path) -> Result<Digest, String> {
@@ -118,16 +139,7 @@ impl Watch {
             if entry.fd > 0 {
                 key.number((entry.flags & libc::O_ACCMODE).unsigned_abs().into());
             }
-            let kind = match &entry.target {
-                FdTarget::Tty(_) => "tty",
-                // What it holds counts only if it is read, and then the record says so.
-                _ if entry.fd == 0 => "something",
-                FdTarget::Null => "null",
-                // Where output goes to, if not to a terminal, can only be asked by name, and that is refused.
-                FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::File { .. } => "stream",
-                FdTarget::Dir(_) => "dir",
-                FdTarget::Other(_) => "other",
-            };
+            let kind = kind(entry);
             key.part(kind.as_bytes());
             if entry.fd > 0 {
                 key.number(alias(&exec.fds, entry).unsigned_abs().into());
@@ -157,6 +169,20 @@ impl Watch {
             }
         }
         Ok(())
+    }
+}
+
+/// What kind of thing a descriptor is, as far as it counts.
+fn kind(entry: &Fd) -> &'static str {
+    match &entry.target {
+        FdTarget::Tty(_) => "tty",
+        // What it holds counts only if it is read, and then the record says so.
+        _ if entry.fd == 0 => "something",
+        FdTarget::Null => "null",
+        // Where output goes to, if not to a terminal, can only be asked by name, and that is refused.
+        FdTarget::Pipe(..) | FdTarget::Socket(_) | FdTarget::File { .. } => "stream",
+        FdTarget::Dir(_) => "dir",
+        FdTarget::Other(_) => "other",
     }
 }
 

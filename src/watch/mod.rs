@@ -169,6 +169,7 @@ impl Watch {
 
     /// The command has ended.
     pub fn finish(&self) {
+        self.history.ended();
         self.world.finish();
     }
 

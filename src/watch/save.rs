@@ -1,7 +1,7 @@
 //! Stores finished steps in the background: contents into the cache, then the record.
 
 use super::close::micros;
-use super::history::History;
+use super::history::{self, History};
 use super::jobs::{Ended, Jobs};
 use super::machine;
 use crate::base::{Access, Dep, Digest, Kind, Name, Provenance, Record, Refusal, Seen, What};
@@ -318,6 +318,8 @@ impl Store {
                 ..job.step.cost
             },
             provenance: job.provenance.clone(),
+            command: history::command(&job.step, root),
+            inner: job.step.inner.clone(),
         };
         let told = job.step.job.map(|_| Box::new(record.clone()));
         cache
@@ -328,6 +330,9 @@ impl Store {
             parent: job.step.parent.and_then(|at| u32::try_from(at).ok()),
             fate: Fate::Ran,
             why: job.step.miss.to_string(),
+            cause: job.step.miss.cause().cloned(),
+            began_us: job.step.started.1 / 1000,
+            start: std::mem::take(&mut job.step.start),
             wall_us: record.cost.wall_us,
             key,
             record,

@@ -8,7 +8,8 @@ use super::model::Model;
 use super::tool::Tool;
 use super::usage::cpu_us;
 use crate::base::{
-    Access, Change, Cost, Digest, JobId, Miss, Name, Output, Placement, Record, Stamp, Stdin, What,
+    Access, Cause, Change, Cost, Digest, JobId, Miss, Name, Output, Placement, Record, Stamp,
+    Start, Stdin, What,
 };
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::{ServeError, Staged};
@@ -130,8 +131,14 @@ impl Watch {
         step.umask = exec.umask;
         step.owner = (exec.ids[1], exec.ids[3]);
         step.cwd.clone_from(&exec.cwd);
+        step.program.clone_from(&exec.program.path);
+        step.argv.clone_from(&exec.argv);
+        step.start = self.given(&exec);
         step.fds.clone_from(&exec.fds);
         step.cpu_before = cpu_us(exec.pid);
+        if let (Ok(key), Some(parent)) = (&key, parent) {
+            model.steps[parent].inner.push(*key);
+        }
         match key {
             Ok(key) => step.key = Some(key),
             Err(why) => step.refuse(why),
@@ -198,7 +205,7 @@ impl Watch {
 
         let mut model = self.model();
         if let Some(name) = self.contested(&model, parent, &record, &looks) {
-            return Err(Miss::Changed(name, Change::Content));
+            return Err(Miss::Changed(Box::new(Cause::of(name, Change::Content))));
         }
         if let Some(at) = parent {
             self.pass_on(&mut model, at, &record, &looks);
@@ -236,7 +243,8 @@ impl Watch {
 
         let broken = self.replay(exec, &record, parent, fds);
         let status = record.status;
-        self.tell_hit(at, key, record, began);
+        let start = self.given(exec);
+        self.tell_hit(at, key, record, start, began);
         self.end(exec.pid, Fate::Exited(status), &[]);
         Ok(match broken {
             Some(signal) => ExecAnswer::Signal(signal),
@@ -364,12 +372,13 @@ impl Watch {
         None
     }
 
-    fn tell_hit(&self, at: usize, key: &Digest, record: Record, since: Instant) {
+    fn tell_hit(&self, at: usize, key: &Digest, record: Record, start: Start, since: Instant) {
         let mut model = self.model();
         let step = &model.steps[at];
         let (number, title, parent) = (step.number, step.title.clone(), step.parent);
         let began = step.started.1;
         if let Some(at) = parent {
+            model.steps[at].inner.push(*key);
             for note in &record.notes {
                 model.up(at, |step| step.notes.insert(note.clone()));
             }
@@ -394,7 +403,10 @@ impl Watch {
             parent,
             fate: Kept::Served,
             why: String::new(),
+            cause: None,
+            began_us: began / 1000,
             wall_us,
+            start,
             key: *key,
             record,
         });

@@ -22,6 +22,7 @@ mod tree;
 mod bad;
 mod conformance;
 mod documented;
+mod explained;
 mod face;
 mod graph;
 mod idioms;

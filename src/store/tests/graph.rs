@@ -2,7 +2,7 @@
 
 use super::history::{key, name, open, record};
 use super::random::Random;
-use crate::base::{Difference, Digest, Name, Output, Record, Stamp, What};
+use crate::base::{Difference, Digest, Name, Output, Record, Stamp, Start, What};
 use crate::disk::{Disk, RealDisk};
 use crate::store::graph::{self, Done, Fate, Noting};
 use crate::store::history::{self, Execution};
@@ -31,7 +31,10 @@ fn step(number: u32, parent: Option<u32>, fate: Fate, title: &str, wrote: &[(&st
         parent,
         fate,
         why: format!("because of {number}"),
+        cause: None,
+        began_us: number.into(),
         wall_us: 5,
+        start: Start::default(),
         key: Digest::of(title.as_bytes()),
         record: Record {
             title: title.to_owned(),

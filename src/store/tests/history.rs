@@ -95,6 +95,7 @@ pub(super) fn record(seed: u64, n_deps: u64, n_names: u64) -> Record {
             ..Cost::default()
         },
         provenance: Provenance::default(),
+        ..Record::default()
     }
 }
 

@@ -58,6 +58,7 @@ fn record(writer: u64, round: u64) -> Record {
             ..crate::base::Cost::default()
         },
         provenance: Provenance::default(),
+        ..Record::default()
     }
 }
 

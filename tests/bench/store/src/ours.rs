@@ -52,6 +52,7 @@ fn record(step: &Step, size: Size) -> Record {
         notes: vec![],
         cost: Cost { wall_us: 1_000_000, ..Cost::default() },
         provenance: Provenance::default(),
+        ..Record::default()
     }
 }
 

@@ -1,0 +1,80 @@
+//! What all questions about what was built have in common: the state of the workspace that is asked, and how
+//! the answer is given.
+
+use super::error::CommandError;
+use super::{console, place, workspace};
+use crate::disk::RealDisk;
+use crate::query::{self, Subject};
+use crate::runner::STATE;
+use crate::store::{Snapshot, Store, pending};
+use serde::Serialize;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the host of the last build may take to write down what it did.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Options of all questions about one run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The run that is asked about [default: the last one; `rfs log` lists them]
+    #[arg(long, value_name = "N")]
+    pub(super) run: Option<u32>,
+    /// JSON, with the name of its schema
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The workspace here and what is known of its builds.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) root: PathBuf,
+    pub(super) cwd: PathBuf,
+    pub(super) state: Arc<Snapshot>,
+}
+
+impl Asked {
+    /// Of the workspace of the working directory.
+    pub(super) fn here() -> Result<Self, CommandError> {
+        let cwd = place::cwd()?;
+        let root = workspace::find(&cwd);
+        let state = state(&root.join(STATE))?;
+        Ok(Self { root, cwd, state })
+    }
+
+    /// What a user names.
+    pub(super) fn subject(&self, text: &str) -> Subject {
+        Subject::parse(text, &self.cwd, &self.root)
+    }
+}
+
+/// The newest state of a workspace's store; what the last build did is in it.
+pub(super) fn state(path: &Path) -> Result<Arc<Snapshot>, CommandError> {
+    if !path.exists() {
+        let error = CommandError::new("no build is known here");
+        return Err(error.hint("`rfs build -- COMMAND` makes one"));
+    }
+    if !pending::settle(path, PATIENCE) {
+        console::warn("the last build is still being written down", None);
+    }
+    let store = Store::open_existing(path, Arc::new(RealDisk));
+    let state = store.and_then(|store| store.snapshot());
+    state.map_err(CommandError::new)
+}
+
+/// Gives an answer.
+pub(super) fn answer<A: Serialize + Display>(
+    answer: Result<A, query::Error>,
+    json: bool,
+) -> Result<i32, CommandError> {
+    let answer = answer.map_err(CommandError::new)?;
+    if json {
+        let json = serde_json::to_string_pretty(&answer);
+        console::answer(json.expect("BUG: plain values make JSON"));
+    } else {
+        console::answer(answer);
+    }
+    Ok(0)
+}

@@ -1,0 +1,77 @@
+//! `rfs why` and `rfs why-miss`.
+
+use super::ask::{self, Asked};
+use super::error::CommandError;
+use super::place;
+use crate::query::{Run, diff, miss, why};
+use crate::runner::STATE;
+use std::path::PathBuf;
+
+/// Tell why something was served, ran or was refused in the last build
+///
+/// The steps around it with their reasons, and the first input that was not as recorded: what it was, what it
+/// is, and who wrote it, back to what no step wrote. With --json: schema `rfs.why/1`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A file, or a step by its number (`12`, of run 3: `3:12`)
+    #[arg(value_name = "PATH|STEP")]
+    subject: String,
+    #[command(flatten)]
+    options: ask::Options,
+}
+
+pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
+    let asked = Asked::here()?;
+    let subject = asked.subject(&args.subject);
+    let why = why::why(&asked.state, args.options.run, &subject);
+    ask::answer(why, args.options.json)
+}
+
+/// Tell why a step was not served with what another run or checkout has recorded
+///
+/// All that is different in the same step of the other run: program, arguments, environment as far as it
+/// counts, and inputs. With --json: schema `rfs.why-miss/1`.
+#[derive(Debug, clap::Args)]
+pub(super) struct MissArgs {
+    /// A file, or a step by its number (`12`, of run 3: `3:12`)
+    #[arg(value_name = "PATH|STEP")]
+    subject: String,
+    /// The run to compare with: a number, or another checkout, or a copy of its `.rfs/state` [default: the run before]
+    #[arg(long, value_name = "RUN|PATH")]
+    against: Option<String>,
+    #[command(flatten)]
+    options: ask::Options,
+}
+
+pub(super) fn miss(args: &MissArgs) -> Result<i32, CommandError> {
+    let asked = Asked::here()?;
+    let subject = asked.subject(&args.subject);
+    let number = args.against.as_deref().map(str::parse::<u32>);
+    let (other, run) = match (&args.against, number) {
+        (Some(_), Some(Ok(run))) => (asked.state.clone(), Some(run)),
+        (Some(path), _) => {
+            let path: PathBuf = asked.cwd.join(path);
+            let path = if path.is_dir() {
+                path.join(STATE)
+            } else {
+                path
+            };
+            (ask::state(&path)?, None)
+        }
+        (None, _) => {
+            let this = Run::for_subject(&asked.state, args.options.run, &subject);
+            let this = this.map_err(CommandError::new)?.build.number;
+            let before = diff::before(&asked.state, this).map_err(CommandError::new)?;
+            (asked.state.clone(), Some(before))
+        }
+    };
+    let policy = place::config(&asked.root)?.policy;
+    let miss = miss::miss(
+        &asked.state,
+        args.options.run,
+        &subject,
+        (&*other, run),
+        &policy,
+    );
+    ask::answer(miss, args.options.json)
+}

@@ -1,0 +1,321 @@
+//! `rfs log`: the runs that are known, and of one run what ran, failed, was refused, took long, or decided how
+//! long it took.
+
+use super::run::{Run, StepRef};
+use super::{Error, needs};
+use crate::report::duration;
+use crate::report::explain::plain;
+use crate::store::graph::{self, Build, Fate, Step};
+use crate::store::{Snapshot, history};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+/// Lines of what a failed step printed, at most.
+const MAX_LINES: usize = 20;
+
+/// The runs that are known.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Runs {
+    schema: &'static str,
+    /// The newest first.
+    pub runs: Vec<RunLine>,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunLine {
+    /// Its number.
+    pub run: u32,
+    /// Seconds since 1970 at its start.
+    pub began: i64,
+    /// Its command.
+    pub command: String,
+    /// Exit status, or the negative number of a signal; none if it was killed together with rfs.
+    pub status: Option<i32>,
+    /// Seconds from start to end.
+    pub wall_s: Option<f64>,
+    /// Steps that were served.
+    pub hit: usize,
+    /// Steps that ran.
+    pub ran: usize,
+    /// Steps that ran and may not be cached.
+    pub refused: usize,
+}
+
+/// Which steps are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that ran, in the order in which they started.
+    Ran,
+    /// Those that failed, the innermost ones, with what they printed.
+    Failed,
+    /// Those that took longest by themselves.
+    Slow,
+    /// Those that may not be cached, the innermost ones.
+    Refused,
+    /// The longest chain in which each needed what the one before had written.
+    CriticalPath,
+}
+
+/// Steps of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Log {
+    schema: &'static str,
+    /// The number of the run.
+    pub run: u32,
+    /// What was asked for.
+    pub what: &'static str,
+    /// The steps.
+    pub steps: Vec<Line>,
+    /// Seconds that they took together, each without those that it started.
+    pub own_s: f64,
+    /// Seconds that the run took.
+    pub wall_s: Option<f64>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// Which one.
+    #[serde(flatten)]
+    pub step: StepRef,
+    /// Seconds from the start of the run to its start.
+    pub began_s: f64,
+    /// Seconds from start to end.
+    pub wall_s: f64,
+    /// The same without the steps that it started.
+    pub own_s: f64,
+    /// Exit status.
+    pub status: Option<i32>,
+    /// What it printed to standard error, of one that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub printed: Option<String>,
+}
+
+/// The newest runs.
+///
+/// # Errors
+/// Nothing was built, or the store is damaged.
+pub fn runs(store: &Snapshot, max: usize) -> Result<Runs, Error> {
+    let mut builds = graph::builds(store)?;
+    if builds.is_empty() {
+        return Err(Error::NoRuns);
+    }
+    builds.reverse();
+    let runs = builds
+        .into_iter()
+        .take(max)
+        .map(|build| run_line(store, build));
+    Ok(Runs {
+        schema: "rfs.log/1",
+        runs: runs.collect::<Result<_, _>>()?,
+    })
+}
+
+fn run_line(store: &Snapshot, build: Build) -> Result<RunLine, Error> {
+    let steps = graph::steps(store, build.number)?;
+    let count = |fate| steps.iter().filter(|step| step.fate == fate).count();
+    Ok(RunLine {
+        run: build.number,
+        began: build.began,
+        command: plain(&build.title),
+        status: build.ended.map(|(status, _)| status),
+        wall_s: build.ended.map(|(_, wall_us)| seconds(wall_us)),
+        hit: count(Fate::Served),
+        ran: count(Fate::Ran),
+        refused: count(Fate::Refused),
+    })
+}
+
+/// Some steps of a run, at most `max`.
+///
+/// # Errors
+/// There is no such run, or the store is damaged.
+pub fn steps(store: &Snapshot, run: Option<u32>, wanted: Wanted, max: usize) -> Result<Log, Error> {
+    let run = Run::open(store, run)?;
+    let own = own_times(&run);
+    let all = 0..run.steps.len();
+    let mut places: Vec<usize> = match wanted {
+        Wanted::Ran => all
+            .filter(|place| run.steps[*place].fate != Fate::Served)
+            .collect(),
+        Wanted::Failed => failed(&run)?,
+        Wanted::Slow => {
+            let mut slow: Vec<_> = all.collect();
+            slow.sort_by_key(|place| std::cmp::Reverse(own[*place]));
+            slow
+        }
+        Wanted::Refused => refused(&run),
+        Wanted::CriticalPath => needs::critical(&run)?,
+    };
+    places.truncate(max);
+    let lines = places.iter().map(|place| {
+        let step = &run.steps[*place];
+        line(&run, step, own[*place], wanted == Wanted::Failed)
+    });
+    let own_us = places.iter().map(|place| own[*place]).sum();
+    Ok(Log {
+        schema: "rfs.log/1",
+        run: run.build.number,
+        what: wanted.name(),
+        steps: lines.collect::<Result<_, _>>()?,
+        own_s: seconds(own_us),
+        wall_s: run.build.ended.map(|(_, wall_us)| seconds(wall_us)),
+    })
+}
+
+impl Wanted {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ran => "what-ran",
+            Self::Failed => "failed",
+            Self::Slow => "slow",
+            Self::Refused => "refused",
+            Self::CriticalPath => "critical-path",
+        }
+    }
+}
+
+/// By place: microseconds that a step took when none that it had started was running.
+fn own_times(run: &Run<'_>) -> Vec<u64> {
+    let mut inner: BTreeMap<u32, Vec<(i64, i64)>> = BTreeMap::new();
+    for step in &run.steps {
+        if let Some(parent) = step.parent {
+            let span = (step.began_us, needs::end(step));
+            inner.entry(parent).or_default().push(span);
+        }
+    }
+    let own = run.steps.iter().map(|step| {
+        let mut spans = inner.remove(&step.number).unwrap_or_default();
+        spans.sort_unstable();
+        let (mut covered, mut reached) = (0, step.began_us);
+        for (began, end) in spans {
+            let end = end.min(needs::end(step));
+            covered += (end - began.max(reached)).max(0);
+            reached = reached.max(end);
+        }
+        step.wall_us
+            .saturating_sub(u64::try_from(covered).unwrap_or(0))
+    });
+    own.collect()
+}
+
+/// Those that failed and in which no other one did.
+fn failed(run: &Run<'_>) -> Result<Vec<usize>, Error> {
+    let mut failed = Vec::new();
+    for (place, step) in run.steps.iter().enumerate() {
+        let execution = step.execution;
+        let record = execution
+            .map(|one| history::rest(run.state, one))
+            .transpose()?;
+        if record.is_some_and(|record| record.status != 0) {
+            failed.push(place);
+        }
+    }
+    let inner = |place: &usize| {
+        let step = &run.steps[*place];
+        !failed
+            .iter()
+            .any(|other| run.is_in(&run.steps[*other], step))
+    };
+    Ok(failed.iter().copied().filter(inner).collect())
+}
+
+/// Those that may not be cached, but for those that only hold another one which may not for the same reason.
+fn refused(run: &Run<'_>) -> Vec<usize> {
+    let is_refused = |place: &usize| run.steps[*place].fate == Fate::Refused;
+    let all: Vec<usize> = (0..run.steps.len()).filter(is_refused).collect();
+    let inner = |place: &usize| {
+        let step = &run.steps[*place];
+        !all.iter().any(|other| {
+            let other = &run.steps[*other];
+            other.why == step.why && run.is_in(other, step)
+        })
+    };
+    all.iter().copied().filter(inner).collect()
+}
+
+fn line(run: &Run<'_>, step: &Step, own_us: u64, printed: bool) -> Result<Line, Error> {
+    let first = run.steps.first().map_or(0, |first| first.began_us);
+    let record = step
+        .execution
+        .map(|one| history::rest(run.state, one))
+        .transpose()?;
+    let said = record.as_ref().filter(|_| printed).map(|record| {
+        let errors = record.chunks.iter().filter(|chunk| chunk.fd == 2);
+        let bytes: Vec<u8> = errors.flat_map(|chunk| chunk.bytes.clone()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let began = u64::try_from(step.began_us.saturating_sub(first)).unwrap_or(0);
+    Ok(Line {
+        step: run.name(step)?,
+        began_s: seconds(began),
+        wall_s: seconds(step.wall_us),
+        own_s: seconds(own_us),
+        status: record.map(|record| record.status),
+        printed: said,
+    })
+}
+
+fn seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
+}
+
+fn text(seconds: f64) -> String {
+    duration::text(Duration::from_secs_f64(seconds))
+}
+
+impl Display for Runs {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "  run     hit     ran refused     time  status  command")?;
+        for run in &self.runs {
+            let wall = run.wall_s.map_or_else(|| "-".to_owned(), text);
+            let status = run
+                .status
+                .map_or_else(|| "killed".to_owned(), |n| n.to_string());
+            write!(
+                f,
+                "\n{:>5} {:>7} {:>7} {:>7} {wall:>8}  {status:>6}  {}",
+                run.run, run.hit, run.ran, run.refused, run.command
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Log {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "run {}: {}: {} steps, {}",
+            self.run,
+            self.what,
+            self.steps.len(),
+            text(self.own_s)
+        )?;
+        if let Some(wall) = self.wall_s {
+            write!(f, " of {}", text(wall))?;
+        }
+        for line in &self.steps {
+            let StepRef {
+                step, command, why, ..
+            } = &line.step;
+            write!(f, "\n{step:>5} {:>8}  {command}", text(line.own_s))?;
+            match line.step.verdict {
+                "ran" if !why.is_empty() => write!(f, ": because {why}")?,
+                "refused" => write!(f, ": refused: {why}")?,
+                _ => (),
+            }
+            if let Some(printed) = &line.printed {
+                let status = line.status.unwrap_or(0);
+                write!(f, "\n      exit status {status}")?;
+                for said in printed.lines().take(MAX_LINES) {
+                    write!(f, "\n      | {}", plain(said))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

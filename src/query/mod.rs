@@ -1,0 +1,105 @@
+//! Questions about what was built, answered from one state of a workspace's store: one file a question.
+//!
+//! An answer is a value that prints itself for people and as JSON with the name of its schema. Nothing here
+//! touches a file or decides about staleness: reasons are those that were recorded with the decision.
+
+pub mod compdb;
+pub mod deps;
+pub mod diff;
+pub mod graph;
+pub mod lint;
+pub mod log;
+pub mod miss;
+mod needs;
+mod run;
+mod state;
+pub mod why;
+
+pub use run::{Run, StepRef};
+
+use crate::base::Name;
+use crate::store;
+use std::path::{Component, Path, PathBuf};
+
+/// A question that has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Nothing was built here.
+    #[error("no build is known here")]
+    NoRuns,
+    /// There is no such run.
+    #[error("run {0} is not known; the known ones are {1} to {2}")]
+    NoRun(u32, u32, u32),
+    /// There is no such step.
+    #[error("run {0} has no step {1}")]
+    NoStep(u32, u32),
+    /// Nothing is known of a path.
+    #[error("nothing that was built here has looked at or written {0}")]
+    Unknown(Name),
+    /// The other run has no such step.
+    #[error("run {1} has no step like {0}")]
+    NoCounterpart(String, u32),
+    /// What a step did is not known any more.
+    #[error("what step {1} of run {0} did is not known any more")]
+    Forgotten(u32, u32),
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A step by its number, in the run that is asked about or another one.
+    Step(Option<u32>, u32),
+    /// A path.
+    Path(Name),
+}
+
+impl Subject {
+    /// What a user names: `12` is a step, `3:12` a step of run 3, all else a path.
+    #[must_use]
+    pub fn parse(text: &str, cwd: &Path, root: &Path) -> Self {
+        let number = |text: &str| text.parse().ok();
+        if let Some(step) = number(text) {
+            return Self::Step(None, step);
+        }
+        if let Some((run, step)) = text.split_once(':') {
+            if let (Some(run), Some(step)) = (number(run), number(step)) {
+                return Self::Step(Some(run), step);
+            }
+        }
+        Self::Path(Name::of(&normal(&cwd.join(text)), root))
+    }
+}
+
+/// An absolute path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            Component::CurDir => (),
+            Component::Normal(_) | Component::RootDir | Component::Prefix(_) => clean.push(part),
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_a_step_and_all_else_a_path() {
+        let (cwd, root) = (Path::new("/w/src"), Path::new("/w"));
+        let parse = |text| Subject::parse(text, cwd, root);
+        let path = |text: &str| Subject::Path(Name::from_bytes(text.as_bytes()));
+        assert_eq!(parse("12"), Subject::Step(None, 12));
+        assert_eq!(parse("3:12"), Subject::Step(Some(3), 12));
+        assert_eq!(parse("./12"), path("src/12"));
+        assert_eq!(parse("../a/./b:1"), path("a/b:1"));
+        assert_eq!(parse("/usr/include/x.h"), path("/usr/include/x.h"));
+        assert_eq!(parse(".."), path(""));
+    }
+}
