@@ -115,7 +115,8 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
     }
     for (name, readers) in &reads {
         let path = nodes::name(store, *name)?;
-        if is_of_system(&path) || writes.contains_key(name) {
+        let is_shared = matches!(path.bytes(), b"/" | b"/tmp" | b"/var/tmp");
+        if is_of_system(&path) || is_shared || writes.contains_key(name) {
             continue;
         }
         let steps = readers
