@@ -17,12 +17,14 @@ mod features;
 mod front;
 mod graph;
 mod host;
+mod import;
 mod init;
 mod lint;
 mod log;
 mod logging;
 mod machine;
 mod manual;
+mod marks;
 mod place;
 mod profile;
 mod rules;
@@ -79,9 +81,16 @@ enum Command {
     Completions(manual::Completions),
     #[command(hide = true)]
     Manual(manual::Manual),
+    Forget(marks::ForgetArgs),
+    Freeze(marks::FreezeArgs),
+    Mark(marks::MarkArgs),
+    Rules(import::Args),
     /// The process that starts the jobs of a build by rules
     #[command(name = rules::SPAWNER, hide = true)]
     Spawner,
+    /// The process that cleans up after a build by rules that was killed
+    #[command(name = rules::GUARD, hide = true)]
+    Guard(rules::GuardArgs),
 }
 
 /// The program: reads the command line, does what it says and returns the exit status.
@@ -120,6 +129,11 @@ fn run(command: Command) -> i32 {
         Command::Topo(args) => topo::run(args),
         Command::Completions(args) => manual::completions(&args, Cli::command()),
         Command::Manual(args) => manual::manual(&args, Cli::command()),
+        Command::Forget(args) => marks::forget(&args),
+        Command::Freeze(args) => marks::freeze(&args),
+        Command::Mark(args) => marks::mark(&args),
+        Command::Rules(args) => import::run(&args),
+        Command::Guard(args) => rules::guard(&args),
         Command::Spawner => spawner::serve()
             .map(|()| 0)
             .map_err(|error| CommandError::new(format_args!("the spawner of jobs: {error}"))),

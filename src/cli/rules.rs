@@ -7,12 +7,14 @@ use super::signals::Taken;
 use super::{console, place, workspace};
 use crate::base::Chunk;
 use crate::cache::gc;
-use crate::disk::RealDisk;
+use crate::disk::{Disk, RealDisk};
 use crate::engine::machine;
-use crate::engine::{Counts, Crew, Engine, Event, Known, MadeBefore, Setting, Tell, Told, Wish};
+use crate::engine::{self, Counts, Engine, Event, Known, Ledger, Programs, Setting};
+use crate::engine::{Mark, Marks, Tell, Told, Wish};
 use crate::report::{self, Sink};
 use crate::rules::{self, Inputs};
-use crate::runner::jobs::Place;
+use crate::runner::guard;
+use crate::runner::jobs::Setup;
 use crate::runner::{Tracer, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
@@ -26,8 +28,27 @@ use std::time::Instant;
 /// The hidden command by which the program becomes the spawner of a build.
 pub(super) const SPAWNER: &str = "spawn-jobs";
 
-/// Below `.rfs`: what jobs have made.
-const MADE: &str = ".rfs/made";
+/// What people have said of single files.
+pub(super) const MARKS: &str = ".rfs/marks";
+
+/// The hidden command by which the program becomes the guard of a build.
+pub(super) const GUARD: &str = "guard-jobs";
+
+/// Cleans up in a workspace after a build that was killed.
+#[derive(Debug, clap::Args)]
+pub(super) struct GuardArgs {
+    root: PathBuf,
+}
+
+/// Waits until the build that it guards is done or dead, and removes what that has left half made.
+pub(super) fn guard(args: &GuardArgs) -> Result<i32, CommandError> {
+    if guard::watch() {
+        let dir = args.root.join(workspace::STATE);
+        engine::remove_half_made(&args.root, &dir, Arc::new(RealDisk))
+            .map_err(CommandError::new)?;
+    }
+    Ok(0)
+}
 
 /// Whether the words of the command line are targets: there are rules, and no `--` says that they are a
 /// command.
@@ -65,8 +86,9 @@ pub(super) fn run(
     let program = std::env::current_exe().map_err(CommandError::new)?;
     let wiring = Arc::new(Mutex::new(None::<Sender<Event>>));
     let coming = (taken, wiring.clone());
-    let mut crew = Crew::new(
-        Place {
+    let guard = [&program, Path::new(GUARD), &root].map(|word| word.as_os_str().to_owned());
+    let mut programs = Programs::new(
+        Setup {
             spawner: vec![program.into(), SPAWNER.into()],
             workspace: root.clone(),
             cache,
@@ -79,6 +101,7 @@ pub(super) fn run(
                 .unwrap_or_default(),
             policy: config.policy,
         },
+        guard.to_vec(),
         known.clone(),
         sink,
         Box::new(move || listen(coming)),
@@ -91,30 +114,28 @@ pub(super) fn run(
         force: args.rerun,
         retries: args.retries,
     };
-    let made = root.join(MADE);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let ledger = Ledger::open(&root.join(workspace::STATE), disk.clone());
+    let marks_path = root.join(MARKS);
+    let marks = Marks::read(&marks_path).map_err(CommandError::new)?;
     let setting = Setting {
         root,
+        marks: marks.clone(),
         machine: machine(),
         known: known.clone(),
-        disk: Arc::new(RealDisk),
-        made: MadeBefore::read(&made),
+        disk,
+        ledger: ledger.map_err(CommandError::new)?,
     };
     let mut teller = Teller {
         explain: args.explain || args.dry_run,
     };
-    let (engine, events) = Engine::new(rules, setting, wish, &mut crew, &mut teller);
+    let (engine, events) = Engine::new(rules, setting, wish, &mut programs, &mut teller);
     *wiring.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
-    let (counts, now) = engine.build(&targets);
-    crew.end();
+    let (counts, remembered) = engine.build(&targets);
+    programs.end();
+    keep_marks(&marks_path, &remembered);
+    remind(&marks);
     drop(known.world.flush());
-    if !args.dry_run {
-        if let Err(error) = now.write(&made, &RealDisk) {
-            console::warn(
-                format_args!("what was made is not remembered: {error}"),
-                None,
-            );
-        }
-    }
     if !args.quiet {
         console::tell(summary(&counts, begun.elapsed().as_secs_f64()));
     }
@@ -137,7 +158,7 @@ fn load(root: &Path) -> Result<rules::Rules, CommandError> {
 }
 
 /// The name in the workspace of a target that was typed in some directory.
-fn name(word: &OsString, cwd: &Path, root: &Path) -> Result<String, CommandError> {
+pub(super) fn name(word: &OsString, cwd: &Path, root: &Path) -> Result<String, CommandError> {
     let mut path = PathBuf::new();
     for part in cwd.join(word).components() {
         match part {
@@ -198,6 +219,41 @@ fn summary(counts: &Counts, seconds: f64) -> String {
         text.push_str(", interrupted");
     }
     format!("{text}; {seconds:.2} s")
+}
+
+/// Files that were made anew need not be so again.
+fn keep_marks(path: &Path, remembered: &[String]) {
+    if remembered.is_empty() {
+        return;
+    }
+    // As they are by now.
+    let kept = Marks::read(path).and_then(|mut marks| {
+        for name in remembered {
+            marks.set(Mark::Forgotten, name, false);
+        }
+        marks.write(path, &RealDisk)
+    });
+    if let Err(error) = kept {
+        console::warn(error, None);
+    }
+}
+
+/// What was said of files is easily forgotten.
+fn remind(marks: &Marks) {
+    for (mark, what) in [
+        (
+            Mark::Frozen,
+            "frozen, and no job makes it (`rfs freeze --off` thaws it)",
+        ),
+        (
+            Mark::Quiet,
+            "marked, and its changes do not count (`rfs mark --off`)",
+        ),
+    ] {
+        for name in marks.of(mark) {
+            console::tell(format_args!("{name} is {what}"));
+        }
+    }
 }
 
 /// Tells people.

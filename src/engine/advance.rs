@@ -3,9 +3,10 @@
 
 use super::graph::{Made, NodeId, Outcome, Stage, Waiter};
 use super::judge::{judge, outputs};
-use super::{Engine, Told};
-use crate::base::{Dep, JobId, Record};
+use super::{Engine, Mark, Told};
+use crate::base::{Dep, JobId, Name, Record};
 use crate::cache::lookup;
+use crate::rules::Spec;
 
 impl Engine<'_> {
     /// Has the static deps of a job made.
@@ -54,7 +55,7 @@ impl Engine<'_> {
                 self.check(job);
             }
             Stage::Check => self.check(job),
-            Stage::New | Stage::Queued | Stage::Running | Stage::Done => {}
+            Stage::New | Stage::Elsewhere | Stage::Queued | Stage::Running | Stage::Done => {}
         }
     }
 
@@ -87,15 +88,18 @@ impl Engine<'_> {
             };
             let pending = self.pending(job, record);
             let aside = |name: &crate::base::Name| {
-                name.as_path()
-                    .to_str()
-                    .is_some_and(|name| pending.iter().any(|other| other == name))
+                name.as_path().to_str().is_some_and(|text| {
+                    pending.iter().any(|other| other == text)
+                        || (name.inside() && self.marks.has(Mark::Quiet, text))
+                })
             };
             let held = lookup::still_holds(record, &self.known.world, &aside);
+            let spec = &self.graph[job].spec;
             let failed = record
                 .deps
                 .iter()
                 .filter_map(inside)
+                .filter(|name| !spec.deps.iter().any(|dep| dep.name == **name))
                 .find(|name| self.is(name, Made::Failed));
             let failed = failed.map(str::to_owned);
             self.graph[job].records = Some(records);
@@ -107,16 +111,19 @@ impl Engine<'_> {
                 self.drop_record(job, format!("{name} would be made anew"));
                 continue;
             }
-            if let Some(name) = failed {
-                self.drop_record(job, format!("{name} could not be made"));
+            if !pending.is_empty() {
+                if self.await_all(job, &pending) {
+                    return;
+                }
                 continue;
             }
-            if pending.is_empty() {
+            let Some(name) = failed else {
                 return self.use_record(job);
-            }
-            if self.await_all(job, &pending) {
-                return;
-            }
+            };
+            // It would look at it again.
+            let node = self.graph.node(&name);
+            self.own_up(node);
+            return self.block(job, name);
         }
     }
 
@@ -126,6 +133,10 @@ impl Engine<'_> {
         };
         if self.wish.force {
             self.graph[job].why = "it is wanted anew".to_owned();
+            return Vec::new();
+        }
+        if let Some(name) = self.forgotten(job) {
+            self.graph[job].why = format!("{name} was to be forgotten");
             return Vec::new();
         }
         let loaded = cache.load(&self.graph[job].key);
@@ -138,13 +149,28 @@ impl Engine<'_> {
         }
         let mut records = loaded.records;
         records.reverse();
+        let spec = self.graph[job].spec.clone();
+        if spec.ignore.are_named() {
+            for record in &mut records {
+                leave_out_ignored(record, &spec);
+            }
+        }
         if records.is_empty() {
-            self.graph[job].why = match self.made.of(self.graph[job].spec.identity).is_empty() {
+            self.graph[job].why = match self.ledger.of(self.graph[job].spec.identity).is_empty() {
                 true => "not made before".to_owned(),
                 false => "its command changed".to_owned(),
             };
         }
         records
+    }
+
+    /// A target of a job that is to be made anew.
+    fn forgotten(&self, job: JobId) -> Option<String> {
+        let spec = &self.graph[job].spec;
+        let mut names = self.marks.of(Mark::Forgotten);
+        names
+            .find(|name| spec.target(name).is_some())
+            .map(str::to_owned)
     }
 
     /// In a dry run: what the newest record of a job depends on and a job would make that would run.
@@ -183,7 +209,7 @@ impl Engine<'_> {
                 .known(name)
                 .and_then(super::graph::Node::made)
                 .is_none()
-                && self.board.concerns(name)
+                && self.answers.concerns(name)
                 && self.graph[job].spec.target(name).is_none()
         };
         record
@@ -245,6 +271,10 @@ impl Engine<'_> {
             return self.finish(job, Outcome::Made(targets));
         }
         if !self.wish.dry {
+            if !self.lock(job) {
+                return;
+            }
+            self.begin(job);
             if let Err(why) = self.serve(&spec, &record) {
                 self.graph[job].why = why;
                 return self.must_run(job);
@@ -269,8 +299,10 @@ impl Engine<'_> {
         if let Some(why) = self.too_much(job) {
             return self.fail(job, why, false);
         }
-        self.graph[job].stage = Stage::Queued;
-        self.queue.push_back(job);
+        if self.lock(job) {
+            self.graph[job].stage = Stage::Queued;
+            self.queue.push_back(job);
+        }
     }
 
     /// A job needs what could not be made.
@@ -317,10 +349,29 @@ impl Engine<'_> {
         own.outcome = Some(outcome);
         own.records = None;
         own.awaits.clear();
+        if let Some(Outcome::Made(_)) = &self.graph[job].outcome {
+            while let Some(name) = self.forgotten(job) {
+                self.marks.set(Mark::Forgotten, &name, false);
+                self.remembered.push(name);
+            }
+        }
+        self.unlock(job);
         for node in self.graph[job].wanted_by.clone() {
             self.review(node);
         }
     }
+}
+
+/// Leaves out of a record what it says was done to files that nobody cares for.
+fn leave_out_ignored(record: &mut Record, spec: &Spec) {
+    let ignored = |name: &Name| {
+        name.inside()
+            && name
+                .as_path()
+                .to_str()
+                .is_some_and(|name| spec.ignores(name))
+    };
+    record.outputs.retain(|output| !ignored(&output.name));
 }
 
 /// The name of a dep in the workspace.

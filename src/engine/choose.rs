@@ -1,7 +1,7 @@
 //! Which jobs make a file, and whether it can be had at all.
 
 use super::graph::{Made, NodeId, NodeState, Outcome, Stage, Waiter};
-use super::{Engine, Told};
+use super::{Engine, Mark, Told};
 use crate::base::JobId;
 use crate::rules::{Candidate, Target};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ impl Engine<'_> {
             return groups.clone();
         }
         let name = self.graph[node].name.clone();
-        let named = self.rules.sources.names(&name);
+        let named = self.rules.sources.names(&name) || self.marks.has(Mark::Frozen, &name);
         let groups = if named {
             Vec::new()
         } else {
@@ -81,7 +81,9 @@ impl Engine<'_> {
             return;
         }
         let name = self.graph[node].name.clone();
-        self.remove_orphan(&name);
+        if !self.marks.has(Mark::Frozen, &name) {
+            self.remove_orphan(&name);
+        }
         self.settle(node, Made::Source);
     }
 
@@ -199,7 +201,7 @@ impl Engine<'_> {
     pub(super) fn settle(&mut self, node: NodeId, made: Made) {
         let name = self.graph[node].name.clone();
         self.graph[node].state = NodeState::Done(made);
-        self.board.settle(&name);
+        self.answers.settle(&name);
         for waiter in std::mem::take(&mut self.graph[node].waiters) {
             match waiter {
                 Waiter::Job(job) => {
@@ -256,7 +258,7 @@ impl Engine<'_> {
     /// A name that was made before and differs in a letter or two.
     fn near(&self, name: &str) -> Option<String> {
         let distance = |known: &str| strsim::damerau_levenshtein(known, name);
-        let known = self.made.names().filter(|known| distance(known) <= 2);
+        let known = self.ledger.names().filter(|known| distance(known) <= 2);
         known.min_by_key(|known| distance(known)).map(str::to_owned)
     }
 

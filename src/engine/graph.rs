@@ -79,6 +79,8 @@ pub(super) enum Stage {
     Deps,
     /// What its records depend on is being made, to see whether they hold.
     Check,
+    /// Another command is at it.
+    Elsewhere,
     /// It has to run, and waits for a slot.
     Queued,
     /// It runs, or is held.
@@ -116,7 +118,9 @@ pub(super) struct Job {
     pub held: Vec<NodeId>,
     /// Whether it has a slot.
     pub has_slot: bool,
-    /// Process group while it runs.
+    /// Whether this command has its lock.
+    pub is_locked: bool,
+    /// Process group while it runs, once it is known.
     pub group: Option<i32>,
     /// How often it has been started.
     pub n_runs: u32,
@@ -124,6 +128,8 @@ pub(super) struct Job {
     pub cycle: Option<String>,
     /// Why it is being killed, where it is.
     pub killed: Option<String>,
+    /// How many signals it was sent for that.
+    pub n_signals: usize,
     pub outcome: Option<Outcome>,
     /// It failed while nobody was known to need it, which is still to be told: whether it ran.
     pub untold: Option<bool>,
@@ -190,10 +196,12 @@ impl Graph {
             wanted_by: Vec::new(),
             held: Vec::new(),
             has_slot: false,
+            is_locked: false,
             group: None,
             n_runs: 0,
             cycle: None,
             killed: None,
+            n_signals: 0,
             outcome: None,
             untold: None,
             would_run: false,

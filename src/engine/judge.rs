@@ -42,12 +42,13 @@ pub(super) fn judge(
     let strangers: Vec<&str> = made
         .iter()
         .copied()
-        .filter(|name| spec.target(name).is_none())
+        .filter(|name| spec.target(name).is_none() && !spec.ignores(name))
         .collect();
     if !strangers.is_empty() {
         return Err(undeclared(rule, &strangers));
     }
     let mut targets: Vec<String> = made.iter().map(|name| (*name).to_owned()).collect();
+    targets.retain(|name| !spec.ignores(name));
     for target in &spec.targets {
         let Target::File(name, flags) = target else {
             continue;

@@ -6,24 +6,30 @@
 //! started is behind [`Run`].
 
 mod advance;
-mod board;
+mod answers;
 mod choose;
-mod crew;
 mod graph;
 mod judge;
-mod made;
-mod place;
+mod ledger;
+mod locks;
+mod marks;
+mod programs;
+mod rescue;
 mod running;
+mod sharing;
+mod targets;
 
-pub use crew::Crew;
-pub use made::MadeBefore;
+pub use ledger::Ledger;
+pub use marks::{Mark, Marks};
+pub use programs::Programs;
+pub use rescue::remove_half_made;
 
 use crate::base::{Chunk, JobId};
 use crate::disk::Disk;
 use crate::rules::Rules;
 use crate::watch::jobs::{Ended, Jobs};
 pub use crate::watch::session::{Known, machine};
-use board::Board;
+use answers::Answers;
 use graph::{Graph, Made, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -43,6 +49,8 @@ pub enum Event {
         /// Dropped or told when it may go on.
         go: Sender<()>,
     },
+    /// The program of a job was started, with this process group, or why it could not be.
+    Started(JobId, Result<i32, String>),
     /// A job has ended.
     Ended {
         /// Which.
@@ -50,6 +58,8 @@ pub enum Event {
         /// How.
         ended: Box<Ended>,
     },
+    /// No program can be started any more, and nobody tells how those that run end.
+    Lost(String),
     /// The user wants it to stop.
     Interrupt,
 }
@@ -69,29 +79,24 @@ pub struct Start {
 
 /// Starts programs.
 pub trait Run {
-    /// Starts the program of a job; how it ends is told by [`Jobs`]. Gives its process group.
+    /// Starts the program of a job. Whether that succeeded is an [`Event`]; how it ends is told by [`Jobs`].
     ///
     /// # Errors
-    /// Why it could not be started.
-    fn start(&mut self, jobs: &Arc<dyn Jobs>, start: &Start) -> Result<i32, StartError>;
+    /// Why no program can be started.
+    fn start(
+        &mut self,
+        job: JobId,
+        start: Start,
+        jobs: &Arc<dyn Jobs>,
+        tell: &Sender<Event>,
+    ) -> Result<(), String>;
     /// Removes files and makes directories while programs run.
     ///
     /// # Errors
     /// The system call that failed.
     fn prepare(&mut self, remove: Vec<PathBuf>, make: Vec<PathBuf>) -> Result<(), String>;
-    /// Asks a process group to end, or makes it.
-    fn kill(&mut self, group: i32, at_once: bool);
-}
-
-/// A program could not be started.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// This one.
-    #[error("{0}")]
-    This(String),
-    /// None can be.
-    #[error("{0}")]
-    Any(String),
+    /// Sends a signal to a process group.
+    fn kill(&mut self, group: i32, signal: i32);
 }
 
 /// What is told while it goes on.
@@ -166,15 +171,23 @@ pub struct Engine<'a> {
     run: &'a mut dyn Run,
     tell: &'a mut dyn Tell,
     graph: Graph,
-    board: Arc<Board>,
+    answers: Arc<Answers>,
     events: Receiver<Event>,
-    made: MadeBefore,
+    to_us: Sender<Event>,
+    ledger: Ledger,
+    marks: Marks,
+    /// Forgotten files that were made anew.
+    remembered: Vec<String>,
     /// Jobs that can go on.
     todo: VecDeque<JobId>,
     /// Jobs that have to run.
     queue: VecDeque<JobId>,
     /// Held processes that may go on when their jobs have a slot again.
     resume: VecDeque<(JobId, Sender<()>)>,
+    /// Jobs that another command is at.
+    elsewhere: Vec<JobId>,
+    /// Jobs that have started and not ended.
+    n_running: usize,
     busy: usize,
     in_use: BTreeMap<String, u64>,
     deadlines: Vec<(Instant, JobId)>,
@@ -195,7 +208,9 @@ pub struct Setting {
     /// What writes to the workspace.
     pub disk: Arc<dyn Disk>,
     /// What earlier commands have made.
-    pub made: MadeBefore,
+    pub ledger: Ledger,
+    /// What people have said of single files.
+    pub marks: Marks,
 }
 
 impl<'a> Engine<'a> {
@@ -209,10 +224,10 @@ impl<'a> Engine<'a> {
     ) -> (Self, Sender<Event>) {
         let (send, events) = channel();
         let rules = Arc::new(rules);
-        let board = Arc::new(Board::new(
+        let answers = Arc::new(Answers::new(
             setting.root.clone(),
             rules.clone(),
-            &setting.made,
+            &setting.ledger,
             send.clone(),
         ));
         let engine = Self {
@@ -225,12 +240,17 @@ impl<'a> Engine<'a> {
             run,
             tell,
             graph: Graph::default(),
-            board,
+            answers,
             events,
-            made: setting.made,
+            to_us: send.clone(),
+            ledger: setting.ledger,
+            marks: setting.marks,
+            remembered: Vec::new(),
             todo: VecDeque::new(),
             queue: VecDeque::new(),
             resume: VecDeque::new(),
+            elsewhere: Vec::new(),
+            n_running: 0,
             busy: 0,
             in_use: BTreeMap::new(),
             deadlines: Vec::new(),
@@ -240,11 +260,12 @@ impl<'a> Engine<'a> {
         (engine, send)
     }
 
-    /// Makes some targets. Gives the counts, and what was made for later commands.
-    pub fn build(mut self, targets: &[String]) -> (Counts, MadeBefore) {
+    /// Makes some targets. Gives the counts, and the forgotten files that were made anew.
+    pub fn build(mut self, targets: &[String]) -> (Counts, Vec<String>) {
+        self.rescue();
         if let Err(why) = self.make_dirs() {
             self.error(why);
-            return (self.counts, self.made);
+            return (self.counts, self.remembered);
         }
         let mut roots = Vec::new();
         for target in targets {
@@ -263,28 +284,32 @@ impl<'a> Engine<'a> {
             if !self.todo.is_empty() {
                 continue;
             }
-            if self.running() == 0 {
+            if self.n_running == 0 && self.elsewhere.is_empty() {
                 break;
             }
             self.next_event();
+            self.ask_for_locks();
         }
         for node in roots {
             self.conclude(node);
         }
-        (self.counts, self.made)
+        let written = self.ledger.write();
+        self.note(written);
+        (self.counts, self.remembered)
     }
 
-    /// Jobs that have started and not ended.
-    fn running(&self) -> usize {
-        self.graph
-            .jobs()
-            .filter(|(_, job)| job.group.is_some())
-            .count()
+    /// Says that the ledger could not be written.
+    fn note(&mut self, written: crate::disk::Result<()>) {
+        if let Err(error) = written {
+            self.warn(format!("what jobs make is not remembered: {error}"));
+        }
     }
 
     fn next_event(&mut self) {
         let now = Instant::now();
-        let next = self.deadlines.iter().map(|(at, _)| *at).min();
+        let next = self.deadlines.iter().map(|(at, _)| *at);
+        let ask = (!self.elsewhere.is_empty()).then(|| now + ASK);
+        let next = next.chain(ask).min();
         let event = match next {
             Some(at) => self.events.recv_timeout(at.saturating_duration_since(now)),
             None => self.events.recv().map_err(RecvTimeoutError::from),
@@ -292,6 +317,8 @@ impl<'a> Engine<'a> {
         match event {
             Ok(Event::Wanted { job, name, go }) => self.wanted(job, &name, go),
             Ok(Event::Ended { job, ended }) => self.ended(job, *ended),
+            Ok(Event::Started(job, started)) => self.started(job, started),
+            Ok(Event::Lost(why)) => self.lost(&why),
             Ok(Event::Interrupt) => self.interrupt(),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
@@ -336,8 +363,11 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// A second, between the kind signal and the other one.
+/// Between one signal that ends a job and the next.
 const MERCY: Duration = Duration::from_secs(1);
+
+/// Between one question for the locks of other commands and the next.
+const ASK: Duration = Duration::from_millis(20);
 
 impl std::fmt::Debug for Engine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -346,3 +376,6 @@ impl std::fmt::Debug for Engine<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,9 @@
 use super::advance::inside;
 use super::graph::{Made, Outcome, Stage, Waiter};
 use super::judge::{judge, outputs};
-use super::made::Thing;
-use super::{Engine, MERCY, StartError, Told};
-use crate::base::{JobId, Kind};
+use super::ledger::Thing;
+use super::{Engine, MERCY, Mark, Told};
+use crate::base::{JobId, Kind, Record, What};
 use crate::rules::Spec;
 use crate::watch::jobs::{Ended, Jobs, Ticket};
 use std::sync::Arc;
@@ -16,25 +16,26 @@ impl Engine<'_> {
     /// Gives free slots to held processes that may go on, then to jobs that have to run.
     pub(super) fn start_queued(&mut self) {
         while let Some((job, go)) = self.resume.pop_front() {
-            let over = self.graph[job].group.is_none();
-            if !over && !self.graph[job].has_slot && !self.take_slot(job) {
+            let runs = self.graph[job].stage == Stage::Running;
+            if runs && !self.graph[job].has_slot && !self.take_slot(job) {
                 self.resume.push_front((job, go));
                 break;
             }
             let _gone = go.send(()).is_err();
         }
-        if self.stopping {
-            return self.stop();
-        }
-        let mut waiting = std::mem::take(&mut self.queue);
-        while let Some(job) = waiting.pop_front() {
-            if self.stopping || self.busy >= self.wish.jobs {
-                self.queue.push_back(job);
-            } else if self.take_slot(job) {
+        let mut skipped = Vec::new();
+        while self.busy < self.wish.jobs && !self.stopping {
+            let Some(job) = self.queue.pop_front() else {
+                break;
+            };
+            if self.take_slot(job) {
                 self.launch(job);
             } else {
-                self.queue.push_back(job);
+                skipped.push(job);
             }
+        }
+        for job in skipped.into_iter().rev() {
+            self.queue.push_front(job);
         }
         if self.stopping {
             self.stop();
@@ -47,7 +48,8 @@ impl Engine<'_> {
         let held: Vec<JobId> = self
             .graph
             .jobs()
-            .filter(|(_, job)| job.group.is_some() && !job.held.is_empty() && job.killed.is_none())
+            .filter(|(_, job)| job.stage == Stage::Running)
+            .filter(|(_, job)| !job.held.is_empty() && job.killed.is_none())
             .map(|(id, _)| id)
             .collect();
         for job in held {
@@ -107,34 +109,69 @@ impl Engine<'_> {
             }
         };
         let key = self.graph[job].key;
-        self.board.start(Ticket { id: job, key }, spec.clone());
+        self.begin(job);
+        self.answers.order(Ticket { id: job, key }, spec.clone());
         let why = self.graph[job].why.clone();
         self.tell.tell(Told::Runs(spec.title.clone(), why));
-        let jobs = self.board.clone() as Arc<dyn Jobs>;
-        match self.run.start(&jobs, &start) {
+        let jobs = self.answers.clone() as Arc<dyn Jobs>;
+        if let Err(why) = self.run.start(job, start, &jobs, &self.to_us) {
+            self.give_slot_back(job);
+            self.stopping = true;
+            return self.fail(job, why, true);
+        }
+        let own = &mut self.graph[job];
+        own.group = None;
+        own.stage = Stage::Running;
+        own.n_runs += 1;
+        self.n_running += 1;
+        self.counts.ran += 1;
+        if let Some(timeout) = self.rules.rule(spec.rule).timeout {
+            self.deadlines.push((Instant::now() + timeout, job));
+        }
+    }
+
+    /// The program of a job was started, or could not be.
+    pub(super) fn started(&mut self, job: JobId, started: Result<i32, String>) {
+        if self.graph[job].stage != Stage::Running {
+            return;
+        }
+        match started {
             Ok(group) => {
-                for path in &start.remove {
-                    if let Some(name) = self.name(path).map(str::to_owned) {
-                        self.made.remove(&name);
-                    }
-                }
-                let own = &mut self.graph[job];
-                own.group = Some(group);
-                own.stage = Stage::Running;
-                own.n_runs += 1;
-                self.counts.ran += 1;
-                if let Some(timeout) = self.rules.rule(spec.rule).timeout {
-                    self.deadlines.push((Instant::now() + timeout, job));
+                self.graph[job].group = Some(group);
+                if self.graph[job].killed.is_some() {
+                    self.send_next_signal(job);
                 }
             }
-            Err(error) => {
-                self.give_slot_back(job);
-                if let StartError::Any(_) = error {
-                    self.stopping = true;
-                }
-                self.fail(job, error.to_string(), true);
+            Err(why) => {
+                self.stops_running(job);
+                self.fail(job, why, true);
             }
         }
+    }
+
+    /// Nobody tells any more how the jobs that run end.
+    pub(super) fn lost(&mut self, why: &str) {
+        self.stopping = true;
+        for job in self.those_that_run() {
+            self.stops_running(job);
+            self.fail(job, why.to_owned(), true);
+        }
+    }
+
+    fn those_that_run(&self) -> Vec<JobId> {
+        let jobs = self.graph.jobs();
+        let runs = jobs.filter(|(_, job)| job.stage == Stage::Running);
+        runs.map(|(id, _)| id).collect()
+    }
+
+    fn stops_running(&mut self, job: JobId) {
+        self.give_slot_back(job);
+        self.n_running -= 1;
+        self.deadlines.retain(|(_, other)| *other != job);
+        let own = &mut self.graph[job];
+        own.group = None;
+        own.n_signals = 0;
+        own.held.clear();
     }
 
     /// A process of a job looks at a file that a rule may make.
@@ -154,7 +191,7 @@ impl Engine<'_> {
                 names.join(", which needs ")
             );
             self.graph[job].cycle = Some(why);
-            self.board.let_look(job, name);
+            self.answers.let_look(job, name);
             let _gone = go.send(()).is_err();
             return;
         }
@@ -165,13 +202,12 @@ impl Engine<'_> {
 
     /// A job has ended.
     pub(super) fn ended(&mut self, job: JobId, ended: Ended) {
-        self.give_slot_back(job);
-        self.deadlines.retain(|(_, other)| *other != job);
+        if self.graph[job].stage != Stage::Running {
+            return;
+        }
+        self.stops_running(job);
         let spec = self.graph[job].spec.clone();
-        let own = &mut self.graph[job];
-        own.group = None;
-        own.held.clear();
-        own.chunks.clone_from(&ended.chunks);
+        self.graph[job].chunks.clone_from(&ended.chunks);
         let made = self.made_by(&ended);
         let verdict = self.verdict(job, &spec, &ended, &made);
         match verdict {
@@ -241,6 +277,9 @@ impl Engine<'_> {
                 return Err(format!("it reads {name}, which could not be made"));
             }
             self.dangling(record.deps.iter().filter_map(inside), spec)?;
+            if let Some(name) = self.removed(record, spec) {
+                return Err(format!("it removes {name}, which another job has made"));
+            }
         }
         let names: Vec<&str> = made.iter().map(String::as_str).collect();
         judge(
@@ -250,6 +289,19 @@ impl Engine<'_> {
             &ended.chunks,
             &names,
         )
+    }
+
+    /// A target of another job that a job has removed.
+    fn removed<'r>(&self, record: &'r Record, spec: &Spec) -> Option<&'r str> {
+        let gone = record
+            .outputs
+            .iter()
+            .filter(|output| output.what == What::Absent);
+        let names = gone.filter_map(|output| output.name.as_path().to_str());
+        names.into_iter().find(|name| {
+            let made = self.graph.known(name).and_then(super::graph::Node::made);
+            matches!(made, Some(Made::By(_))) && spec.target(name).is_none()
+        })
     }
 
     /// Where sources are named, a job may read no file that is none and that nobody makes.
@@ -266,6 +318,7 @@ impl Engine<'_> {
             let made = self.graph.known(name).and_then(super::graph::Node::made);
             let kind = self.known.world.last(&self.path(name)).seen.kind;
             !sources.names(name)
+                && !self.marks.has(Mark::Frozen, name)
                 && !matches!(made, Some(Made::By(_)))
                 && matches!(kind, Kind::File | Kind::Link)
                 && spec.target(name).is_none()
@@ -289,19 +342,31 @@ impl Engine<'_> {
             let seen = self.known.world.look(&path).seen;
             let digest = self.known.world.digest(&path, &seen).ok();
             let job = spec.identity;
-            self.made.put(name, Thing { digest, job });
+            self.ledger.put(name, Thing { digest, job });
         }
     }
 
-    /// Has a job end, for this reason.
+    /// Has a job end, for this reason: the signals of its rule, one after the other, then SIGKILL.
     fn kill(&mut self, job: JobId, why: String) {
-        let Some(group) = self.graph[job].group else {
+        if self.graph[job].stage != Stage::Running {
             return;
-        };
-        let again = self.graph[job].killed.is_some();
-        self.run.kill(group, again);
+        }
+        let is_first = self.graph[job].killed.is_none();
         self.graph[job].killed.get_or_insert(why);
-        if !again {
+        if self.graph[job].group.is_some() || !is_first {
+            self.send_next_signal(job);
+        }
+    }
+
+    fn send_next_signal(&mut self, job: JobId) {
+        let rule = self.rules.rule(self.graph[job].spec.rule);
+        let own = &mut self.graph[job];
+        let signal = rule.kill.get(own.n_signals).copied();
+        own.n_signals += 1;
+        if let Some(group) = own.group {
+            self.run.kill(group, signal.unwrap_or(libc::SIGKILL));
+        }
+        if signal.is_some() {
             self.deadlines.push((Instant::now() + MERCY, job));
         }
     }
@@ -323,13 +388,7 @@ impl Engine<'_> {
     pub(super) fn interrupt(&mut self) {
         self.counts.interrupted = true;
         self.stopping = true;
-        let running: Vec<JobId> = self
-            .graph
-            .jobs()
-            .filter(|(_, job)| job.group.is_some())
-            .map(|(id, _)| id)
-            .collect();
-        for job in running {
+        for job in self.those_that_run() {
             self.kill(job, "interrupted".to_owned());
         }
     }

@@ -3,9 +3,10 @@
 use super::gathered::Gathered;
 use super::load::other;
 use super::pattern::{Pattern, Template};
-use super::sources::glob;
+use super::sources::{Sources, below, glob};
 use super::spec::check;
-use super::{DepFlags, Place, Rule, TargetFlags};
+use super::{Cmd, DepFlags, Place, Rule, TargetFlags};
+use nix::sys::signal::Signal;
 use starlark::collections::SmallMap;
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
@@ -112,10 +113,11 @@ fn complete(rule: &Rule) -> Result<(), String> {
     for (_, template, _) in &rule.deps {
         check(template, &stems)?;
     }
-    match &rule.cmd {
-        Some(cmd) => check(cmd, &rule.holes()),
-        None => Ok(()),
-    }
+    let holes = rule.holes();
+    let templates = rule.cmd.iter().flat_map(Cmd::templates);
+    templates
+        .into_iter()
+        .try_for_each(|template| check(template, &holes))
 }
 
 fn strings(
@@ -137,6 +139,39 @@ fn amounts(what: &str, map: SmallMap<String, i32>) -> Result<BTreeMap<String, u6
             Err(_) => Err(format!("{what}: {name} is negative")),
         })
         .collect()
+}
+
+/// What a job runs: a text for the shell, or a list of words.
+fn command(value: Value<'_>) -> Result<Cmd, String> {
+    if let Some(text) = value.unpack_str() {
+        return Ok(Cmd::Shell(Template::new(text)?));
+    }
+    let words = ListRef::from_value(value).filter(|words| !words.is_empty());
+    let Some(words) = words else {
+        return Err(format!(
+            "cmd: {value} is neither a string nor a list of words"
+        ));
+    };
+    let words = words.iter().map(|word| match word.unpack_str() {
+        Some(word) => Template::new(word),
+        None => Err(format!("cmd: {word} is no string")),
+    });
+    Ok(Cmd::Argv(words.collect::<Result<_, _>>()?))
+}
+
+/// Signals by their names, with or without `SIG`.
+fn signals(names: Option<UnpackList<String>>) -> Result<Vec<i32>, String> {
+    let Some(names) = names else {
+        return Ok(vec![libc::SIGTERM]);
+    };
+    let number = |name: &String| {
+        let whole = format!("SIG{}", name.trim_start_matches("SIG"));
+        let signal = whole.parse::<Signal>();
+        signal.map(|signal| signal as i32).map_err(|_unknown| {
+            format!("kill: {name:?} is no signal: there are \"INT\", \"TERM\", ...")
+        })
+    };
+    names.items.iter().map(number).collect()
 }
 
 /// Seconds, as an int or a float.
@@ -194,13 +229,15 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     fn rule<'v>(
         name: String,
         #[starlark(require = named)] targets: Value<'v>,
-        #[starlark(require = named)] cmd: String,
+        #[starlark(require = named)] cmd: Value<'v>,
         #[starlark(require = named, default = NoneType)] deps: Value<'v>,
         #[starlark(require = named)] environ: Option<SmallMap<String, Value<'v>>>,
         #[starlark(require = named, default = NoneType)] priority: Value<'v>,
         #[starlark(require = named, default = NoneType)] timeout: Value<'v>,
+        #[starlark(require = named)] kill: Option<UnpackList<String>>,
         #[starlark(require = named, default = 0)] retries: u32,
         #[starlark(require = named, default = true)] stderr_ok: bool,
+        #[starlark(require = named)] ignore: Option<UnpackList<String>>,
         #[starlark(require = named)] resources: Option<SmallMap<String, i32>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
@@ -210,7 +247,7 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
                 at: place(eval),
                 targets: self::targets(targets)?,
                 deps: self::deps(deps)?,
-                cmd: Some(Template::new(&cmd)?),
+                cmd: Some(command(cmd)?),
                 environ: strings("environ", environ.unwrap_or_default())?,
                 priority: if priority.is_none() {
                     0.0
@@ -218,8 +255,10 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
                     number("priority", priority)?
                 },
                 timeout: seconds(timeout)?,
+                kill: signals(kill)?,
                 retries,
                 stderr_ok,
+                ignore: Sources::new(&ignore.unwrap_or_default().items)?,
                 resources: amounts("resources", resources.unwrap_or_default())?,
             };
             complete(&rule)?;
@@ -252,8 +291,10 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
                     number("priority", priority)?
                 },
                 timeout: None,
+                kill: Vec::new(),
                 retries: 0,
                 stderr_ok: true,
+                ignore: Sources::default(),
                 resources: BTreeMap::new(),
             })
         })();
@@ -372,30 +413,4 @@ fn with_flags<'v>(pattern: Value<'v>, flags: &[(&str, bool)]) -> SmallMap<String
         map.insert((*flag).to_owned(), Value::new_bool(*set));
     }
     map
-}
-
-/// Calls `tell` for each file below a directory of the workspace.
-fn below(root: &std::path::Path, dir: &str, tell: &mut dyn FnMut(&str)) {
-    let Ok(entries) = std::fs::read_dir(root.join(dir)) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let path = if dir.is_empty() {
-            name.clone()
-        } else {
-            format!("{dir}/{name}")
-        };
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => {
-                if !matches!(name.as_str(), ".rfs" | ".git") {
-                    below(root, &path, tell);
-                }
-            }
-            Ok(_) => tell(&path),
-            Err(_) => {}
-        }
-    }
 }

@@ -3,7 +3,7 @@
 //! One of the listed files with unsafe code: the interpreter's own derivation, and nothing else.
 #![allow(unsafe_code)]
 
-use super::Rule;
+use super::{Place, Rule};
 use starlark::any::ProvidesStaticType;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ pub(super) struct Gathered {
     pub(super) root: PathBuf,
     pub(super) env: BTreeMap<String, String>,
     pub(super) rules: RefCell<Vec<Rule>>,
+    names: RefCell<BTreeMap<String, Place>>,
     pub(super) sources: RefCell<Vec<String>>,
     pub(super) resources: RefCell<BTreeMap<String, u64>>,
     pub(super) shell: RefCell<String>,
@@ -27,6 +28,7 @@ impl Gathered {
             root,
             env,
             rules: RefCell::default(),
+            names: RefCell::default(),
             sources: RefCell::default(),
             resources: RefCell::default(),
             shell: RefCell::new("/bin/sh".to_owned()),
@@ -36,10 +38,11 @@ impl Gathered {
 
     pub(super) fn add(&self, rule: Rule) -> Result<(), String> {
         let mut rules = self.rules.borrow_mut();
-        if let Some(other) = rules.iter().find(|other| other.name == rule.name) {
-            let Rule { name, at, .. } = other;
-            return Err(format!("there is a rule {name:?} already, at {at}"));
+        let mut names = self.names.borrow_mut();
+        if let Some(at) = names.get(&rule.name) {
+            return Err(format!("there is a rule {:?} already, at {at}", rule.name));
         }
+        names.insert(rule.name.clone(), rule.at.clone());
         rules.push(rule);
         Ok(())
     }

@@ -29,7 +29,14 @@ pub struct Inputs {
 }
 
 /// The ready rules that come with the program, by the name after `@rfs//`.
-const LIBRARY: [(&str, &str); 1] = [("c.star", include_str!("library/c.star"))];
+const LIBRARY: [(&str, &str); 6] = [
+    ("archive.star", include_str!("library/archive.star")),
+    ("c.star", include_str!("library/c.star")),
+    ("latex.star", include_str!("library/latex.star")),
+    ("python.star", include_str!("library/python.star")),
+    ("rust.star", include_str!("library/rust.star")),
+    ("tests.star", include_str!("library/tests.star")),
+];
 
 /// Reads the rules of a workspace.
 ///

@@ -4,18 +4,19 @@
 
 mod builtin;
 mod gathered;
+pub mod import;
 pub mod load;
 pub mod pattern;
 mod sources;
 mod spec;
 
 pub use load::{Error, Inputs, load};
-pub use sources::Sources;
+pub use sources::{Sources, matching};
 pub use spec::{Input, Spec, Target};
 
 use pattern::{Pattern, Stems, Template};
 use regex::RegexSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -47,6 +48,24 @@ pub struct DepFlags {
     pub ignore_error: bool,
 }
 
+/// What a job runs.
+#[derive(Debug, Clone)]
+pub enum Cmd {
+    /// A text for the shell.
+    Shell(Template),
+    /// A program and its arguments. One that is nothing but a hole is as many as there are names for it.
+    Argv(Vec<Template>),
+}
+
+impl Cmd {
+    pub(crate) fn templates(&self) -> &[Template] {
+        match self {
+            Self::Shell(text) => std::slice::from_ref(text),
+            Self::Argv(words) => words,
+        }
+    }
+}
+
 /// A rule: how files of certain names are made out of others.
 ///
 /// INVARIANT: every hole of a template has a value in every job of the rule, and every target that is no
@@ -62,17 +81,21 @@ pub struct Rule {
     /// Static deps, with the keys that they go by.
     pub deps: Vec<(Option<String>, Template, DepFlags)>,
     /// What is run; none for an anti-rule, whose targets nobody makes.
-    pub cmd: Option<Template>,
+    pub cmd: Option<Cmd>,
     /// Variables of the job's environment beside those that every job has.
     pub environ: BTreeMap<String, String>,
     /// Rules of a higher priority are tried first.
     pub priority: f64,
     /// A job that takes longer fails.
     pub timeout: Option<Duration>,
+    /// Signals that end a job, one a second; SIGKILL comes after them.
+    pub kill: Vec<i32>,
     /// How often a failed job is run again.
     pub retries: u32,
     /// Whether a job may print to standard error and still succeed.
     pub stderr_ok: bool,
+    /// Files that a job may look at, make and change without anybody's notice.
+    pub ignore: Sources,
     /// How much of each resource a job needs while it runs.
     pub resources: BTreeMap<String, u64>,
 }
@@ -96,7 +119,9 @@ pub struct Candidate {
 #[derive(Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
-    /// All targets of all rules, for one quick look.
+    /// The rules and targets that are single names.
+    literal: HashMap<String, Vec<(RuleId, usize)>>,
+    /// All other targets, for one quick look.
     any: RegexSet,
     /// The rule and the target of each expression of `any`.
     of: Vec<(RuleId, usize)>,
@@ -119,10 +144,16 @@ impl Rules {
         resources: BTreeMap<String, u64>,
         shell: String,
     ) -> Result<Self, String> {
+        let mut literal = HashMap::new();
         let mut of = Vec::new();
         let mut texts = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             for (target, (_, pattern, _)) in rule.targets.iter().enumerate() {
+                if let Some(name) = pattern.literal() {
+                    let of_name: &mut Vec<_> = literal.entry(name).or_default();
+                    of_name.push((RuleId(index), target));
+                    continue;
+                }
                 of.push((RuleId(index), target));
                 texts.push(pattern.expression().to_owned());
             }
@@ -130,6 +161,7 @@ impl Rules {
         let any = RegexSet::new(texts).map_err(|error| error.to_string())?;
         Ok(Self {
             rules,
+            literal,
             any,
             of,
             sources,
@@ -172,7 +204,7 @@ impl Rules {
     /// Whether some rule's target recognises a name.
     #[must_use]
     pub fn recognise(&self, name: &str) -> bool {
-        self.any.is_match(name)
+        self.literal.contains_key(name) || self.any.is_match(name)
     }
 
     /// All that recognise a name, in groups of equal priority, highest first; in a group in the order of
@@ -180,8 +212,13 @@ impl Rules {
     #[must_use]
     pub fn candidates(&self, name: &str) -> Vec<Vec<Candidate>> {
         let mut found: Vec<Candidate> = Vec::new();
-        for index in &self.any.matches(name) {
-            let (rule, target) = self.of[index];
+        let literal = self.literal.get(name).into_iter().flatten().copied();
+        let matches = self.any.matches(name);
+        let mut all: Vec<(RuleId, usize)> = literal
+            .chain(matches.iter().map(|at| self.of[at]))
+            .collect();
+        all.sort_unstable();
+        for (rule, target) in all {
             let (_, pattern, _) = &self.rule(rule).targets[target];
             if let Some(stems) = pattern.recognise(name) {
                 if !found.iter().any(|c| c.rule == rule && c.stems == stems) {

@@ -138,6 +138,12 @@ impl Pattern {
         self.regex.as_str()
     }
 
+    /// The one name that it recognises, where it has no stems.
+    #[must_use]
+    pub fn literal(&self) -> Option<String> {
+        self.groups.is_empty().then(|| self.name(&Stems::new()))
+    }
+
     /// Whether it has star stems.
     #[must_use]
     pub fn is_star(&self) -> bool {
@@ -275,6 +281,15 @@ impl Template {
             Part::Hole { name, .. } => Some(name.as_str()),
             Part::Text(_) => None,
         })
+    }
+
+    /// The name of its hole, if it is nothing else.
+    #[must_use]
+    pub fn only_hole(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [Part::Hole { name, .. }] => Some(name),
+            _ => None,
+        }
     }
 
     /// The text with each hole filled by what `value` says.

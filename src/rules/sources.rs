@@ -1,9 +1,10 @@
 //! Which files are sources: those that `source()` names, else all that no rule makes.
 
 use regex::{Regex, RegexSet};
+use std::path::Path;
 
 /// The patterns of `source()`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Sources(Option<RegexSet>);
 
 impl Sources {
@@ -41,6 +42,47 @@ impl Sources {
 /// What is wrong with it.
 pub(super) fn glob(text: &str) -> Result<Regex, String> {
     Regex::new(&expression(text)).map_err(|error| format!("in {text:?}: {error}"))
+}
+
+/// The files of the workspace that lie below a directory and whose names an expression recognises, sorted.
+#[must_use]
+pub fn matching(root: &Path, dir: &str, expression: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(expression) = Regex::new(expression) {
+        below(root, dir, &mut |name| {
+            if expression.is_match(name) {
+                found.push(name.to_owned());
+            }
+        });
+    }
+    found.sort();
+    found
+}
+
+/// Calls `tell` for each file below a directory of the workspace.
+pub(super) fn below(root: &Path, dir: &str, tell: &mut dyn FnMut(&str)) {
+    let Ok(entries) = std::fs::read_dir(root.join(dir)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let path = if dir.is_empty() {
+            name.clone()
+        } else {
+            format!("{dir}/{name}")
+        };
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {
+                if !matches!(name.as_str(), ".rfs" | ".git") {
+                    below(root, &path, tell);
+                }
+            }
+            Ok(_) => tell(&path),
+            Err(_) => {}
+        }
+    }
 }
 
 fn expression(glob: &str) -> String {

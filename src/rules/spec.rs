@@ -1,7 +1,7 @@
 //! One job: a rule whose stems have values.
 
 use super::pattern::{Pattern, Stems, Template, quoted};
-use super::{DepFlags, Rule, RuleId, Rules, TargetFlags};
+use super::{Cmd, DepFlags, Rule, RuleId, Rules, Sources, TargetFlags};
 use crate::base::{Digest, digest::Framed};
 use regex::Regex;
 
@@ -10,8 +10,8 @@ use regex::Regex;
 pub enum Target {
     /// This file.
     File(String, TargetFlags),
-    /// All files of such names.
-    Star(Regex, TargetFlags),
+    /// All files of such names, which lie below this directory.
+    Star(Regex, String, TargetFlags),
 }
 
 impl Target {
@@ -20,7 +20,7 @@ impl Target {
     pub fn is(&self, name: &str) -> bool {
         match self {
             Self::File(own, _) => own == name,
-            Self::Star(names, _) => names.is_match(name),
+            Self::Star(names, ..) => names.is_match(name),
         }
     }
 
@@ -28,7 +28,7 @@ impl Target {
     #[must_use]
     pub fn flags(&self) -> TargetFlags {
         match self {
-            Self::File(_, flags) | Self::Star(_, flags) => *flags,
+            Self::File(_, flags) | Self::Star(_, _, flags) => *flags,
         }
     }
 }
@@ -59,6 +59,8 @@ pub struct Spec {
     pub argv: Vec<String>,
     /// Its whole environment, sorted.
     pub env: Vec<(String, String)>,
+    /// Files whose fate in it is nobody's business.
+    pub ignore: Sources,
 }
 
 impl Spec {
@@ -76,12 +78,30 @@ impl Spec {
         for target in &self.targets {
             let (name, flags) = match target {
                 Target::File(name, flags) => (name.as_str(), flags),
-                Target::Star(names, flags) => (names.as_str(), flags),
+                Target::Star(names, _, flags) => (names.as_str(), flags),
             };
             key.part(name.as_bytes());
             key.number(u64::from(flags.incremental));
         }
         key.finish()
+    }
+
+    /// Whether a program with these arguments and this environment is its.
+    #[must_use]
+    pub fn is(&self, argv: &[Vec<u8>], env: &[Vec<u8>]) -> bool {
+        let alike = |mine: &mut dyn Iterator<Item = Vec<u8>>, its: &[Vec<u8>]| {
+            its.iter().all(|word| mine.next().as_ref() == Some(word)) && mine.next().is_none()
+        };
+        let mut words = self.argv.iter().map(|word| word.clone().into_bytes());
+        let mut assignments = self.env.iter().map(|pair| assignment(pair).into_bytes());
+        alike(&mut words, argv) && alike(&mut assignments, env)
+    }
+
+    /// Whether a file, or a directory of nothing else, is none of the job's business.
+    #[must_use]
+    pub fn ignores(&self, name: &str) -> bool {
+        self.ignore.are_named()
+            && (self.ignore.names(name) || self.ignore.names(&format!("{name}/.")))
     }
 
     /// The target that a name is.
@@ -143,44 +163,71 @@ impl Rules {
             })
             .collect();
         let targets: Vec<Target> = rule.targets.iter().filter_map(|t| made(t, stems)).collect();
-        let names = |keyed: &mut dyn Iterator<Item = &String>| -> String {
-            let words: Vec<String> = keyed.map(|name| quoted(name)).collect();
-            words.join(" ")
-        };
         let file = |target: &Target| match target {
             Target::File(name, _) => name.clone(),
             Target::Star(..) => String::new(),
         };
         let files: Vec<String> = targets.iter().map(file).collect();
-        let value = |name: &str| -> String {
-            let keyed = |key: &Option<String>| key.as_deref() == Some(name);
-            match name {
-                "target" => names(&mut files.iter().take(1)),
-                "targets" => names(&mut files.iter().filter(|name| !name.is_empty())),
-                "dep" => names(&mut deps.iter().map(|dep| &dep.name).take(1)),
-                "deps" => names(&mut deps.iter().map(|dep| &dep.name)),
-                _ if stems.contains_key(name) => quoted(&stem(name)),
+        let named: Vec<&String> = files.iter().filter(|name| !name.is_empty()).collect();
+        let value = |hole: &str| -> Vec<&String> {
+            let keyed = |key: &Option<String>| key.as_deref() == Some(hole);
+            match hole {
+                "target" => files.iter().take(1).collect(),
+                "targets" => named.clone(),
+                "dep" => deps.iter().map(|dep| &dep.name).take(1).collect(),
+                "deps" => deps.iter().map(|dep| &dep.name).collect(),
+                _ if stems.contains_key(hole) => vec![&stems[hole]],
                 _ => {
                     let of_targets = rule.targets.iter().zip(&files);
+                    let of_targets = of_targets.filter(|((key, ..), _)| keyed(key));
                     let of_deps = rule.deps.iter().zip(&deps);
-                    names(
-                        &mut of_targets
-                            .filter(|((key, ..), _)| keyed(key))
-                            .map(|(_, file)| file)
-                            .chain(
-                                of_deps
-                                    .filter(|((key, ..), _)| keyed(key))
-                                    .map(|(_, dep)| &dep.name),
-                            ),
-                    )
+                    let of_deps = of_deps.filter(|((key, ..), _)| keyed(key));
+                    let of_targets = of_targets.map(|(_, file)| file);
+                    of_targets
+                        .chain(of_deps.map(|(_, dep)| &dep.name))
+                        .collect()
                 }
             }
         };
-        let text = rule
-            .cmd
-            .as_ref()
-            .map_or(String::new(), |cmd| cmd.fill(value));
-        let argv = vec![self.shell.clone(), "-ec".to_owned(), text];
+        let argv = match &rule.cmd {
+            Some(Cmd::Shell(text)) => {
+                let quote = |name: &&String| quoted(name);
+                let text = text.fill(|hole| {
+                    let words: Vec<String> = value(hole).iter().map(quote).collect();
+                    words.join(" ")
+                });
+                vec![self.shell.clone(), "-ec".to_owned(), text]
+            }
+            Some(Cmd::Argv(words)) => {
+                let mut argv = Vec::new();
+                for word in words {
+                    match word.only_hole() {
+                        Some(hole) => argv.extend(value(hole).into_iter().cloned()),
+                        None => argv.push(word.fill(|hole| {
+                            let words: Vec<&str> = value(hole).iter().map(|w| w.as_str()).collect();
+                            words.join(" ")
+                        })),
+                    }
+                }
+                if argv.first().is_some_and(|program| !program.contains('/')) {
+                    // It looks through the job's `PATH`, and what it looks at counts as the job's.
+                    argv.insert(0, "/usr/bin/env".to_owned());
+                }
+                argv
+            }
+            None => Vec::new(),
+        };
+        let program = argv.first().map_or("", String::as_str);
+        let program = program.strip_prefix("./").unwrap_or(program).to_owned();
+        let deps = match program.starts_with('/') || deps.iter().any(|dep| dep.name == program) {
+            true => deps,
+            // One in the workspace has to be there before.
+            false => {
+                let flags = DepFlags::default();
+                let name = program;
+                [deps, vec![Input { name, flags }]].concat()
+            }
+        };
         let mut env = rule.environ.clone();
         env.entry("PATH".to_owned())
             .or_insert_with(|| PATH.to_owned());
@@ -201,6 +248,7 @@ impl Rules {
             deps,
             argv,
             env: env.into_iter().collect(),
+            ignore: rule.ignore.clone(),
         }
     }
 }
@@ -213,7 +261,8 @@ fn made(
     stems: &Stems,
 ) -> Option<Target> {
     if pattern.is_star() {
-        return Some(Target::Star(pattern.with(stems)?, *flags));
+        let dir = pattern.dir().unwrap_or_default().to_owned();
+        return Some(Target::Star(pattern.with(stems)?, dir, *flags));
     }
     Some(Target::File(pattern.name(stems), *flags))
 }

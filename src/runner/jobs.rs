@@ -14,6 +14,7 @@ use rfs_tracer::Backend;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use std::thread;
 
 /// Where jobs are to run.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Setup {
     /// The spawner's program and arguments.
     pub spawner: Vec<OsString>,
     /// The workspace's root, without symbolic links. Has `.rfs/`.
@@ -41,18 +42,18 @@ pub struct Place {
 
 /// A view in which jobs can be started.
 #[derive(Debug)]
-pub struct Crew {
+pub struct JobView {
     session: Session,
     wire: UnixStream,
 }
 
-impl Crew {
+impl JobView {
     /// Makes the view and starts the spawner. To be called while the process has one thread.
     ///
     /// # Errors
     /// When mount or tracer cannot be had.
     pub fn start(
-        place: Place,
+        setup: Setup,
         known: Known,
         jobs: Arc<dyn Jobs>,
         sink: Arc<dyn Sink>,
@@ -62,15 +63,15 @@ impl Crew {
         let (out, to_out) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let (err, to_err) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let plan = Plan {
-            argv: place.spawner,
+            argv: setup.spawner,
             env: Vec::new(),
-            cwd: place.workspace.clone(),
-            workspace: place.workspace.clone(),
-            cache: place.cache,
-            cache_size: place.cache_size,
+            cwd: setup.workspace.clone(),
+            workspace: setup.workspace.clone(),
+            cache: setup.cache,
+            cache_size: setup.cache_size,
             disk: Arc::new(RealDisk),
-            mask: place.mask,
-            backend: match place.tracer {
+            mask: setup.mask,
+            backend: match setup.tracer {
                 Tracer::Auto => Backend::Auto,
                 Tracer::Notify => Backend::Notify,
                 Tracer::Ptrace => Backend::Ptrace,
@@ -82,7 +83,7 @@ impl Crew {
             jobs: Some((jobs, known)),
             rerun: false,
             strict_clock: false,
-            policy: place.policy,
+            policy: setup.policy,
             pins: None,
         };
         let standard =
@@ -90,7 +91,7 @@ impl Crew {
         let session = Session::start(plan, sink);
         standard.restore().map_err(failed)?;
         let session = session.map_err(|error| match Error::from(error) {
-            Error::Mount(_, why) => Error::Mount(place.workspace, why),
+            Error::Mount(_, why) => Error::Mount(setup.workspace, why),
             other @ (Error::Trace(_) | Error::Exec(..) | Error::Bind(..)) => other,
         })?;
         drain(out);
@@ -98,32 +99,56 @@ impl Crew {
         Ok(Self { session, wire })
     }
 
-    /// Has a program started, and waits until it is. Gives its process group.
+    /// Says who hears what became of the orders, in their order, and why when no more will be told. He says
+    /// whether he still listens.
     ///
     /// # Errors
-    /// Why it could not be.
-    pub fn order(&mut self, order: &Order) -> Result<i32, String> {
-        let gone = |error: &dyn std::fmt::Display| format!("the spawner is gone: {error}");
-        spawner::send(&mut self.wire, order).map_err(|error| gone(&error))?;
-        match spawner::receive(&mut self.wire).map_err(|error| gone(&error))? {
-            Some(Reply::Started(group)) => Ok(group),
-            Some(Reply::Failed(why)) => Err(why),
-            None => Err(gone(&"end of file")),
-        }
+    /// There are no descriptors left.
+    pub fn listen(
+        &mut self,
+        hear: impl Fn(Result<Reply, String>) -> bool + Send + 'static,
+    ) -> io::Result<()> {
+        let mut wire = self.wire.try_clone()?;
+        thread::spawn(move || {
+            loop {
+                let reply = match spawner::receive(&mut wire) {
+                    Ok(Some(reply)) => Ok(reply),
+                    Ok(None) => Err("the spawner is gone".to_owned()),
+                    Err(error) => Err(format!("the spawner is gone: {error}")),
+                };
+                let last = reply.is_err();
+                if !hear(reply) || last {
+                    break;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Gives an order. What became of it is told to who listens.
+    ///
+    /// # Errors
+    /// Nobody takes orders any more.
+    pub fn order(&mut self, order: &Order) -> Result<(), String> {
+        spawner::send(&mut self.wire, order)
+            .map_err(|error| format!("the spawner is gone: {error}"))
     }
 
     /// Ends it. Waits until the last process has ended and everything is stored.
     pub fn end(self) {
         let Self { mut session, wire } = self;
-        drop(wire);
+        // Also for the thread that listens.
+        let _closed = wire.shutdown(Shutdown::Both);
         drop(session.wait());
         session.drain();
     }
 }
 
 /// Sends a signal to a process group; it may be gone.
-pub fn signal(group: i32, signal: Signal) {
-    let _gone = killpg(Pid::from_raw(group), signal);
+pub fn signal(group: i32, signal: i32) {
+    if let Ok(signal) = Signal::try_from(signal) {
+        let _gone = killpg(Pid::from_raw(group), signal);
+    }
 }
 
 /// Reads what jobs print, which is known from watching them, and drops it.
@@ -135,7 +160,7 @@ fn drain(pipe: OwnedFd) {
     });
 }
 
-/// Our standard descriptors while others stand in their place.
+/// Our standard descriptors while others stand in their setup.
 struct Standard([OwnedFd; 3]);
 
 impl Standard {

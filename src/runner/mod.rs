@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod budget;
 pub mod estimate;
+pub mod guard;
 pub mod jobs;
 pub mod jobserver;
 pub mod launch;

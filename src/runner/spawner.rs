@@ -4,6 +4,7 @@
 //! It hears [`Order`]s on its standard input, a socket, and answers each with a [`Reply`]. Its standard
 //! output and error are those of the jobs. Knows nothing of rules.
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -16,6 +17,8 @@ use std::process::{Child, Command, Stdio};
 /// A program to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
+    /// The number of the job whose program it is, to be told with the answer.
+    pub job: Option<u32>,
     /// The program, by an absolute path, and its arguments; nothing is started where there are none.
     pub argv: Vec<OsString>,
     /// Its whole environment.
@@ -28,11 +31,11 @@ pub struct Order {
 
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reply {
-    /// The program runs, as the leader of a process group of this number.
-    Started(i32),
-    /// It does not: why.
-    Failed(String),
+pub struct Reply {
+    /// The job of the order.
+    pub of: Option<u32>,
+    /// The process group that its program leads, 0 without one; or why it could not be followed.
+    pub done: Result<i32, String>,
 }
 
 /// No message is longer, in bytes.
@@ -75,18 +78,19 @@ pub fn receive<T: DeserializeOwned>(wire: &mut impl Read) -> io::Result<Option<T
 /// # Errors
 /// Standard input is no socket, or fails.
 pub fn serve() -> io::Result<()> {
+    // The terminal's signals are for the one that gives orders.
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     let mut wire = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     while let Some(order) = receive::<Order>(&mut wire)? {
-        let reply = match start(&order) {
-            Ok(None) => Reply::Started(0),
-            Ok(Some(child)) => {
-                let pid = i32::try_from(child.id()).unwrap_or(0);
+        let done = start(&order).map(|child| {
+            let pid = child.as_ref().map_or(0, std::process::Child::id);
+            if let Some(child) = child {
                 std::thread::spawn(move || reap(child));
-                Reply::Started(pid)
             }
-            Err(why) => Reply::Failed(why),
-        };
-        send(&mut wire, &reply)?;
+            i32::try_from(pid).unwrap_or(0)
+        });
+        let of = order.job;
+        send(&mut wire, &Reply { of, done })?;
     }
     Ok(())
 }

@@ -34,8 +34,8 @@ pub struct Ended {
 
 /// Decides about jobs.
 pub trait Jobs: Debug + Send + Sync {
-    /// The job that the program is which the spawner starts now.
-    fn starting(&self) -> Option<Ticket>;
+    /// The job that a program is which the spawner starts, with these arguments and environment.
+    fn starting(&self, argv: &[Vec<u8>], env: &[Vec<u8>]) -> Option<Ticket>;
     /// Whether a job may look at a path of the workspace now.
     fn is_ready(&self, job: JobId, path: &Path) -> bool;
     /// Waits until it may, or it waits no longer.
@@ -56,7 +56,7 @@ impl Watch {
             let step = &model.steps[*at];
             step.parent.is_none() && step.pid != exec.pid
         });
-        let ticket = of_spawner.and_then(|_| jobs.starting());
+        let ticket = of_spawner.and_then(|_| jobs.starting(&exec.argv, &exec.env));
         if let (Some(at), None) = (parent, ticket) {
             self.loads(&mut model, at, &exec);
             model.enter(exec.pid, at, tool);

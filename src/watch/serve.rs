@@ -38,7 +38,9 @@ impl Watch {
         let parent = model.step_of(exec.pid);
         let proc = model.procs.get(&exec.pid);
         let limits = proc.and_then(|proc| proc.limits);
-        let folds = tool.folds(proc.map(|proc| &proc.tool), &self.config.policy);
+        // A job is a step of its own however small its program is.
+        let folds = self.config.jobs.is_none()
+            && tool.folds(proc.map(|proc| &proc.tool), &self.config.policy);
         self.chance_of(&mut model, parent, &tool);
         if let Some(at) = parent {
             unseen(&mut model, at, &exec);

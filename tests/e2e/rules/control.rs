@@ -118,3 +118,27 @@ fn the_environment_is_the_rules() {
     assert!(run("1").err().contains("0 ran"));
     assert!(run("2").err().contains("1 ran"));
 }
+
+/// A job is asked to end in the ways of its rule, one after the other.
+#[test]
+fn a_job_is_ended_by_the_signals_of_its_rule() {
+    let s = rules(
+        "rule('deaf', targets = 'x', timeout = 0.5, kill = ['INT', 'SIGUSR1'],\n\
+         \x20    cmd = 'trap \"echo int >> ../heard\" INT; trap \"echo usr1 >> ../heard; exit 3\" USR1; \
+         touch ../ready; while :; do sleep 0.1 || :; done')\n",
+    );
+    s.build("x")
+        .failed(&["deaf x: it took longer than 0.5 s"])
+        .tried(&["deaf x"]);
+    assert_eq!(s.bare(Cmd::sh("cat ../heard")).out(), "int\nusr1\n");
+    s.write(
+        "Rfsfile",
+        "rule('r', targets = 'x', cmd = 'true', kill = ['NOSUCH'])\n",
+    );
+    let told = s.build("x").run;
+    assert!(
+        told.err().contains("\"NOSUCH\" is no signal"),
+        "{}",
+        told.err()
+    );
+}

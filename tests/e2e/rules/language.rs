@@ -91,3 +91,60 @@ fn rules_without_end_are_told() {
     s.build("a").ran(&["r a", "r ax", "r axx"]);
     assert_eq!(s.read("a"), "end\n");
 }
+
+/// A list of words is no shell's business.
+#[test]
+fn a_command_may_be_words() {
+    let s = rules(
+        "rule('w', targets = 'out {n}', deps = ['a b', '$c'], cmd = ['./show', '{deps}', '[{deps}]', '{n}*', '{{}}', '{target}'])\n\
+         rule('p', targets = 'path', cmd = ['cp', 'a b', '{target}'])\n",
+    );
+    s.script(
+        "show",
+        "#!/bin/sh\nfor last; do :; done\nprintf '%s|' \"$@\" > \"$last\"\n",
+    );
+    s.write("a b", "ab\n");
+    s.write("$c", "");
+    let program = s.program().to_str().unwrap();
+    let run = s.bare(Cmd::new([program, "build", "out x", "path"]));
+    assert_eq!(run.code(), 0, "{}", run.err());
+    assert_eq!(s.read("out x"), "a b|$c|[a b $c]|x*|{}|out x|");
+    assert_eq!(s.read("path"), "ab\n");
+    s.write("Rfsfile", "rule('w', targets = 'x', cmd = [])\n");
+    s.build("x").run.err().contains("neither a string nor");
+}
+
+/// A program that a rule makes is made before the job that runs it.
+#[test]
+fn a_program_of_words_is_a_dep() {
+    let s = rules(
+        "rule('tool', targets = 'tool', deps = 'tool.sh', cmd = 'cp tool.sh tool; chmod +x tool')\n\
+         rule('use', targets = 'x', cmd = ['./tool', '{target}'])\n",
+    );
+    s.write("tool.sh", "#!/bin/sh\necho 1 > $1\n");
+    s.build("x").ran(&["tool tool", "use x"]);
+    s.write("tool.sh", "#!/bin/sh\necho 2 > $1\n");
+    s.build("x").ran(&["tool tool", "use x"]);
+    assert_eq!(s.read("x"), "2\n");
+}
+
+/// Files that a rule says to ignore are neither read nor written as far as anybody knows.
+#[test]
+fn ignored_files_are_nobodys_business() {
+    let s = rules(
+        "rule('r', targets = 'x', deps = 'src', ignore = ['*.log', 'tmp/**'], \
+         cmd = 'cat src > x; cat old.log >> x || :; echo now > r.log; mkdir -p tmp; echo t > tmp/t')\n",
+    );
+    s.write("src", "1\n");
+    s.build("x").ran(&["r x"]);
+    assert_eq!(
+        (s.read("r.log"), s.read("tmp/t")),
+        ("now\n".into(), "t\n".into())
+    );
+    s.write("old.log", "other\n");
+    s.write("r.log", "changed\n");
+    s.build("x").ran(&[]).served(&[]);
+    s.write("src", "2\n");
+    s.build("x").ran(&["r x"]);
+    assert_eq!(s.read("x"), "2\nother\n");
+}

@@ -2,8 +2,12 @@
 
 mod control;
 mod language;
+mod library;
+mod marks;
 mod project;
 mod reads;
+mod sharing;
+mod stories;
 mod targets;
 
 use crate::run::{Cmd, Run};

@@ -2,7 +2,7 @@
 //! have been at work, removed where nobody makes it any more.
 
 use super::judge::outputs;
-use super::made::Thing;
+use super::ledger::Thing;
 use super::{Engine, Start};
 use crate::base::{Kind, Output, Record, What};
 use crate::cache::Staged;
@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Where files of people's go that are in the way of a target, below `.rfs`.
 const QUARANTINE: &str = ".rfs/quarantine";
+
+/// Why that is done.
+const NOT_OURS: &str = "it stood in the place of a target, and no job has made it as it is";
 
 impl Engine<'_> {
     /// Whether all outputs of a record are there.
@@ -56,10 +59,10 @@ impl Engine<'_> {
                 .name
                 .as_path()
                 .to_str()
-                .filter(|_| output.name.inside())
+                .filter(|name| output.name.inside() && !spec.ignores(name))
             {
                 let job = spec.identity;
-                self.made.put(name, Thing { digest, job });
+                self.ledger.put(name, Thing { digest, job });
             }
         }
     }
@@ -75,7 +78,7 @@ impl Engine<'_> {
         let stage = root.join(".rfs/stage");
         let mut dirs: Vec<PathBuf> = Vec::new();
         for name in &names {
-            self.set_aside(name)?;
+            self.set_aside(name, NOT_OURS)?;
             dirs.extend(root.join(name).parent().map(Path::to_owned));
         }
         let stale = self.no_longer_made(spec, &names);
@@ -117,7 +120,7 @@ impl Engine<'_> {
             if flags.incremental {
                 continue;
             }
-            self.set_aside(name)?;
+            self.set_aside(name, NOT_OURS)?;
             if !start.remove.contains(&path) && self.exists(name) {
                 start.remove.push(path);
             }
@@ -170,24 +173,29 @@ impl Engine<'_> {
             return Vec::new();
         }
         let mut stale = Vec::new();
-        for name in self.made.of(spec.identity) {
+        for name in self.ledger.of(spec.identity) {
             if now.contains(&name) {
                 continue;
             }
             if self.is_ours(&name) {
                 stale.push(self.path(&name));
             }
-            self.made.remove(&name);
+            self.ledger.remove(&name);
         }
         stale
     }
 
     /// Whether a file is as a job has made it.
-    fn is_ours(&self, name: &str) -> bool {
+    fn is_ours(&mut self, name: &str) -> bool {
+        // Another command may have made it since this one began.
+        self.is_as_made(name) || (self.ledger.refresh().is_ok() && self.is_as_made(name))
+    }
+
+    fn is_as_made(&self, name: &str) -> bool {
         let path = self.path(name);
         let world = &self.known.world;
         let seen = world.look(&path).seen;
-        match (self.made.get(name), seen.kind) {
+        match (self.ledger.get(name), seen.kind) {
             (Some(thing), Kind::File) => match thing.digest {
                 Some(digest) => world.digest(&path, &seen) == Ok(digest),
                 None => false,
@@ -197,11 +205,11 @@ impl Engine<'_> {
         }
     }
 
-    /// Moves what people have put in the place of a target out of the way. An empty file is nobody's work.
+    /// Moves what stands in the place of a target, and no job has made as it is, out of the way. An empty file is nobody's work.
     ///
     /// # Errors
     /// It cannot be moved.
-    fn set_aside(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn set_aside(&mut self, name: &str, why: &str) -> Result<(), String> {
         let path = self.path(name);
         let seen = self.known.world.look(&path).seen;
         let nothing = seen.kind == Kind::File && seen.id.size == 0;
@@ -222,10 +230,7 @@ impl Engine<'_> {
             .map_err(|error| error.to_string())?;
         self.known.world.changed(&path);
         self.known.world.tell_stale(&path);
-        self.warn(format!(
-            "{name} was not made by a job as it is, and stood in the place of a target: it is now \
-             {QUARANTINE}/{name}"
-        ));
+        self.warn(format!("{name} is moved to {QUARANTINE}/{name}: {why}"));
         Ok(())
     }
 
@@ -236,13 +241,13 @@ impl Engine<'_> {
             self.warn(why);
         }
         for name in names {
-            self.made.remove(name);
+            self.ledger.remove(name);
         }
     }
 
     /// Removes what was made by a job of a rule that is no more.
     pub(super) fn remove_orphan(&mut self, name: &str) {
-        if self.made.get(name).is_none() || self.rules.sources.names(name) {
+        if self.ledger.get(name).is_none() || self.rules.sources.names(name) {
             return;
         }
         if self.is_ours(name) && !self.wish.dry {

@@ -3,11 +3,11 @@
 //! Its threads ask here for every path of the workspace that a job looks at, so the common answers need
 //! no word of the engine's.
 
-use super::{Event, MadeBefore};
+use super::{Event, Ledger};
 use crate::base::{Access, Dep, JobId};
 use crate::rules::{Rules, Spec};
 use crate::watch::jobs::{Ended, Jobs, Ticket};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// The answers.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct Answers {
     root: PathBuf,
     rules: Arc<Rules>,
     /// Names that jobs made once and that no rule makes any more.
@@ -29,17 +29,18 @@ pub(super) struct Board {
     /// Names that a job may look at as they are, since waiting for them would never end.
     as_it_is: RwLock<HashSet<(JobId, String)>>,
     specs: RwLock<HashMap<JobId, Arc<Spec>>>,
-    starting: Mutex<Option<Ticket>>,
+    /// Jobs whose programs were ordered and have not started, in their order.
+    ordered: Mutex<VecDeque<(Ticket, Arc<Spec>)>>,
 }
 
-impl Board {
+impl Answers {
     pub(super) fn new(
         root: PathBuf,
         rules: Arc<Rules>,
-        made: &MadeBefore,
+        ledger: &Ledger,
         events: Sender<Event>,
     ) -> Self {
-        let orphans = made.names().filter(|name| !rules.recognise(name));
+        let orphans = ledger.names().filter(|name| !rules.recognise(name));
         Self {
             root,
             orphans: orphans.map(str::to_owned).collect(),
@@ -48,7 +49,7 @@ impl Board {
             settled: RwLock::default(),
             as_it_is: RwLock::default(),
             specs: RwLock::default(),
-            starting: Mutex::default(),
+            ordered: Mutex::default(),
         }
     }
 
@@ -57,11 +58,13 @@ impl Board {
         self.rules.recognise(name) || self.orphans.contains(name)
     }
 
-    /// The next program that the spawner starts is this job's.
-    pub(super) fn start(&self, ticket: Ticket, spec: Arc<Spec>) {
+    /// The program of a job is ordered from the spawner.
+    pub(super) fn order(&self, ticket: Ticket, spec: Arc<Spec>) {
         let mut specs = self.specs.write().unwrap_or_else(PoisonError::into_inner);
-        specs.insert(ticket.id, spec);
-        *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+        specs.insert(ticket.id, spec.clone());
+        drop(specs);
+        let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        ordered.push_back((ticket, spec));
     }
 
     /// A name is as it shall be.
@@ -94,14 +97,16 @@ impl Board {
         let specs = self.specs.read().unwrap_or_else(PoisonError::into_inner);
         specs
             .get(&job)
-            .is_some_and(|spec| spec.target(name).is_some())
+            .is_some_and(|spec| spec.target(name).is_some() || spec.ignores(name))
     }
 }
 
-impl Jobs for Board {
-    fn starting(&self) -> Option<Ticket> {
-        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        starting.take()
+impl Jobs for Answers {
+    fn starting(&self, argv: &[Vec<u8>], env: &[Vec<u8>]) -> Option<Ticket> {
+        let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those before it could not be started.
+        let at = ordered.iter().position(|(_, spec)| spec.is(argv, env))?;
+        ordered.drain(..=at).next_back().map(|(ticket, _)| ticket)
     }
 
     fn is_ready(&self, job: JobId, path: &Path) -> bool {
@@ -153,7 +158,9 @@ impl Jobs for Board {
                 || name.is_empty()
         };
         let listed = dep.access.any(Access::LIST);
-        spec.target(name).is_some() || (!listed && spec.files().any(|(target, _)| above(target)))
+        spec.target(name).is_some()
+            || spec.ignores(name)
+            || (!listed && spec.files().any(|(target, _)| above(target)))
     }
 
     fn ended(&self, job: JobId, ended: Ended) {
