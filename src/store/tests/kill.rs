@@ -164,11 +164,15 @@ fn kill_after(mut child: Child, n_rounds: u64, spin: u64) -> u64 {
 
 #[test]
 fn killed_at_any_moment_nothing_committed_is_lost() {
-    let n_kills = match env::var_os("RFS_LONG") {
-        Some(_) => 10_000,
-        None => 500,
+    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+    let n_kills = match (env::var_os("RFS_LONG"), number("RFS_LONG")) {
+        (_, Some(n_kills @ 2..)) => n_kills,
+        (Some(_), _) => 10_000,
+        (None, _) => 500,
     };
-    let mut random = Random(21);
+    let seed = number("RFS_SEED").unwrap_or(21);
+    println!("{n_kills} kills, RFS_SEED={seed}");
+    let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let mut told = 0;
