@@ -48,6 +48,8 @@ pub(super) struct Model {
     pub told_to_end: HashSet<Pid>,
     /// Fifos of GNU make's jobservers: nothing that a step depends on.
     pub jobservers: HashSet<PathBuf>,
+    /// The steps of processes that have ended and may not have been waited for.
+    pub ended: HashMap<Pid, usize>,
     /// Steps that changed a path, as long as they run: they may hold it open.
     writers: HashMap<PathId, Vec<usize>>,
 }
@@ -60,6 +62,7 @@ impl Model {
         }
         let known = parent.and_then(|parent| self.procs.get(&parent)).cloned();
         let proc = match known {
+        self.ended.remove(&pid);
             Some(known) => Proc {
                 before: None,
                 parent,

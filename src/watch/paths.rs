@@ -79,6 +79,7 @@ impl Watch {
             | Event::Ipc { .. }
             | Event::Limit(..)
             | Event::Chance(_)
+            | Event::Process(_)
             | Event::Taint(..) => (),
         }
     }
