@@ -49,6 +49,8 @@ pub struct Policy {
     pub jobs_ignore: Vec<String>,
     /// Programs that open the terminal only to ask whether there is one and how wide it is.
     pub asks_terminal: Vec<String>,
+    /// Programs that read the `stat` files of all processes in `/proc` only to find children of their own.
+    pub seeks_children: Vec<String>,
     /// Programs that exist to tell the time or give random numbers.
     pub chance: Vec<String>,
     /// Programs that compute with one thread: they are pinned where pinning is asked for.
@@ -115,6 +117,8 @@ impl Default for Policy {
             ),
             jobs_ignore: words("make gmake ninja samu"),
             asks_terminal: words("bash sh rustc cargo git less clang clang++ ninja meson cmake"),
+            // Before it kills a child with all that it has started, also if it has ended already.
+            seeks_children: words("cmake ctest cpack"),
             chance: words("date uuidgen shuf"),
             pin: words(
                 "cc gcc c++ g++ cpp clang clang++ gfortran f951 gnat tcc f95 f77 as ar ranlib strip \

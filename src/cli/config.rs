@@ -158,7 +158,7 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 18] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 19] {
     let Policy {
         fold,
         parts,
@@ -174,6 +174,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 18] {
         env_ignore,
         jobs_ignore,
         asks_terminal,
+        seeks_children,
         chance,
         pin,
         near,
@@ -194,6 +195,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 18] {
         ("env-ignore", env_ignore),
         ("jobs-ignore", jobs_ignore),
         ("asks-terminal", asks_terminal),
+        ("seeks-children", seeks_children),
         ("chance", chance),
         ("pin", pin),
         ("near", near),

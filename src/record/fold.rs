@@ -155,7 +155,10 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
         let replaced = after.is_some_and(|after| !after.is_absent())
             && entry.wrote.any(Wrote::WHOLE)
             && rest == Access::NONE;
-        access = if replaced {
+        let into = entry.wrote.any(Wrote::INTO) && !entry.wrote.any(Wrote::REMOVED);
+        access = if replaced && into && !access.has(Access::OUST) {
+            Access::OVER
+        } else if replaced {
             Access::OUST
         } else {
             rest | Access::STAT
@@ -384,7 +387,7 @@ fn what(
                 digest: Digest([0; 32]),
                 size: after.id.size,
                 mode: after.mode[0],
-                in_place: same_object || entry.access == Access::OVER,
+                in_place: same_object || input(entry, Some(after)) == Some(Access::OVER),
             })
         }
     })

@@ -34,6 +34,8 @@ impl Wrote {
     pub const FRESH: Self = Self(32);
     /// Extended attributes set.
     pub const XATTRS: Self = Self(64);
+    /// Written over by a process that had not asked what was there, so that it cannot have removed it.
+    pub const INTO: Self = Self(128);
 
     /// Whether any of `other` is in the set.
     #[must_use]

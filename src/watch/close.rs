@@ -61,6 +61,7 @@ impl Watch {
             let Some(proc) = model.procs.remove(&pid) else {
                 return;
             };
+            model.ended.insert(pid, proc.step);
             match fate {
                 Fate::Killed(signal) => {
                     self.n_killed.fetch_add(1, Ordering::Relaxed);

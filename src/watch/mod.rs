@@ -190,6 +190,26 @@ impl Watch {
         }
     }
 
+    /// A look into `/proc` at another process. Some look at all that there are for their own children only.
+    fn other_process(&self, pid: Pid, path: &Path) {
+        // One that has gone meanwhile leaves nothing but its number to be looked at.
+        let passes = path.ends_with("stat") || path.parent() == Some(Path::new("/proc"));
+        let seeks = passes && {
+            let model = self.model();
+            let proc = model.procs.get(&pid);
+            proc.is_some_and(|proc| {
+                self.config
+                    .policy
+                    .seeks_children
+                    .contains(&proc.tool.driver)
+            })
+        };
+        if !seeks {
+            let why = format!("looks at another process: {}", path.display());
+            self.taint(pid, Scope::All, &why);
+        }
+    }
+
     /// A visible use of the clock or of random numbers.
     fn chance(&self, pid: Pid, how: &str) {
         let mut model = self.model();
@@ -246,16 +266,34 @@ impl Watch {
             model.told_to_end.insert(target);
         }
         let Some(at) = model.step_of(pid) else { return };
-        let inside: Vec<usize> = model
-            .step_of(target)
-            .map(|to| model.chain(to))
-            .unwrap_or_default();
+        // One that has ended and not been waited for does not notice, but it is whose it was.
+        let ended = || {
+            model
+                .ended
+                .get(&target)
+                .filter(|_| !is_strangers(&model, target))
+        };
+        let to = model.step_of(target).or_else(|| ended().copied());
+        let inside: Vec<usize> = to.map(|to| model.chain(to)).unwrap_or_default();
         for outer in model.chain(at) {
             if !inside.contains(&outer) {
                 model.steps[outer].refuse(format!("sends signal {signal} to process {target}"));
             }
         }
     }
+}
+
+/// Whether the number of a process that has ended is that of one outside now.
+fn is_strangers(model: &Model, pid: Pid) -> bool {
+    const PF_EXITING: u64 = 4;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' '));
+    let field = |n| fields.clone()?.nth(n)?.parse::<u64>().ok();
+    let exits = field(6).is_some_and(|flags| flags & PF_EXITING != 0);
+    let parent = field(1).and_then(|parent| Pid::try_from(parent).ok());
+    !exits && !parent.is_some_and(|parent| model.procs.contains_key(&parent))
 }
 
 impl Names for Watch {
@@ -320,6 +358,7 @@ impl Observer for Watch {
             Event::Ipc { object, create } => self.ipc(pid, object, create),
             Event::Limit(resource, soft, hard) => self.model().limit(pid, resource, soft, hard),
             Event::Chance(how) => self.chance(pid, how),
+            Event::Process(path) => self.other_process(pid, &path),
             Event::Taint(scope, why) => self.taint(pid, scope, &why),
             Event::Stat(_)
             | Event::Access(..)

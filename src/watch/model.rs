@@ -25,6 +25,8 @@ pub(super) struct Proc {
     pub parent: Option<Pid>,
     /// What it did that can be seen when it is gone.
     pub traces: Traces,
+    /// What it asked stat(2) about and may replace.
+    pub peeked: HashSet<PathId>,
     /// Step and tool before the last exec, until that is known to have worked.
     before: Option<(usize, Tool)>,
 }
@@ -46,6 +48,8 @@ pub(super) struct Model {
     pub met: HashMap<PathId, Met>,
     /// Processes that another one of the build has told to end.
     pub told_to_end: HashSet<Pid>,
+    /// The steps of processes that have ended and may not have been waited for.
+    pub ended: HashMap<Pid, usize>,
     /// Fifos of GNU make's jobservers: nothing that a step depends on.
     pub jobservers: HashSet<PathBuf>,
     /// Steps that changed a path, as long as they run: they may hold it open.
@@ -58,6 +62,7 @@ impl Model {
         if self.procs.contains_key(&pid) {
             return;
         }
+        self.ended.remove(&pid);
         let known = parent.and_then(|parent| self.procs.get(&parent)).cloned();
         let proc = match known {
             Some(known) => Proc {
@@ -85,6 +90,7 @@ impl Model {
                     limits: None,
                     parent: None,
                     traces: Traces::default(),
+                    peeked: HashSet::new(),
                     before: None,
                 }
             }
@@ -209,6 +215,7 @@ impl Model {
         match self.procs.get_mut(&pid) {
             Some(proc) => {
                 proc.traces.next();
+                proc.peeked.clear();
                 let before = (proc.step, std::mem::replace(&mut proc.tool, tool));
                 proc.before = Some(before);
                 proc.step = step;
@@ -222,6 +229,7 @@ impl Model {
                         limits: None,
                         parent: None,
                         traces: Traces::default(),
+                        peeked: HashSet::new(),
                         before: None,
                     },
                 );

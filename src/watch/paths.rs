@@ -79,6 +79,7 @@ impl Watch {
             | Event::Ipc { .. }
             | Event::Limit(..)
             | Event::Chance(_)
+            | Event::Process(_)
             | Event::Taint(..) => (),
         }
     }
@@ -218,6 +219,9 @@ impl Watch {
         }
         let look = self.world.last(&walk.path);
         if replaces && matches!(look.seen.kind, Kind::Absent | Kind::File | Kind::Link) {
+            if let Some(proc) = model.procs.get_mut(&pid) {
+                proc.peeked.insert(look.id);
+            }
             return self.note(&mut model, at, &walk.path, &look, Access::PEEK);
         }
         let dir = look.seen.kind == Kind::Dir;
@@ -386,7 +390,11 @@ impl Watch {
             } else {
                 Access::KIND | Access::MODE
             };
-            self.change(pid, walk, Wrote::WHOLE, access, true);
+            let mut how = Wrote::WHOLE;
+            if blind && !self.has_peeked(pid, look.id) {
+                how |= Wrote::INTO;
+            }
+            self.change(pid, walk, how, access, true);
         } else {
             let access = Access::KIND | Access::MODE | Access::REG;
             self.change(pid, walk, Wrote::PART, access, true);
@@ -398,6 +406,12 @@ impl Watch {
             .procs
             .get(&pid)
             .is_some_and(|proc| proc.tool.replaces)
+    }
+
+    fn has_peeked(&self, pid: Pid, id: PathId) -> bool {
+        let model = self.model();
+        let proc = model.procs.get(&pid);
+        proc.is_some_and(|proc| proc.peeked.contains(&id))
     }
 
     fn umask(&self, pid: Pid) -> u32 {

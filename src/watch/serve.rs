@@ -442,6 +442,9 @@ fn how(output: &Output) -> Wrote {
     if set {
         how |= Wrote::TIMES;
     }
+    if in_place(output) {
+        how |= Wrote::INTO;
+    }
     how
 }
 

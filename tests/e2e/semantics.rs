@@ -548,3 +548,38 @@ fn link_moved_with_its_time_stamp() {
     let probe = Probe::new(put, "mv old new");
     told(probe.first(1).after("a new link", put, Ran(1)));
 }
+
+/// The compiler writes assembler text into the file that is there, the assembler makes its object file anew:
+/// seen in the time stamp of the directory and in the permissions.
+#[test]
+fn written_over_or_made_anew() {
+    let source = |n: u8| {
+        move |s: &TestSpace| {
+            s.write("x.c", format!("int f(void) {{ return {n}; }}\n"));
+            for dir in ["text", "object"] {
+                s.set_mtime(dir, 1_600_000_000);
+            }
+        }
+    };
+    let lay = |s: &TestSpace| {
+        for dir in ["text", "object"] {
+            s.mkdir(dir);
+        }
+    };
+    for (cmd, output, second) in [
+        ("cc -S -o text/x.s x.c", "text/x.s", Ran(3)),
+        ("cc -c -o object/x.o x.c", "object/x.o", Hit),
+    ] {
+        let private = move |s: &TestSpace| {
+            source(2)(s);
+            s.chmod(output, 0o600);
+        };
+        told(
+            Probe::new(lay, cmd)
+                .after("first", source(1), Ran(3))
+                .after("edited", source(2), Ran(3))
+                .after("as before", source(1), Hit)
+                .after("into a private file", private, second),
+        );
+    }
+}

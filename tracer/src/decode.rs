@@ -244,10 +244,7 @@ impl<'a> Caller<'a> {
             return Err(Stopped::Held);
         }
         if foreign {
-            self.taint(
-                Scope::All,
-                format!("looks at another process: {}", walk.path.display()),
-            )?;
+            self.tell(Event::Process(walk.path.clone()))?;
         }
         Ok(Named { walk, own_fd })
     }

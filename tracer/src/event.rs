@@ -368,6 +368,8 @@ pub enum Event<'a> {
     Limit(i32, u64, u64),
     /// The process asks for the time of day or random bytes by a way that can be seen.
     Chance(&'static str),
+    /// It looks at something in the directory of another process in `/proc`.
+    Process(PathBuf),
     /// Something that the record cannot say: the step may not be cached, and why.
     Taint(Scope, String),
 }
@@ -453,6 +455,7 @@ impl std::fmt::Debug for Event<'_> {
             Self::Ipc { object, create } => write!(f, "ipc {object:?} create={create}"),
             Self::Limit(r, s, h) => write!(f, "limit {r} {s} {h}"),
             Self::Chance(w) => write!(f, "chance {w}"),
+            Self::Process(path) => write!(f, "process {}", path.display()),
             Self::Taint(s, why) => write!(f, "taint {s:?} {why}"),
         }
     }

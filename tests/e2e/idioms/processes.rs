@@ -69,6 +69,17 @@ fn server_of_one_step() {
     twice(|_| {}, Cmd::sh(cmd), Refused);
 }
 
+/// Signals for a child that has ended already, as cmake sends them to be sure.
+#[test]
+fn signals_for_a_child_that_has_ended() {
+    let cmd = "python3 -c 'import os, signal\n\
+               child = os.fork() or os._exit(3)\n\
+               os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)\n\
+               os.kill(child, signal.SIGSTOP); os.kill(child, signal.SIGKILL)\n\
+               print(os.waitpid(child, 0)[1])' > out";
+    twice(|_| {}, Cmd::sh(cmd), Hit);
+}
+
 /// Children that are waited for belong to the step, however deep and late.
 #[test]
 fn children_that_are_waited_for() {
