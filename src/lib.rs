@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cli;
 pub mod disk;
 pub mod engine;
+pub mod mount;
 pub mod query;
 pub mod record;
 pub mod report;

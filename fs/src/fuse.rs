@@ -1,11 +1,13 @@
 //! The adapter: one operation is one call and one reply. It decides nothing.
 
 mod replies;
+mod told;
 mod values;
 
 use crate::error::Op;
 use crate::session::Counters;
 use crate::vfs::{Change, DirEntry, OpenReply, Vfs, Writing};
+use crate::view::Deed;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
@@ -25,6 +27,8 @@ use values::{NOTHING, file_attr, kind, open_flags, timespec, who, with_umask};
 /// Answers the kernel out of a [`Vfs`].
 pub(crate) struct Adapter {
     pub(crate) vfs: Arc<Vfs>,
+    /// Whether the observer wants to know who did what.
+    pub(crate) attends: bool,
     pub(crate) counters: Arc<Counters>,
     pub(crate) max_stack_depth: u32,
 }
@@ -62,11 +66,13 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.run(Op::Lookup, parent, |vfs| vfs.lookup(parent.0, name)) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.run(Op::Lookup, parent, |vfs| vfs.lookup(parent.0, name));
+        self.did(req, Deed::Look, parent, name);
+        match found {
             Ok(Some(entry)) => self.reply_entry(reply, &entry),
             // Node 0 says that there is no such name, and for how long that may be believed.
-            Ok(None) => reply.entry(&self.vfs.ttl(), &NOTHING, GENERATION),
+            Ok(None) => reply.entry(&self.vfs.absent_ttl(), &NOTHING, GENERATION),
             Err(e) => reply.error(e),
         }
     }
@@ -103,6 +109,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.did_to(req, Deed::Write, ino);
         let (atime, mtime) = (atime.map(timespec), mtime.map(timespec));
         let change = Change {
             mode,
@@ -117,7 +124,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.did_to(req, Deed::ReadLink, ino);
         match self.run(Op::Readlink, ino, |vfs| vfs.readlink(ino.0)) {
             Ok(text) => reply.data(&text),
             Err(e) => reply.error(e),
@@ -134,6 +142,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        self.did(req, Deed::Write, parent, name);
         self.entry(Op::Mknod, parent, reply, |vfs| {
             vfs.make(with_umask(req, umask), parent.0, name, mode, rdev)
         });
@@ -149,18 +158,21 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let mode = mode & 0o7777 | rustix::fs::FileType::Directory.as_raw_mode();
+        self.did(req, Deed::Write, parent, name);
         self.entry(Op::Mkdir, parent, reply, |vfs| {
             vfs.make(with_umask(req, umask), parent.0, name, mode, 0)
         });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.did(req, Deed::Write, parent, name);
         self.empty(Op::Unlink, parent, reply, |vfs| {
             vfs.unlink(parent.0, name, AtFlags::empty())
         });
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.did(req, Deed::Write, parent, name);
         self.empty(Op::Rmdir, parent, reply, |vfs| {
             vfs.unlink(parent.0, name, AtFlags::REMOVEDIR)
         });
@@ -174,6 +186,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        self.did(req, Deed::Write, parent, name);
         self.entry(Op::Symlink, parent, reply, |vfs| {
             vfs.symlink(who(req), parent.0, name, target)
         });
@@ -181,7 +194,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -189,6 +202,8 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        self.did(req, Deed::Write, parent, name);
+        self.did(req, Deed::Write, newparent, newname);
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         self.empty(Op::Rename, parent, reply, |vfs| {
             vfs.rename((parent.0, name), (newparent.0, newname), flags)
@@ -197,12 +212,13 @@ impl Filesystem for Adapter {
 
     fn link(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        self.did(req, Deed::Write, newparent, newname);
         self.entry(Op::Link, ino, reply, |vfs| {
             vfs.link(ino.0, newparent.0, newname)
         });
@@ -214,6 +230,7 @@ impl Filesystem for Adapter {
                 reply.open_backing(fd)
             })
         });
+        self.did_open(req, ino, open_flags(flags.0));
         match opened {
             Ok(open) => match &open.backing {
                 Some(id) => reply.opened_passthrough(FileHandle(open.fh), fopen_flags(&open), id),
@@ -242,9 +259,10 @@ impl Filesystem for Adapter {
                 &|fd| reply.open_backing(fd),
             )
         });
-        let ttl = self.vfs.ttl();
+        self.did(req, Deed::Write, parent, name);
         match created {
             Ok((entry, open)) => {
+                let ttl = self.vfs.ttl(&entry.stat);
                 let (attr, flags, fh) =
                     (file_attr(&entry), fopen_flags(&open), FileHandle(open.fh));
                 match &open.backing {
@@ -324,7 +342,8 @@ impl Filesystem for Adapter {
         self.empty(Op::Fsync, ino, reply, |vfs| vfs.fsync(fh.0, datasync));
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.did_to(req, Deed::List, ino);
         match self.run(Op::Opendir, ino, |vfs| vfs.opendir(ino.0)) {
             Ok(fh) => reply.opened(FileHandle(fh), self.opendir_flags()),
             Err(e) => reply.error(e),
@@ -393,7 +412,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -401,6 +420,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        self.did_to(req, Deed::Write, ino);
         self.empty(Op::Setxattr, ino, reply, |vfs| {
             vfs.setxattr(ino.0, name, value, flags as u32)
         });

@@ -12,10 +12,12 @@ mod handles;
 mod inode;
 mod mount;
 mod session;
+mod standing;
 mod vfs;
 mod view;
 
 pub use error::{FsError, Op};
 pub use mount::{Connection, EnterOptions, Gate, MountError};
 pub use session::{Config, Mounted, Passthrough, Stats, serve};
-pub use view::Observer;
+pub use standing::{Removal, Standing, real, step_behind, take_away, withdraw};
+pub use view::{Deed, Observer};

@@ -3,6 +3,7 @@
 //! The child mounts because /dev/fuse must be opened in the user namespace that mounts; the parent serves
 //! because it must stay outside. This file does not know what is served.
 
+use crate::standing::{Standing, mount_standing};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
@@ -28,18 +29,20 @@ pub enum Step {
     Propagation,
     Device,
     Mount,
+    Helper,
     Stat,
     Send,
     Receive,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Unshare,
         Self::MapIds,
         Self::Propagation,
         Self::Device,
         Self::Mount,
+        Self::Helper,
         Self::Stat,
         Self::Send,
         Self::Receive,
@@ -54,6 +57,7 @@ impl fmt::Display for Step {
             Self::Propagation => "mount --make-rslave",
             Self::Device => "open /dev/fuse",
             Self::Mount => "mount fuse",
+            Self::Helper => "fusermount3",
             Self::Stat => "statx of the mount",
             Self::Send => "sendmsg of the fuse descriptor",
             Self::Receive => "recvmsg of the fuse descriptor",
@@ -129,7 +133,21 @@ impl Gate {
     /// The first access to the mount waits for the parent to [`serve`](crate::serve) it. An error is told
     /// to the parent as well.
     pub fn enter(&self, root: &Path, options: &EnterOptions) -> Result<(), MountError> {
-        match enter(root, options) {
+        self.hand_over(root, enter(root, options))
+    }
+
+    /// In a process that stays where it is: mounts for all who are there too, and hands the connection to
+    /// the one that will [`serve`](crate::serve) it, which must have [withdrawn](crate::withdraw).
+    pub fn stand(&self, standing: &Standing) -> Result<(), MountError> {
+        self.hand_over(&standing.at, mount_standing(standing))
+    }
+
+    fn hand_over(
+        &self,
+        root: &Path,
+        made: Result<Connection, (Step, io::Error)>,
+    ) -> Result<(), MountError> {
+        match made {
             Ok(connection) => self.send(&connection).map_err(|source| MountError {
                 step: Step::Send,
                 root: root.to_owned(),
@@ -245,6 +263,21 @@ fn enter(root: &Path, options: &EnterOptions) -> Result<Connection, (Step, io::E
         Ok(()) | Err(Errno::INVAL) => {}
         Err(e) => return Err(at(Step::Propagation)(e)),
     }
+    let fuse = mount_fuse("rfs", root, covered_flags(root))?;
+    Ok(Connection {
+        fuse,
+        minor: minor(root)?,
+        own_ids,
+    })
+}
+
+/// Mounts a new connection, open to everybody as far as modes and owners allow.
+pub(crate) fn mount_fuse(
+    source: &str,
+    root: &Path,
+    flags: MountFlags,
+) -> Result<OwnedFd, (Step, io::Error)> {
+    let at = |step: Step| move |e: rustix::io::Errno| (step, io::Error::from(e));
     let fuse = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(at(Step::Device))?;
     let data = CString::new(format!(
@@ -254,14 +287,13 @@ fn enter(root: &Path, options: &EnterOptions) -> Result<Connection, (Step, io::E
         rustix::process::getegid().as_raw(),
     ))
     .expect("BUG: a mount option with a NUL byte");
-    rustix::mount::mount(
-        "rfs",
-        root,
-        "fuse.rfs",
-        covered_flags(root),
-        data.as_c_str(),
-    )
-    .map_err(at(Step::Mount))?;
+    rustix::mount::mount(source, root, "fuse.rfs", flags, data.as_c_str())
+        .map_err(at(Step::Mount))?;
+    Ok(fuse)
+}
+
+/// Minor device number of what is mounted at `root`.
+pub(crate) fn minor(root: &Path) -> Result<u32, (Step, io::Error)> {
     // The server does not answer yet: ask for what the kernel knows without it.
     let stat = rustix::fs::statx(
         rustix::fs::CWD,
@@ -269,26 +301,24 @@ fn enter(root: &Path, options: &EnterOptions) -> Result<Connection, (Step, io::E
         AtFlags::from_bits_retain(AT_STATX_DONT_SYNC),
         StatxFlags::INO,
     )
-    .map_err(at(Step::Stat))?;
-    Ok(Connection {
-        fuse,
-        minor: stat.stx_dev_minor,
-        own_ids,
-    })
+    .map_err(|e| (Step::Stat, e.into()))?;
+    Ok(stat.stx_dev_minor)
 }
 
 /// `AT_STATX_DONT_SYNC` of statx(2), which rustix does not name.
 pub(crate) const AT_STATX_DONT_SYNC: u32 = 0x4000;
 
 /// Enters a mount namespace, and a user namespace if need be. Tells the only ids in that, if it is so limited.
-fn private_namespaces(options: &EnterOptions) -> Result<Option<(u32, u32)>, (Step, io::Error)> {
+pub(crate) fn private_namespaces(
+    options: &EnterOptions,
+) -> Result<Option<(u32, u32)>, (Step, io::Error)> {
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
     if !options.own_user_namespace {
         match unshare(CloneFlags::CLONE_NEWNS) {
-            Ok(()) => return Ok(None),
+            Ok(()) => return Ok(is_limited().then_some((uid, gid))),
             Err(nix::Error::EPERM) => {}
             Err(e) => return Err((Step::Unshare, e.into())),
         }
@@ -308,6 +338,14 @@ fn private_namespaces(options: &EnterOptions) -> Result<Option<(u32, u32)>, (Ste
     Ok(limited.then_some((uid, gid)))
 }
 
+/// Whether this user namespace knows one user only, as those that are made here without privilege.
+fn is_limited() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut lines = map.lines();
+    let only = lines.next().filter(|_| lines.next().is_none());
+    only.is_some_and(|line| line.split_ascii_whitespace().nth(2) == Some("1"))
+}
+
 const ALL_IDS: &str = "0 0 4294967295";
 
 fn write_map(path: &str, text: &str) -> Result<(), (Step, io::Error)> {
@@ -318,7 +356,7 @@ fn write_map(path: &str, text: &str) -> Result<(), (Step, io::Error)> {
 }
 
 /// What the covered filesystem forbids, the view forbids.
-fn covered_flags(root: &Path) -> MountFlags {
+pub(crate) fn covered_flags(root: &Path) -> MountFlags {
     let Ok(covered) = rustix::fs::statvfs(root) else {
         return MountFlags::empty();
     };

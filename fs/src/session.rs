@@ -6,7 +6,7 @@ use crate::error::{FsError, Op};
 use crate::fuse::Adapter;
 use crate::inode::{Identity, ROOT};
 use crate::mount::{AT_STATX_DONT_SYNC, Connection};
-use crate::vfs::{OwnIds, Vfs};
+use crate::vfs::{Belief, OwnIds, Vfs};
 use crate::view::Observer;
 use fuser::{BackgroundSession, INodeNo, Notifier, Session, SessionACL};
 use nix::sched::{CloneFlags, unshare};
@@ -43,6 +43,9 @@ pub struct Config {
     pub passthrough: Passthrough,
     /// For how long the kernel may believe names, absent names and attributes.
     pub ttl: Duration,
+    /// Whether others change the directory too: then the kernel asks each time about names of files, absent
+    /// names and what stat(2) tells of files, and believes directories alone.
+    pub shared: bool,
 }
 
 impl Config {
@@ -54,6 +57,7 @@ impl Config {
             n_threads: 8,
             passthrough: Passthrough::Auto,
             ttl: Duration::from_secs(24 * 60 * 60),
+            shared: false,
         }
     }
 }
@@ -138,7 +142,10 @@ pub fn serve(
     let vfs = Vfs::new(
         &config.root,
         config.hide.clone(),
-        config.ttl,
+        Belief {
+            ttl: config.ttl,
+            shared: config.shared,
+        },
         config.passthrough == Passthrough::Auto,
         connection.own_ids.map(|(uid, gid)| OwnIds { uid, gid }),
         observer,
@@ -147,6 +154,7 @@ pub fn serve(
     let max_stack_depth = stack_depth(&vfs).map_err(failed)?;
     let (vfs, counters) = (Arc::new(vfs), Arc::new(Counters::default()));
     let adapter = Adapter {
+        attends: vfs.observer.attends(),
         vfs: vfs.clone(),
         counters: counters.clone(),
         max_stack_depth,
@@ -271,6 +279,11 @@ impl Mounted {
             path,
             source: e.into(),
         })
+    }
+
+    /// Whether nobody answers requests any more.
+    pub fn is_over(&self) -> bool {
+        self.session.guard.is_finished()
     }
 
     /// Waits for the session to end, which it does with the last process of the mount's namespace or when

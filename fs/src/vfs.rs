@@ -36,6 +36,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// What the kernel may believe, see [`Config`](crate::Config).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Belief {
+    pub(crate) ttl: Duration,
+    pub(crate) shared: bool,
+}
+
+/// Long enough that one stat(2) asks once: its look-up tells the attributes too.
+const ONE_CALL: Duration = Duration::from_millis(1);
+
+fn is_dir(stat: &Statx) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.stx_mode.into()) == rustix::fs::FileType::Directory
+}
+
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Requester {
@@ -62,7 +76,7 @@ pub(crate) struct Vfs {
     files: Handles<files::File>,
     dirs: Handles<directories::Dir>,
     hide: Vec<OsString>,
-    ttl: Duration,
+    belief: Belief,
     /// Whether passthrough may still be tried.
     pub(crate) passthrough: AtomicBool,
     pub(crate) observer: Arc<dyn Observer>,
@@ -134,7 +148,7 @@ impl Vfs {
     pub(crate) fn new(
         root: &Path,
         hide: Vec<OsString>,
-        ttl: Duration,
+        belief: Belief,
         passthrough: bool,
         own_ids: Option<OwnIds>,
         observer: Arc<dyn Observer>,
@@ -150,7 +164,7 @@ impl Vfs {
             files: Handles::new(),
             dirs: Handles::new(),
             hide,
-            ttl,
+            belief,
             passthrough: AtomicBool::new(passthrough),
             observer,
             own_ids,
@@ -159,18 +173,31 @@ impl Vfs {
         })
     }
 
-    /// For how long the kernel may believe a name.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.ttl
+    /// For how long the kernel may believe that there is no such name.
+    pub(crate) fn absent_ttl(&self) -> Duration {
+        match self.belief.shared {
+            true => Duration::ZERO,
+            false => self.belief.ttl,
+        }
+    }
+
+    /// For how long the kernel may believe a name of what this stat is of.
+    pub(crate) fn ttl(&self, stat: &Statx) -> Duration {
+        match is_dir(stat) {
+            true => self.belief.ttl,
+            false => self.absent_ttl(),
+        }
     }
 
     /// For how long the kernel may believe attributes. Those of a file that is open for writing can change
     /// unseen: a shared mapping writes to the backing file without a call.
-    pub(crate) fn attr_ttl(&self, ino: Ino) -> Duration {
+    pub(crate) fn attr_ttl(&self, ino: Ino, stat: &Statx) -> Duration {
         if self.table.is_written(ino) {
             Duration::ZERO
+        } else if self.belief.shared && !is_dir(stat) {
+            ONE_CALL
         } else {
-            self.ttl
+            self.belief.ttl
         }
     }
 

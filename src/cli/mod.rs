@@ -2,6 +2,7 @@
 //! standard streams and exit statuses.
 
 mod ask;
+mod behind;
 mod bugreport;
 mod build;
 mod cache;
@@ -25,6 +26,7 @@ mod logging;
 mod machine;
 mod manual;
 mod marks;
+mod mount;
 mod place;
 mod profile;
 mod rules;
@@ -70,6 +72,9 @@ enum Command {
     Graph(graph::Args),
     Compdb(compdb::Args),
     Lint(lint::Args),
+    Mount(mount::Args),
+    Umount(mount::Umount),
+    Status(mount::StatusArgs),
     Cache(cache::Args),
     Store(store::Args),
     Doctor(doctor::Args),
@@ -93,6 +98,26 @@ enum Command {
     Guard(rules::GuardArgs),
 }
 
+impl Command {
+    /// Whether it reads or writes what rfs keeps in a workspace.
+    fn works_on_state(&self) -> bool {
+        !matches!(
+            self,
+            Self::Mount(_)
+                | Self::Umount(_)
+                | Self::Status(_)
+                | Self::Doctor(_)
+                | Self::BugReport(_)
+                | Self::Completions(_)
+                | Self::Manual(_)
+                | Self::Run(_)
+                | Self::Topo(_)
+                | Self::Spawner
+                | Self::Guard(_)
+        )
+    }
+}
+
 /// The program: reads the command line, does what it says and returns the exit status.
 ///
 /// Must be the first thing that the process does, and its only thread.
@@ -108,6 +133,12 @@ pub fn main() -> i32 {
 
 fn run(command: Command) -> i32 {
     logging::start();
+    if command.works_on_state() {
+        if let Err(error) = behind::step() {
+            console::error(&error);
+            return error.status();
+        }
+    }
     let done = match command {
         Command::Build(args) => build::run(args),
         Command::Init(args) => init::run(&args),
@@ -120,6 +151,9 @@ fn run(command: Command) -> i32 {
         Command::Graph(args) => graph::run(&args),
         Command::Compdb(args) => compdb::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Mount(args) => mount::mount(&args),
+        Command::Umount(args) => mount::umount(&args),
+        Command::Status(args) => mount::tell(&args),
         Command::Cache(args) => cache::run(args),
         Command::Store(args) => store::run(args),
         Command::Doctor(args) => doctor::run(&args),

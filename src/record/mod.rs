@@ -1,6 +1,7 @@
 //! Folds what a step did into a record. Pure: every look at the world is handed in.
 
 pub mod fold;
+pub mod seen;
 pub mod step;
 
 pub use fold::{Folded, Pending, fold};

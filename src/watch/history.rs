@@ -2,10 +2,9 @@
 //! What fails here costs answers about this build, nothing else.
 
 use super::close::micros;
-use crate::base::{Access, Chunk, Command, Cost, Dep, Digest, Name, Output, Record, Seen};
-use crate::base::{Kind, Stamp, What};
+use crate::base::{Chunk, Command, Cost, Digest, Name, Record};
 use crate::disk::Disk;
-use crate::record::{Step, Wrote};
+use crate::record::{Step, Wrote, seen};
 use crate::store::graph::{Done, Fate, Noting};
 use crate::store::pending::{self, Pending};
 use crate::store::{Durability, Error, Store, recover};
@@ -190,11 +189,11 @@ impl Writer {
         for (id, entry) in paths {
             let path = self.world.path(*id);
             let name = Name::of(&path, root);
-            if let Some(dep) = dep(&name, entry.access, &entry.first) {
+            if let Some(dep) = seen::dep(&name, entry.access, &entry.first) {
                 deps.push(dep);
             }
             if entry.wrote != Wrote::NOTHING {
-                outputs.extend(output(name, &self.world.last(&path).seen));
+                outputs.extend(seen::output(name, &self.world.last(&path).seen));
             }
         }
         let chunks = step.chunks.iter().map(|chunk| Chunk {
@@ -245,47 +244,4 @@ pub(super) fn command(step: &Step, root: &Path) -> Command {
         argv: step.argv.clone(),
         cwd: Name::of(&step.cwd, root),
     }
-}
-
-/// An input, without what it would take a read to know.
-fn dep(name: &Name, access: Access, first: &Seen) -> Option<Dep> {
-    let known = match first.digest.get() {
-        Some(Ok(_)) => Access::LIST,
-        Some(Err(_)) | None => Access::LIST | Access::REG,
-    };
-    // How many names a file has says nothing of what it holds.
-    let access = access.without(known).without(Access::SINGLE);
-    let state = first.state(access, None).ok()?;
-    (access != Access::NONE).then(|| Dep {
-        name: name.clone(),
-        access,
-        state,
-        rank: 0,
-    })
-}
-
-/// An output; none for what a record cannot hold.
-fn output(name: Name, seen: &Seen) -> Option<Output> {
-    let what = match seen.kind {
-        Kind::Absent => What::Absent,
-        Kind::File => What::File {
-            digest: match seen.digest.get() {
-                Some(Ok(digest)) => *digest,
-                Some(Err(_)) | None => Digest([0; 32]),
-            },
-            size: seen.id.size,
-            mode: seen.mode[0],
-            in_place: false,
-        },
-        Kind::Dir => What::Dir(seen.mode[0]),
-        Kind::Link => What::Link(seen.text.clone()),
-        Kind::Fifo => What::Fifo(seen.mode[0]),
-        Kind::Socket | Kind::Device | Kind::Unknown(_) => return None,
-    };
-    Some(Output {
-        name,
-        what,
-        stamp: Stamp::Keep,
-        owner: None,
-    })
 }

@@ -397,12 +397,15 @@ impl Inner {
     }
 }
 
-fn same(a: &Seen, b: &Seen) -> bool {
+/// Whether two looks saw the same, as far as a stat can tell.
+#[must_use]
+pub fn same(a: &Seen, b: &Seen) -> bool {
     a.kind == b.kind && a.id == b.id && a.mode == b.mode && a.text == b.text
 }
 
 /// One lstat(2), and readlink(2) for a link.
-fn see(path: &Path) -> Seen {
+#[must_use]
+pub fn see(path: &Path) -> Seen {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) => {
@@ -443,7 +446,10 @@ fn see(path: &Path) -> Seen {
 }
 
 /// Hashes a regular file that is the one that was seen, before and after.
-fn hash(path: &Path, seen: &Seen) -> Result<Digest, i32> {
+///
+/// # Errors
+/// An errno; `ESTALE` when it is another one.
+pub fn hash(path: &Path, seen: &Seen) -> Result<Digest, i32> {
     let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
     let file = open(path).map_err(errno)?;
     let is_it = |file: &File| -> Result<bool, i32> {

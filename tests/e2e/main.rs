@@ -29,6 +29,7 @@ mod idioms;
 mod keep;
 mod kill;
 mod make;
+mod mount;
 mod oracle;
 mod pipes;
 mod probes;

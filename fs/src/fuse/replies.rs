@@ -59,7 +59,7 @@ impl Adapter {
 
     /// The kernel may keep lists of names as long as it may keep names.
     pub(super) fn opendir_flags(&self) -> FopenFlags {
-        if self.vfs.ttl().is_zero() {
+        if self.vfs.absent_ttl().is_zero() {
             FopenFlags::empty()
         } else {
             FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
@@ -67,8 +67,9 @@ impl Adapter {
     }
 
     pub(super) fn reply_entry(&self, reply: ReplyEntry, entry: &Entry) {
-        let attr_ttl = self.vfs.attr_ttl(entry.ino);
-        reply.entry_with_ttls(&attr_ttl, &self.vfs.ttl(), &file_attr(entry), GENERATION);
+        let attr_ttl = self.vfs.attr_ttl(entry.ino, &entry.stat);
+        let ttl = self.vfs.ttl(&entry.stat);
+        reply.entry_with_ttls(&attr_ttl, &ttl, &file_attr(entry), GENERATION);
     }
 
     pub(super) fn attr(
@@ -79,7 +80,9 @@ impl Adapter {
         act: impl FnOnce(&Vfs) -> Result<Entry, Error>,
     ) {
         match self.run(op, ino, act) {
-            Ok(entry) => reply.attr(&self.vfs.attr_ttl(ino.0), &file_attr(&entry)),
+            Ok(entry) => {
+                reply.attr(&self.vfs.attr_ttl(ino.0, &entry.stat), &file_attr(&entry));
+            }
             Err(e) => reply.error(e),
         }
     }

@@ -27,8 +27,20 @@ fn fixture() -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let ttl = Duration::from_secs(1);
     let told = Arc::new(Told::default());
-    let vfs = Vfs::new(root.path(), vec![".rfs".into()], ttl, false, None, told).unwrap();
+    let vfs = Vfs::new(
+        root.path(),
+        vec![".rfs".into()],
+        belief(ttl),
+        false,
+        None,
+        told,
+    )
+    .unwrap();
     Fixture { vfs, root }
+}
+
+fn belief(ttl: Duration) -> Belief {
+    Belief { ttl, shared: false }
 }
 
 impl Fixture {
@@ -213,7 +225,15 @@ fn changes_are_told_by_every_name() {
     let f = fixture();
     let told = Arc::new(Told::default());
     let ttl = Duration::from_secs(1);
-    let vfs = Vfs::new(f.root.path(), vec![], ttl, false, None, told.clone()).unwrap();
+    let vfs = Vfs::new(
+        f.root.path(),
+        vec![],
+        belief(ttl),
+        false,
+        None,
+        told.clone(),
+    )
+    .unwrap();
     fs::write(f.path("a"), "").unwrap();
     let ino = vfs.lookup(ROOT, OsStr::new("a")).unwrap().unwrap().ino;
     vfs.link(ino, ROOT, OsStr::new("b")).unwrap();

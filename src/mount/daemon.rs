@@ -1,0 +1,387 @@
+//! The daemon: serves the view of one workspace until it is unmounted, told to end, or not used any more.
+
+use super::keeper::{How, Keeper};
+use super::ledger::Ledger;
+use super::talk::{Answer, Ask, Asker, Listener, Status};
+use super::trail::Trail;
+use super::{Error, Notify};
+use crate::base::policy::Policy;
+use crate::disk::{self, At, Disk, RealDisk};
+use crate::runner::STATE;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use rfs_fs::{Config, Deed, FsError, Mounted, Observer, Op, Passthrough, Standing};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long the kernel may believe what it has seen of directories, which others change too.
+const DIRECTORIES: Duration = Duration::from_millis(500);
+
+/// How often is looked after what tells nothing by itself.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long those who use the mount may take to be done when it is to end.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Warnings that are kept to be told.
+const WARNINGS: usize = 20;
+
+/// In `.rfs`: who holds the lock is the workspace's daemon.
+const LOCK: &str = ".rfs/mount.lock";
+
+/// What to serve and how.
+#[derive(Debug)]
+pub struct Plan {
+    /// The workspace's root, without symbolic links. Has `.rfs/`.
+    pub workspace: PathBuf,
+    /// Where it is to be mounted.
+    pub at: PathBuf,
+    /// Whether other users may use it where fusermount3 has to mount it.
+    pub others: bool,
+    /// Whether the kernel may read and write the files in the view's stead.
+    pub passthrough: bool,
+    /// After what time without a request it ends, if nobody uses it.
+    pub idle: Option<Duration>,
+    /// What is known of particular tools.
+    pub policy: Policy,
+    /// The directory for its socket.
+    pub sockets: PathBuf,
+    /// Who is told how it goes.
+    pub notify: Notify,
+    /// How often he wants to hear that it goes well.
+    pub watchdog: Option<Duration>,
+}
+
+/// It is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Where it is mounted.
+    pub at: PathBuf,
+}
+
+/// Mounts and serves; returns when it is over. `signals` end it. The process must have one thread.
+///
+/// # Errors
+/// It could not be mounted; `ready` has not been called then.
+pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Result<(), Error> {
+    let _nobodys = nix::unistd::chdir("/");
+    let standing = Standing {
+        at: plan.at.clone(),
+        backing: plan.workspace.clone(),
+        others: plan.others,
+    };
+    let mut keeper = Keeper::start(&standing)?;
+    // Which would share a lock that was taken before.
+    let _lock = lock(&plan.workspace)?;
+    let failed = |why: String| Error::Mount {
+        at: plan.at.clone(),
+        why,
+    };
+    let own_ids = rfs_fs::withdraw().map_err(|error| failed(error.to_string()))?;
+    let mut connection = keeper.mount().map_err(failed)?;
+    connection.own_ids = own_ids;
+    let minor = connection.minor;
+    let hung_up = connection.fuse.try_clone().map_err(Error::system("dup"))?;
+    let trail = Trail::new(&plan.workspace, &plan.at, plan.policy.clone())
+        .map_err(Error::system("epoll_create"))?;
+    let ear = Arc::new(Ear {
+        warnings: Mutex::default(),
+        trail: Arc::new(trail),
+    });
+    let ledger = {
+        let (trail, ear) = (ear.trail.clone(), ear.clone());
+        let state = plan.workspace.join(STATE);
+        Ledger::start(trail, &state, Arc::new(RealDisk), move |text| {
+            ear.warn(text);
+        })
+    };
+    let mut view = Config::new(&plan.workspace);
+    view.ttl = DIRECTORIES;
+    view.shared = true;
+    if !plan.passthrough {
+        view.passthrough = Passthrough::Off;
+    }
+    let mounted =
+        rfs_fs::serve(connection, view, ear.clone()).map_err(|error| failed(error.to_string()))?;
+    let listener = Listener::bind(&plan.sockets, minor)
+        .map_err(|error| failed(format!("{}: {error}", plan.sockets.display())))?;
+    let mut daemon = Daemon {
+        plan,
+        began: Instant::now(),
+        mounted,
+        hung_up,
+        keeper,
+        listener,
+        ear,
+        ledger,
+        farewell: Vec::new(),
+        last: (0, Instant::now()),
+        leaving: None,
+    };
+    ready(&Ready {
+        at: plan.at.clone(),
+    });
+    plan.notify
+        .tell(&format!("READY=1\nSTATUS={} is mounted", plan.at.display()));
+    daemon.serve(signals);
+    plan.notify.tell("STOPPING=1");
+    daemon.ledger.settle();
+    Ok(())
+}
+
+/// There is one daemon a workspace.
+fn lock(workspace: &Path) -> Result<File, Error> {
+    let path = workspace.join(LOCK);
+    let file = match RealDisk.create(&path, 0o644) {
+        Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+            RealDisk.open_write(&path)?
+        }
+        made => made?,
+    };
+    if let Err(error) = disk::lock(&RealDisk, &file, &path) {
+        if error.source.kind() != io::ErrorKind::TimedOut {
+            return Err(error.into());
+        }
+        let holder = std::fs::read_to_string(&path).at("read", &path)?;
+        return Err(Error::Held {
+            workspace: workspace.to_owned(),
+            holder: holder.trim().to_owned(),
+        });
+    }
+    RealDisk.set_len(&file, &path, 0)?;
+    let text = format!("{}\n", std::process::id());
+    RealDisk.write_at(&file, &path, text.as_bytes(), 0)?;
+    Ok(file)
+}
+
+/// Hears from the mount.
+#[derive(Debug)]
+struct Ear {
+    warnings: Mutex<Vec<String>>,
+    trail: Arc<Trail>,
+}
+
+impl Ear {
+    fn warn(&self, text: String) {
+        log::warn!("{text}");
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.insert(0, text);
+        warnings.truncate(WARNINGS);
+    }
+}
+
+impl Observer for Ear {
+    fn changed(&self, _path: &Path) {}
+
+    fn attends(&self) -> bool {
+        true
+    }
+
+    fn did(&self, thread: u32, deed: Deed, path: &Path) {
+        self.trail.did(thread, deed, path);
+    }
+
+    fn failed(&self, error: &FsError) {
+        self.warn(format!("the view: {error}"));
+    }
+}
+
+struct Daemon<'a> {
+    plan: &'a Plan,
+    began: Instant,
+    mounted: Mounted,
+    /// Of the connection; says when that is over.
+    hung_up: OwnedFd,
+    keeper: Keeper,
+    listener: Listener,
+    ear: Arc<Ear>,
+    ledger: Ledger,
+    /// Those who wait for the end.
+    farewell: Vec<Asker>,
+    /// Requests at the last change of their number.
+    last: (u64, Instant),
+    /// Since when it is to end.
+    leaving: Option<Instant>,
+}
+
+impl Daemon<'_> {
+    fn serve(&mut self, signals: &SignalFd) {
+        let mut probed = Instant::now();
+        while !self.mounted.is_over() {
+            let mut fds = [
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.hung_up.as_fd(), PollFlags::empty()),
+            ];
+            let tick = self.tick();
+            let wait = PollTimeout::try_from(tick).unwrap_or(PollTimeout::MAX);
+            let _slept = poll(&mut fds, wait);
+            let [signal, asker, kept, over] =
+                fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+            if over {
+                break;
+            }
+            if signal && self.is_told(signals) {
+                self.leave();
+            }
+            if kept {
+                match self.keeper.probed() {
+                    Some(true) => self.plan.notify.tell("WATCHDOG=1"),
+                    Some(false) => {}
+                    None => self.lost_keeper(),
+                }
+            }
+            if asker {
+                if let Some((asker, ask)) = self.listener.accept() {
+                    self.answer(asker, &ask);
+                }
+            }
+            if self.plan.watchdog.is_some() && probed.elapsed() >= tick {
+                probed = Instant::now();
+                self.keeper.probe();
+            }
+            if self.leaving.is_some_and(|since| since.elapsed() > GRACE) {
+                break;
+            }
+            self.look_whether_idle();
+        }
+    }
+
+    /// Until when nothing need be done.
+    fn tick(&self) -> Duration {
+        match self.plan.watchdog {
+            Some(watchdog) => TICK.min(watchdog / 3),
+            None => TICK,
+        }
+    }
+
+    /// Whether a signal says that it is to end.
+    fn is_told(&self, signals: &SignalFd) -> bool {
+        let mut told = false;
+        while let Ok(Some(info)) = signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            told |= [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].contains(&number);
+        }
+        told
+    }
+
+    /// Unmounts, whoever uses it: those have a while to be done.
+    fn leave(&mut self) {
+        if self.leaving.is_some() {
+            return;
+        }
+        self.leaving = Some(Instant::now());
+        let gone = self
+            .keeper
+            .remove(How::Now)
+            .or_else(|_busy| self.keeper.remove(How::Lazy));
+        if let Err(error) = gone {
+            self.ear.warn(format!("cannot unmount: {error}"));
+        }
+    }
+
+    /// Nobody could unmount any more.
+    fn lost_keeper(&mut self) {
+        self.ear.warn(
+            "the process that was to unmount was killed: unmounting is left to umount(8)"
+                .to_owned(),
+        );
+        if self.leaving.is_none() && self.plan.watchdog.is_some() {
+            self.leaving = Some(Instant::now());
+        }
+    }
+
+    fn look_whether_idle(&mut self) {
+        let stats = self.mounted.stats();
+        // That is the keeper's question.
+        let requests = stats.total() - stats.of(Op::Statfs);
+        if requests != self.last.0 {
+            self.last = (requests, Instant::now());
+        }
+        let idle = self.last.1.elapsed();
+        if self.plan.idle.is_some_and(|limit| idle >= limit) {
+            self.last.1 = Instant::now();
+            // Who has a file open or a working directory there keeps it.
+            let _busy = self.keeper.remove(How::Now);
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, ask: &Ask) {
+        match ask {
+            Ask::Status => asker.answer(&Answer::Status(self.status()), None),
+            Ask::Real => match self.real() {
+                Ok(real) => asker.answer(&Answer::Done, Some(real.as_fd())),
+                Err(error) => asker.answer(&Answer::Failed(format!("open_tree: {error}")), None),
+            },
+            Ask::Remove(how) => {
+                let own = nix::unistd::geteuid().as_raw();
+                if asker.uid != 0 && asker.uid != own {
+                    let who = format!("only user {own} and root can unmount it");
+                    return asker.answer(&Answer::Failed(who), None);
+                }
+                match self.keeper.remove(*how) {
+                    Ok(()) => asker.answer(&Answer::Done, None),
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                        asker.answer(&Answer::Busy(users(&self.plan.at)), None);
+                    }
+                    Err(error) => asker.answer(&Answer::Failed(error.to_string()), None),
+                }
+                self.farewell.push(asker);
+            }
+        }
+    }
+
+    /// The real directory, in which all that was done so far is written down.
+    fn real(&self) -> io::Result<OwnedFd> {
+        self.ledger.settle();
+        rfs_fs::real(&self.plan.workspace)
+    }
+
+    fn status(&self) -> Status {
+        let warnings = self.ear.warnings.lock();
+        Status {
+            pid: nix::unistd::getpid().as_raw(),
+            seconds: self.began.elapsed().as_secs(),
+            requests: self.mounted.stats().total(),
+            passthrough: self.mounted.passthrough(),
+            idle: self.plan.idle.map(|idle| idle.as_secs()),
+            warnings: warnings.unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+/// Processes that have a file open, a working directory or a program below `at`, as far as we may look.
+fn users(at: &Path) -> Vec<(i32, String)> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let own = nix::unistd::getpid().as_raw();
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut found: Vec<_> = pids
+        .filter(|pid| *pid != own && uses(*pid, at))
+        .map(|pid| (pid, name(pid)))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+fn uses(pid: i32, at: &Path) -> bool {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let leads_there =
+        |link: PathBuf| std::fs::read_link(link).is_ok_and(|path| path.starts_with(at));
+    let fds = std::fs::read_dir(proc.join("fd"));
+    ["cwd", "root", "exe"]
+        .iter()
+        .any(|link| leads_there(proc.join(link)))
+        || fds.is_ok_and(|mut fds| fds.any(|fd| fd.is_ok_and(|fd| leads_there(fd.path()))))
+}
+
+fn name(pid: i32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}

@@ -1,0 +1,106 @@
+//! Workspaces that stay mounted: `rfs mount`, `rfs umount`, `rfs status`, and ordinary commands in between.
+//! Root mounts for everybody; an ordinary user needs fusermount3.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::run::{Cmd, Run};
+use crate::space::{Setting, TestSpace};
+
+mod death;
+mod life;
+mod trail;
+mod users;
+mod work;
+
+/// A workspace that is mounted until the test ends, however it ends.
+pub struct Mounted {
+    pub space: TestSpace,
+    pub at: PathBuf,
+}
+
+impl Mounted {
+    /// Over its own directory.
+    pub fn new(fill: impl FnOnce(&TestSpace)) -> Self {
+        Self::with(Setting::default(), &[], fill)
+    }
+
+    pub fn with(setting: Setting, options: &[&str], fill: impl FnOnce(&TestSpace)) -> Self {
+        let space = TestSpace::with(setting);
+        fill(&space);
+        let at = space.ws().to_owned();
+        let mounted = Self { space, at };
+        let _mounted = mounted.mount(options).expect_code(0);
+        mounted
+    }
+
+    pub fn mount(&self, options: &[&str]) -> Run {
+        let ws = self.space.ws().to_str().unwrap();
+        self.space.tool(&[&["mount", ws][..], options].concat())
+    }
+
+    pub fn umount(&self, options: &[&str]) -> Run {
+        let at = self.at.to_str().unwrap();
+        self.space.tool(&[&["umount", at][..], options].concat())
+    }
+
+    /// `rfs status --json` of it.
+    pub fn status(&self) -> serde_json::Value {
+        let run = self
+            .space
+            .tool(&["status", "--json", self.at.to_str().unwrap()]);
+        serde_json::from_str(&run.out()).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
+    }
+
+    pub fn pid(&self) -> i32 {
+        let status = self.status();
+        let pid = status["pid"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("no process: {status}"));
+        pid.try_into().unwrap()
+    }
+
+    /// Whether something is mounted there, as the kernel tells it.
+    pub fn is_mounted(&self) -> bool {
+        is_mount(&self.at)
+    }
+
+    /// A shell command in the mount; it must succeed.
+    pub fn sh(&self, script: &str) -> String {
+        self.space.bare(Cmd::sh(script)).expect_code(0).out()
+    }
+}
+
+pub fn is_mount(at: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.any(|point| Path::new(point) == at)
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A mount that is left over would keep the test's directory from being removed.
+        if self.is_mounted() {
+            let _gone = self.umount(&["--force"]);
+        }
+    }
+}
+
+/// Whether a process has ended, be it that nobody has asked how.
+pub fn has_ended(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Waits for what must happen.
+pub fn wait_until(done: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed().as_secs() < 60, "it never happens");
+        std::thread::yield_now();
+    }
+}
