@@ -47,7 +47,7 @@ is "the program's version" "$(rfs --version)" "rfs ${version%-*}"
 is "/var/cache/rfs" "$(stat -c '%a %U %G' /var/cache/rfs)" "3770 root rfs"
 for file in /usr/share/man/man1/rfs-cache-gc.1.gz /usr/share/bash-completion/completions/rfs \
     /usr/share/zsh/vendor-completions/_rfs /usr/share/fish/vendor_completions.d/rfs.fish \
-    /usr/lib/systemd/system/rfs-cache-gc@.timer /usr/lib/systemd/user/rfs-cache-gc.timer \
+    /usr/lib/systemd/system/rfs@.service /usr/lib/systemd/user/rfs-cache-gc.timer \
     /usr/share/doc/rfs/copyright /etc/rfs/config.toml; do
     # A minimal container leaves documentation out.
     [ -e "$file" ] || ! grep -qs "^$file$" "/var/lib/dpkg/info/rfs.list" ||
