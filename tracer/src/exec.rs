@@ -14,7 +14,7 @@ use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, Status};
 use crate::process::PendingExec;
 use crate::program::{Program, inspect};
-use crate::supervisor::{Shared, verdict};
+use crate::supervisor::{Busy, Shared, verdict};
 use crate::table::{Last, Target};
 
 /// The kernel goes through so many scripts before it gives up with `ELOOP`.
@@ -45,6 +45,7 @@ impl Shared {
         caller: &Caller<'_>,
         target: Target,
         argv: u8,
+        busy: Busy,
     ) -> Decoded<Decision> {
         let walk = match caller.name(target) {
             Ok(named) => named.walk,
@@ -66,11 +67,10 @@ impl Shared {
             }
         }
         caller.check()?;
-        let (pid, call) = (caller.pid, *caller.call);
-        let busy = self.busy(&mut self.processes(), pid);
+        let call = *caller.call;
         Ok(Decision::Later(Box::new(move |stop| {
             let still_there = || stop.still_there();
-            let caller = Caller::new(&busy.shared, &call, pid, &still_there);
+            let caller = Caller::new(&busy.shared, &call, busy.pid, &still_there);
             match caller.exec(walk, argv, stop) {
                 Ok(verdict) => verdict,
                 Err(stopped) => verdict(&caller, Err(stopped)),

@@ -1,8 +1,8 @@
 //! The default backend: trapped calls come as seccomp notifications, and nobody is ptraced.
 //!
-//! One thread at a time receives and asks the decider, while another (`standby`) receives ahead; work that may take time it does itself, and another
-//! takes over. Only a process that is
-//! to end in place of its call is attached to, for that moment: debuggers keep working inside the build.
+//! One thread receives and asks the decider; what comes while it is busy others do (`standby`), as many as
+//! there are CPUs. Work that may take time each does itself, and another takes its seat. Only a process that
+//! is to end in place of its call is attached to, for that moment: debuggers keep working inside the build.
 //! Knows nothing of what calls mean.
 
 use crate::call::{Call, Decide, Decision, Stop, Verdict};
@@ -18,14 +18,18 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 
-/// The threads that answer one listener.
+/// More CPUs than this are not kept busy by answers.
+const MOST_SEATS: usize = 8;
+
+/// The threads that answer one listener, by seat.
 #[derive(Debug)]
-pub(crate) struct Backend(Crew);
+pub(crate) struct Backend(Vec<Crew>);
 
 struct Shared {
     listener: Arc<Listener>,
-    standby: Arc<Standby>,
+    standby: Standby,
     cookie: u64,
     decide: Arc<dyn Decide>,
     /// Whoever receives is told when no process is left (Linux 6.11).
@@ -41,11 +45,9 @@ impl Backend {
         cookie: u64,
         decide: Arc<dyn Decide>,
     ) -> io::Result<Self> {
-        // Linux before 6.6 cannot; it only costs time.
-        listener.sync_wake_up().ok();
         let again = Mutex::default();
         let listener = Arc::new(listener);
-        let standby = Standby::start(listener.clone())?;
+        let standby = Standby::new(Arc::clone(&listener))?;
         let shared = Arc::new(Shared {
             listener,
             standby,
@@ -54,20 +56,27 @@ impl Backend {
             tells_end: tells_end(),
             again,
         });
-        Crew::start("rfs-notify", hasten, move || shared.turn()).map(Self)
+        let cpus = available_parallelism().map_or(1, usize::from);
+        let assistants = (1..cpus.clamp(2, MOST_SEATS)).map(|_| {
+            let shared = Arc::clone(&shared);
+            Crew::start("rfs-assist", hasten, move || shared.assist())
+        });
+        let mut crews = assistants.collect::<io::Result<Vec<_>>>()?;
+        crews.push(Crew::start("rfs-notify", hasten, move || shared.lead())?);
+        Ok(Self(crews))
     }
 
     /// Waits until every decision has been taken. To be called when the traced processes are gone.
     pub(crate) fn finish(self) {
-        self.0.finish();
+        self.0.iter().for_each(Crew::finish);
     }
 }
 
 impl Shared {
     /// Takes the next call and decides about it, if that can be done at once.
-    fn turn(self: &Arc<Self>) -> Turn {
+    fn lead(self: &Arc<Self>) -> Turn {
         if let Some(notice) = self.standby.next() {
-            return self.take(notice);
+            return self.take(notice, Seat::Leader);
         }
         if !self.tells_end && !self.wait(PollTimeout::NONE) {
             return Turn::Over;
@@ -75,10 +84,18 @@ impl Shared {
         match self.listener.receive() {
             Ok(Some(notice)) => {
                 self.standby.busy();
-                self.take(notice)
+                self.take(notice, Seat::Leader)
             }
             Ok(None) if self.wait(PollTimeout::ZERO) => Turn::Again,
             Ok(None) | Err(_) => Turn::Over,
+        }
+    }
+
+    /// The same with a call that came while the leader was busy.
+    fn assist(self: &Arc<Self>) -> Turn {
+        match self.standby.wait() {
+            Some(notice) => self.take(notice, Seat::Assistant),
+            None => Turn::Over,
         }
     }
 
@@ -98,7 +115,7 @@ impl Shared {
         }
     }
 
-    fn take(self: &Arc<Self>, notice: Notice) -> Turn {
+    fn take(self: &Arc<Self>, notice: Notice, seat: Seat) -> Turn {
         let (abi, nr) = abi_of(notice.arch, notice.nr);
         let call = Call {
             tid: notice.tid,
@@ -120,7 +137,7 @@ impl Shared {
         let decision = catch_unwind(AssertUnwindSafe(|| self.decide.call(&call, &still_there)));
         match decision.unwrap_or(Decision::Now(Verdict::Fail(libc::EIO))) {
             Decision::Now(verdict @ (Verdict::Go | Verdict::Fail(_))) => {
-                self.standby.rest();
+                self.decided(seat);
                 held.finish(verdict);
                 Turn::Again
             }
@@ -128,7 +145,7 @@ impl Shared {
                 Turn::Aside(Box::new(move || held.finish(verdict)))
             }
             Decision::Return(value) => {
-                self.standby.rest();
+                self.decided(seat);
                 held.reply(Reply::Return(value));
                 Turn::Again
             }
@@ -143,6 +160,13 @@ impl Shared {
                 let verdict = catch_unwind(AssertUnwindSafe(|| work(&held)));
                 held.finish(verdict.unwrap_or(Verdict::Fail(libc::EIO)));
             })),
+        }
+    }
+
+    /// To be called before a decision is told.
+    fn decided(&self, seat: Seat) {
+        if seat == Seat::Leader {
+            self.standby.rest();
         }
     }
 
@@ -168,6 +192,15 @@ fn tells_end() -> bool {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 11),
         _ => false,
     }
+}
+
+/// Where a thread that decides has received the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seat {
+    /// It waits at the listener, so that it is woken directly on the caller's CPU.
+    Leader,
+    /// It is woken when the leader is busy.
+    Assistant,
 }
 
 /// A thread that waits for the answer to one notification.

@@ -30,7 +30,7 @@ pub struct Abilities {
 pub fn probe() -> Abilities {
     Abilities {
         notify: in_child(|| listener(0).map(drop)),
-        sync_wake_up: in_child(|| listener(0)?.sync_wake_up()),
+        sync_wake_up: in_child(|| listener(0)?.sync_wake_up(true)),
         wait_killable: in_child(|| listener(seccomp::WAIT_KILLABLE).map(drop)),
         ptrace: in_child(|| seccomp::install(&harmless(Action::Trace)?))
             .and_then(|()| with_child(|pid, _| ptrace::seize(pid, 0))),

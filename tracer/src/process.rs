@@ -36,6 +36,8 @@ pub(crate) struct Processes {
     cwds_shared: bool,
     /// The process above all traced ones, which adopts orphans.
     outside: Option<Pid>,
+    /// How many threads wait for a process whose call is in work.
+    pub(crate) waiting: usize,
 }
 
 /// One traced process.
@@ -58,7 +60,7 @@ pub(crate) struct Process {
     pub(crate) status: Option<proc_files::Status>,
     /// Whether its loader is to be given a library.
     pub(crate) loading: Loading,
-    /// A worker is busy with a call of the process.
+    /// A call of the process is in work.
     pub(crate) busy: bool,
     /// Its end has been told.
     pub(crate) end_told: bool,
@@ -130,6 +132,7 @@ impl Processes {
             sweeps: 0,
             cwds_shared: false,
             outside: None,
+            waiting: 0,
         })
     }
 
@@ -251,7 +254,7 @@ impl Processes {
         pids.into_iter().filter_map(|pid| self.bury(pid)).collect()
     }
 
-    /// Forgets a process that is gone, unless a worker is still busy with it.
+    /// Forgets a process that is gone, unless a call of it is still in work.
     fn bury(&mut self, pid: Pid) -> Option<Death> {
         let process = self.by_pid.get_mut(&pid)?;
         if process.busy {
@@ -284,7 +287,7 @@ impl Processes {
         std::mem::take(&mut self.lost)
     }
 
-    /// A worker has finished with a process. Tells it if it has meanwhile died.
+    /// A call of a process is no longer in work. Tells it if it has meanwhile died.
     pub(crate) fn idle(&mut self, pid: Pid) -> Option<Death> {
         let process = self.by_pid.get_mut(&pid)?;
         process.busy = false;

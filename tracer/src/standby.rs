@@ -1,9 +1,9 @@
-//! Receives notifications while the thread that decides is busy with another one.
+//! Receives calls while the thread that waits at the listener (the leader) decides about another one.
 //!
 //! A call that has been received waits for its answer whatever signals come (`WAIT_KILLABLE_RECV`); one that
 //! has not is interrupted by them, and a handler without `SA_RESTART` then makes stat(2) fail with EINTR. So
-//! nothing may wait to be received for as long as it takes to decide about the calls before it. While
-//! nobody is busy this thread sleeps: the one that decides is woken directly, on the caller's own CPU.
+//! nothing may wait to be received for as long as it takes to decide about the calls before it. While the
+//! leader is not busy the assistants sleep: it is woken directly, on the caller's own CPU.
 
 use crate::seccomp::{Listener, Notice};
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What was received ahead of its turn.
+/// What was received while the leader was busy.
 pub(crate) struct Standby {
     listener: Arc<Listener>,
     epoll: Epoll,
@@ -23,40 +23,42 @@ pub(crate) struct Standby {
 
 #[derive(Default)]
 struct State {
-    /// Somebody decides, so the standby receives.
+    /// The leader decides, so the assistants receive.
     busy: bool,
     received: VecDeque<Notice>,
+    /// How many calls the leader has received since the last one that came while it was busy.
+    alone: u32,
 }
 
+/// So many calls that come one after the other come from one process at a time.
+const ALONE: u32 = 200;
+
 impl Standby {
-    /// Starts the thread. It ends when no process has the filter any more.
-    pub(crate) fn start(listener: Arc<Listener>) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(listener: Arc<Listener>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(listener.as_fd(), EpollEvent::new(EpollFlags::empty(), 0))?;
-        let standby = Arc::new(Self {
+        Ok(Self {
             listener,
             epoll,
             state: Mutex::default(),
-        });
-        let thread = standby.clone();
-        std::thread::Builder::new()
-            .name("rfs-standby".into())
-            .spawn(move || {
-                hasten();
-                thread.run();
-            })?;
-        Ok(standby)
+        })
     }
 
-    /// From now on, until [`Self::next`], others' calls are received here.
+    /// The leader has received a call: from now on, until [`Self::rest`] or [`Self::next`], others' calls
+    /// are received here.
     pub(crate) fn busy(&self) {
         let mut state = self.lock();
         state.busy = true;
+        state.alone = state.alone.saturating_add(1);
+        if state.alone == ALONE {
+            // Linux before 6.6 cannot; it only costs time.
+            let _slower = self.listener.sync_wake_up(true);
+        }
         self.watch(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT);
     }
 
-    /// The decision is taken. To be called before it is told: whose call it was may make the next one at
-    /// once, which is better received by whoever decides.
+    /// The leader's decision is taken. To be called before it is told: whose call it was may make the next
+    /// one at once, which is better received by the leader.
     pub(crate) fn rest(&self) {
         let mut state = self.lock();
         if state.busy && state.received.is_empty() {
@@ -65,7 +67,7 @@ impl Standby {
         }
     }
 
-    /// The next call that was received ahead. With `None` whoever asks is to receive by itself.
+    /// The next call that was received ahead, for the leader. With `None` it is to receive by itself.
     pub(crate) fn next(&self) -> Option<Notice> {
         let mut state = self.lock();
         let next = state.received.pop_front();
@@ -76,24 +78,38 @@ impl Standby {
         next
     }
 
-    fn run(&self) {
+    /// Waits for a call, for an assistant. `None`: no process has the filter any more.
+    pub(crate) fn wait(&self) -> Option<Notice> {
         let mut events = [EpollEvent::empty()];
         loop {
+            if let Some(notice) = self.lock().received.pop_front() {
+                return Some(notice);
+            }
             match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(_) if events[0].events().contains(EpollFlags::EPOLLHUP) => return,
+                Ok(_) if events[0].events().contains(EpollFlags::EPOLLHUP) => {
+                    // It is told once only, but to all.
+                    self.watch(EpollFlags::empty());
+                    return None;
+                }
                 Ok(_) => self.receive(),
                 Err(Errno::EINTR) => {}
-                Err(_) => return,
+                Err(_) => return None,
             }
         }
     }
 
-    /// Receives all that waits, unless somebody is about to do so.
+    /// Receives all that waits, unless the leader is about to do so.
     fn receive(&self) {
         let mut state = self.lock();
         while state.busy && self.is_waiting() {
             match self.listener.receive() {
-                Ok(Some(notice)) => state.received.push_back(notice),
+                Ok(Some(notice)) => {
+                    if state.alone >= ALONE {
+                        let _as_before = self.listener.sync_wake_up(false);
+                    }
+                    state.alone = 0;
+                    state.received.push_back(notice);
+                }
                 Ok(None) => {}
                 Err(_) => return,
             }
@@ -111,7 +127,7 @@ impl Standby {
                 .is_some_and(|seen| seen == PollFlags::POLLIN)
     }
 
-    /// What wakes the thread; the end of all processes does anyway.
+    /// What wakes an assistant; the end of all processes does anyway.
     fn watch(&self, flags: EpollFlags) {
         let mut event = EpollEvent::new(flags, 0);
         // It fails only when the listener is gone, and then there is nothing to watch.

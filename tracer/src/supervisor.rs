@@ -1,8 +1,8 @@
 //! The supervisor: takes each trapped call to its process, tells what it means, and says what becomes of it.
 //!
-//! Calls come in order from one receiver thread; what may take its time (an exec, an exit) goes to
-//! workers. Of one process one call is in work at a time: threads of a process that a worker is busy with
-//! wait. How calls are stopped is not known here.
+//! Calls come from a few threads that receive; what may take its time (an exec, an exit) goes to workers.
+//! Of one process one call is in work at a time: its other threads wait. How calls are stopped is not known
+//! here.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,7 +82,7 @@ pub(crate) struct Shared {
     pub(crate) prefixes: Prefixes,
     pub(crate) fast: Option<Fast>,
     processes: Mutex<Processes>,
-    /// A worker has finished with a process.
+    /// A call is no longer in work.
     idle: Condvar,
     index: Index,
     roots_changed: AtomicBool,
@@ -99,7 +99,7 @@ impl std::fmt::Debug for Shared {
 /// Who decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Whoever receives all calls: nothing may take long.
+    /// Whoever receives calls: nothing may take long.
     Door,
     /// A worker.
     Desk,
@@ -107,8 +107,8 @@ enum At {
 
 /// How a call comes in.
 enum Entry {
-    /// Its process, ready for it.
-    Ready(Pid),
+    /// Its process, which is ours until the call is dealt with.
+    Ready(Busy),
     /// Its process is busy or ending.
     Wait,
     /// Its thread is gone.
@@ -134,12 +134,12 @@ impl Shared {
     fn decide(self: &Arc<Self>, call: &Call, still_there: &dyn Fn() -> bool, at: At) -> Decision {
         let row = self.index.get(call.abi, call.nr);
         let is_end = row.is_some_and(|r| r.op == Op::ExitGroup);
-        let pid = match self.enter(call.tid, is_end, still_there) {
-            Entry::Ready(pid) => pid,
+        let busy = match self.enter(call.tid, is_end, still_there) {
+            Entry::Ready(busy) => busy,
             Entry::Gone => return Decision::Now(Verdict::Go),
             Entry::Wait => return self.later(call),
         };
-        let caller = Caller::new(self, call, pid, still_there);
+        let caller = Caller::new(self, call, busy.pid, still_there);
         if let Some(fast) = &self.fast {
             if let Some(decision) = self.serve(fast, &caller, row) {
                 return decision;
@@ -152,7 +152,7 @@ impl Shared {
         let Some(row) = row else {
             return now(&caller, caller.taint(Scope::All, unknown(call)));
         };
-        let decision = self.act(&caller, row);
+        let decision = self.act(&caller, row, busy);
         if let Some(fast) = &self.fast {
             fast.heed(caller.observer());
         }
@@ -165,16 +165,16 @@ impl Shared {
         Decision::Later(Box::new(move |stop| shared.wait(&call, stop)))
     }
 
-    fn act(self: &Arc<Self>, caller: &Caller<'_>, row: &Row) -> Decision {
+    fn act(self: &Arc<Self>, caller: &Caller<'_>, row: &Row, busy: Busy) -> Decision {
         let (pid, tid) = (caller.pid, caller.call.tid);
         match row.op {
-            Op::Exec(target, argv) => match self.exec(caller, target, argv) {
+            Op::Exec(target, argv) => match self.exec(caller, target, argv, busy) {
                 Ok(decision) => decision,
                 Err(Stopped::Held) => self.hold(caller),
                 Err(stopped) => now(caller, Err(stopped)),
             },
-            Op::ExitGroup => self.exit(pid, tid, caller.int(0)),
-            Op::Exit if self.processes().leave(pid, tid) => self.exit(pid, tid, caller.int(0)),
+            Op::ExitGroup => self.exit(busy, tid, caller.int(0)),
+            Op::Exit if self.processes().leave(pid, tid) => self.exit(busy, tid, caller.int(0)),
             Op::Exit => Decision::Now(Verdict::Go),
             op @ (Op::Nothing
             | Op::Taint(..)
@@ -200,7 +200,7 @@ impl Shared {
     }
 
     /// Finds the process of a call, and settles what its last call left open.
-    fn enter(&self, tid: i32, is_end: bool, still_there: &dyn Fn() -> bool) -> Entry {
+    fn enter(self: &Arc<Self>, tid: i32, is_end: bool, still_there: &dyn Fn() -> bool) -> Entry {
         self.prefixes.settle(tid);
         let mut processes = self.processes();
         // Before the thread is taken for one that is known: its number may be a dead one's.
@@ -226,6 +226,7 @@ impl Shared {
         if process.busy || process.ending.is_some_and(|ending| ending != tid) {
             return Entry::Wait;
         }
+        process.busy = true;
         if !is_end {
             // A signal handler ran instead of the exit that was told.
             process.ending = None;
@@ -238,6 +239,10 @@ impl Shared {
             }
         }
         drop(processes);
+        let busy = Busy {
+            shared: Arc::clone(self),
+            pid,
+        };
         if let (Some(ExecResult::Done | ExecResult::Unexpected), Some(fast)) = (&result, &self.fast)
         {
             fast.release(pid);
@@ -250,7 +255,7 @@ impl Shared {
                 self.observer.event(pid, Event::Taint(Scope::All, why));
             }
         }
-        Entry::Ready(pid)
+        Entry::Ready(busy)
     }
 
     /// Waits until the process of a call is free for it.
@@ -264,8 +269,10 @@ impl Shared {
                 return Verdict::Go;
             }
             // Nobody tells when a process is gone, so this looks from time to time.
+            processes.waiting += 1;
             let wait = self.idle.wait_timeout(processes, Duration::from_millis(20));
             processes = wait.unwrap_or_else(PoisonError::into_inner).0;
+            processes.waiting -= 1;
         }
         drop(processes);
         self.decide_there(call, stop)
@@ -296,16 +303,18 @@ impl Shared {
         }))
     }
 
-    fn exit(self: &Arc<Self>, pid: Pid, tid: i32, status: i32) -> Decision {
+    fn exit(&self, busy: Busy, tid: i32, status: i32) -> Decision {
         let mut processes = self.processes();
-        match processes.get(pid) {
+        match processes.get(busy.pid) {
             Some(process) if !process.end_told => process.ending = Some(tid),
-            Some(_) | None => return Decision::Now(Verdict::Go),
+            Some(_) | None => {
+                drop(processes);
+                return Decision::Now(Verdict::Go);
+            }
         }
-        let busy = self.busy(&mut processes, pid);
         drop(processes);
         Decision::Later(Box::new(move |_| {
-            busy.shared.end(pid, tid, status & 0xff);
+            busy.shared.end(busy.pid, tid, status & 0xff);
             Verdict::Go
         }))
     }
@@ -332,17 +341,6 @@ impl Shared {
         self.tell_births(&births);
         self.sweep(processes);
         children
-    }
-
-    /// Gives a process to a worker for as long as the returned value lives.
-    pub(crate) fn busy(self: &Arc<Self>, processes: &mut Processes, pid: Pid) -> Busy {
-        if let Some(process) = processes.get(pid) {
-            process.busy = true;
-        }
-        Busy {
-            shared: Arc::clone(self),
-            pid,
-        }
     }
 
     /// Births and deaths are told under the lock, so that no number is born before its last bearer died,
@@ -384,10 +382,10 @@ impl Shared {
     }
 }
 
-/// A worker's hold on a process.
+/// The hold on a process while one of its calls is in work. Not to be dropped where the processes are locked.
 pub(crate) struct Busy {
     pub(crate) shared: Arc<Shared>,
-    pid: Pid,
+    pub(crate) pid: Pid,
 }
 
 impl Drop for Busy {
@@ -396,8 +394,11 @@ impl Drop for Busy {
         if let Some((pid, signal)) = processes.idle(self.pid) {
             self.shared.observer.died(pid, signal);
         }
+        let waited_for = processes.waiting > 0;
         drop(processes);
-        self.shared.idle.notify_all();
+        if waited_for {
+            self.shared.idle.notify_all();
+        }
     }
 }
 
