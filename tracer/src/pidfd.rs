@@ -68,6 +68,9 @@ mod tests {
 
     #[test]
     fn the_signal_is_known_before_and_after_the_wait() {
+        let _alone = crate::proc_files::CHILDREN
+            .write()
+            .unwrap_or_else(|e| e.into_inner());
         for (script, signal) in [
             ("kill -PIPE $$", Some(libc::SIGPIPE)),
             ("kill -KILL $$", Some(libc::SIGKILL)),

@@ -102,6 +102,9 @@ mod tests {
 
     #[test]
     fn a_reason_comes_back_from_the_child() {
+        let _alone = crate::proc_files::CHILDREN
+            .write()
+            .unwrap_or_else(|e| e.into_inner());
         let refused = in_child(|| Err(io::Error::from_raw_os_error(libc::EBUSY)));
         assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EBUSY));
         in_child(|| Ok(())).unwrap();

@@ -412,6 +412,7 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proc_files::CHILDREN;
     use std::process::{Child, Command, Stdio};
 
     fn processes() -> Processes {
@@ -434,6 +435,7 @@ mod tests {
 
     #[test]
     fn threads_belong_to_their_process_and_children_to_their_parent() {
+        let _alone = CHILDREN.write().unwrap_or_else(|e| e.into_inner());
         let mut processes = processes();
         let me = std::process::id() as Pid;
         let tid = nix::unistd::gettid().as_raw();
@@ -460,6 +462,7 @@ mod tests {
 
     #[test]
     fn a_death_waits_for_the_worker() {
+        let _alone = CHILDREN.write().unwrap_or_else(|e| e.into_inner());
         let mut processes = processes();
         let mut child = cat();
         let pid = child.id() as Pid;
@@ -476,6 +479,7 @@ mod tests {
 
     #[test]
     fn an_end_that_was_told_is_no_death() {
+        let _alone = CHILDREN.write().unwrap_or_else(|e| e.into_inner());
         let mut processes = processes();
         let mut child = cat();
         let pid = child.id() as Pid;

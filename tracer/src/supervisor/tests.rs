@@ -3,12 +3,14 @@
 
 use super::*;
 use crate::event::{Answer, Exec, ExecAnswer, Look, Names, OwnFds, Sight};
+use crate::proc_files::CHILDREN;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::RwLockReadGuard;
 
 /// Notes what it is told.
 #[derive(Default)]
@@ -89,10 +91,12 @@ struct Rig {
     log: Arc<Log>,
     supervisor: Supervisor,
     strings: Vec<CString>,
+    _no_children: RwLockReadGuard<'static, ()>,
 }
 
 impl Rig {
     fn new() -> Self {
+        let no_children = CHILDREN.read().unwrap_or_else(|e| e.into_inner());
         let log = Arc::new(Log::default());
         let supervisor = Supervisor::new(Arc::clone(&log) as Arc<_>).unwrap();
         let rig = Self {
@@ -100,6 +104,7 @@ impl Rig {
             log,
             supervisor,
             strings: vec![],
+            _no_children: no_children,
         };
         rig.call("getpid", &[]);
         assert_eq!(rig.log.take(), ["born"]);
