@@ -168,7 +168,7 @@ pub fn real(root: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, root, flags)?)
 }
 
-/// Has this process, which must have one thread, see a [real](real) directory at `at` instead of what is mounted
+/// Has this process, which must have one thread, see a [`real`] directory at `at` instead of what is mounted
 /// there. Any working directory below it is afterwards that of the covered tree.
 pub fn step_behind(real: BorrowedFd<'_>, at: &Path) -> Result<(), MountError> {
     enter(MountPropagationFlags::DOWNSTREAM)?;
