@@ -93,7 +93,7 @@ fn compare<T>(one: &BTreeMap<Name, T>, other: &BTreeMap<Name, T>, mut each: impl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Cost, Dep, Digest, Output, Provenance, Stamp, Stdin};
+    use crate::base::{Dep, Digest, Output, Stamp};
 
     fn name(text: &str) -> Name {
         Name::from_bytes(text.as_bytes())
@@ -125,12 +125,6 @@ mod tests {
             title: "cc".to_owned(),
             deps,
             outputs: outputs.collect(),
-            chunks: vec![],
-            stdin: Stdin::Unread,
-            status: 0,
-            notes: vec![],
-            cost: Cost::default(),
-            provenance: Provenance::default(),
             ..Record::default()
         }
     }

@@ -141,7 +141,7 @@ fn fields(what: &What) -> (&'static str, Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Cost, Name, Provenance};
+    use crate::base::Name;
     use std::path::Path;
 
     fn record() -> Record {
@@ -170,12 +170,6 @@ mod tests {
                 stamp: Stamp::Now(0),
                 owner: None,
             }],
-            chunks: vec![],
-            stdin: Stdin::Unread,
-            status: 0,
-            notes: vec![],
-            cost: Cost::default(),
-            provenance: Provenance::default(),
             ..Record::default()
         }
     }
