@@ -11,7 +11,7 @@ mod lock;
 pub use copy::copy;
 pub use faulty::{FaultyDisk, Temper};
 pub use hash::{copy_hashed, hash};
-pub use lock::lock;
+pub use lock::{lock, open_shared};
 
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,

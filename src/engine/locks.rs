@@ -3,10 +3,9 @@
 //! A lock is a byte of a file, held by the open file: whoever dies has released all of his.
 
 use crate::base::Digest;
-use crate::disk::{self, At};
+use crate::disk;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The byte that every command shares as long as it lives.
@@ -18,15 +17,7 @@ pub(super) struct Locks(File);
 
 impl Locks {
     pub(super) fn open(path: &Path) -> disk::Result<Self> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path);
-        Ok(Self(file.at("open", path)?))
+        disk::open_shared(path).map(Self)
     }
 
     pub(super) fn file(&self) -> &File {

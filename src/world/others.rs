@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,15 +111,7 @@ fn first_changed(
 
 fn enter(dir: &Path) -> disk::Result<(File, u64)> {
     let path = &dir.join("changes");
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .at("open", path)?;
+    let file = disk::open_shared(path)?;
     let meta = std::fs::metadata(dir).at("stat", dir)?;
     if file.metadata().is_ok_and(|file| file.uid() != meta.uid()) {
         // Made by root in the workspace of somebody else, who must be able to use it later.
