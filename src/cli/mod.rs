@@ -32,6 +32,7 @@ mod profile;
 mod rules;
 mod run;
 mod signals;
+mod stats;
 mod store;
 mod summary_file;
 mod topo;
@@ -72,6 +73,7 @@ enum Command {
     Graph(graph::Args),
     Compdb(compdb::Args),
     Lint(lint::Args),
+    Stats(stats::Args),
     Mount(mount::Args),
     Umount(mount::Umount),
     Status(mount::StatusArgs),
@@ -151,6 +153,7 @@ fn run(command: Command) -> i32 {
         Command::Graph(args) => graph::run(&args),
         Command::Compdb(args) => compdb::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Status(args) => mount::tell(&args),

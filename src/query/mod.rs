@@ -13,6 +13,7 @@ pub mod miss;
 mod needs;
 mod run;
 mod state;
+pub mod stats;
 pub mod why;
 
 pub use run::{Run, StepRef};

@@ -1,5 +1,6 @@
 //! Events of a build on their way to people and programs. Values and a trait; printing is cli's.
 
+pub mod advice;
 pub mod duration;
 pub mod explain;
 pub mod profile;
