@@ -3,11 +3,12 @@
 use super::ask::{self, Asked};
 use super::error::CommandError;
 use crate::query::deps;
+use crate::query::packages::Packages;
 
 /// Tell what a file was made from
 ///
 /// What the step that wrote it looked at: inside the workspace, and what was there. With --json: schema
-/// `rfs.deps/1`.
+/// `rfs.deps/1`, with --packages `rfs.packages/1`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
@@ -19,9 +20,12 @@ pub(super) struct Args {
     /// Also names that were looked for and were not there
     #[arg(short, long)]
     absent: bool,
-    /// Also what lies outside the workspace
+    /// Also what lies outside the workspace, with the Debian packages that own it
     #[arg(short, long)]
     outside: bool,
+    /// Instead: the Debian packages that own what lies outside the workspace
+    #[arg(short, long)]
+    packages: bool,
     /// JSON, with the name of its schema
     #[arg(long)]
     json: bool,
@@ -49,10 +53,26 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let wanted = deps::Wanted {
         transitive: args.transitive,
         absent: args.absent,
-        outside: args.outside,
+        outside: args.outside || args.packages,
     };
     let deps = deps::deps(&asked.state, &asked.subject(&args.subject), wanted);
-    ask::answer(deps, args.json)
+    let system = Packages::here();
+    let unread = |error| CommandError::new(format!("what dpkg has installed: {error}"));
+    match (deps, system) {
+        (Ok(deps), Some(system)) if args.packages => {
+            let used = deps.packages(&system).map_err(unread)?;
+            ask::answer(Ok(used), args.json)
+        }
+        (Ok(_), None) if args.packages => {
+            let error = CommandError::new("dpkg has installed nothing here");
+            Err(error.hint("`rfs deps --outside` tells the files"))
+        }
+        (Ok(mut deps), Some(system)) if args.outside => {
+            deps.name_packages(&system).map_err(unread)?;
+            ask::answer(Ok(deps), args.json)
+        }
+        (deps, _) => ask::answer(deps, args.json),
+    }
 }
 
 pub(super) fn reverse(args: &ReverseArgs) -> Result<i32, CommandError> {

@@ -1,5 +1,6 @@
 //! `rfs deps` and `rfs rdeps`: what a file was made from, and what was made from it.
 
+use super::packages::{Package, Packages};
 use super::run::Run;
 use super::{Error, Subject, state};
 use crate::base::{Access, Dep, Digest, Name, State};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Display, Formatter};
+use std::io;
 
 /// Which inputs are wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,9 +50,15 @@ pub struct Input {
     pub writer: Option<String>,
     /// 1 for an input, 2 for an input of what made an input, and so on.
     pub distance: u32,
-    /// The Debian package that owns it, where that is asked for.
+    /// The Debian package that owns it, with its version; of what lies outside the workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
+    #[serde(skip)]
+    name: Name,
+    /// What it is.
+    #[serde(skip)]
+    is: &'static str,
+    /// As what it was looked at.
     #[serde(skip)]
     kind: &'static str,
 }
@@ -63,6 +71,30 @@ pub struct Readers {
     pub asked: String,
     /// Who looks at it.
     pub readers: Vec<Reader>,
+}
+
+/// The packages that something was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Used {
+    schema: &'static str,
+    /// What was asked about.
+    pub asked: String,
+    /// The command that made it.
+    pub command: Option<String>,
+    /// The packages, by name.
+    pub packages: Vec<UsedPackage>,
+    /// Files outside the workspace that no package owns.
+    pub unowned: Vec<String>,
+}
+
+/// One package of which something was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsedPackage {
+    /// Which one.
+    #[serde(flatten)]
+    pub package: Package,
+    /// Files and links of it that were looked at.
+    pub files: Vec<String>,
 }
 
 /// Who looks at something.
@@ -118,6 +150,53 @@ pub fn deps(store: &Snapshot, subject: &Subject, wanted: Wanted) -> Result<Deps,
     Ok(answer)
 }
 
+impl Deps {
+    /// Tells for each input outside of the workspace which package owns it.
+    ///
+    /// # Errors
+    /// What the system tells of its packages cannot be read.
+    pub fn name_packages(&mut self, system: &Packages) -> io::Result<()> {
+        let owners = system.owners(self.outside().map(|input| input.name.bytes()))?;
+        for input in &mut self.inputs {
+            input.package = owners.get(input.name.bytes()).map(Package::to_string);
+        }
+        Ok(())
+    }
+
+    /// The packages of the inputs outside of the workspace.
+    ///
+    /// # Errors
+    /// As [`Self::name_packages`].
+    pub fn packages(&self, system: &Packages) -> io::Result<Used> {
+        let owners = system.owners(self.outside().map(|input| input.name.bytes()))?;
+        let mut used: BTreeMap<&Package, Vec<String>> = BTreeMap::new();
+        let mut unowned = Vec::new();
+        for input in self.outside() {
+            match owners.get(input.name.bytes()) {
+                Some(package) => used.entry(package).or_default().push(input.path.clone()),
+                None => unowned.push(input.path.clone()),
+            }
+        }
+        let package = |(package, files): (&Package, _)| UsedPackage {
+            package: package.clone(),
+            files,
+        };
+        Ok(Used {
+            schema: "rfs.packages/1",
+            asked: self.asked.clone(),
+            command: self.command.clone(),
+            packages: used.into_iter().map(package).collect(),
+            unowned,
+        })
+    }
+
+    /// Files and links that packages may own.
+    fn outside(&self) -> impl Iterator<Item = &Input> {
+        let is_owned = |input: &&Input| !input.name.inside() && matches!(input.is, "file" | "link");
+        self.inputs.iter().filter(is_owned)
+    }
+}
+
 /// The execution that wrote what a dep looked at, unless it is the one that looked.
 fn writer(store: &Snapshot, dep: &Dep, reader: Execution) -> Result<Option<Execution>, Error> {
     if matches!(dep.state, State::Absent | State::Dir { .. }) {
@@ -135,6 +214,8 @@ fn input(dep: &Dep, writer: Option<String>, distance: u32) -> Input {
         writer,
         distance,
         package: None,
+        name: dep.name.clone(),
+        is: state::kind(&dep.state),
         kind: if dep.access.any(Access::REG | Access::LIST) || dep.state == State::Absent {
             state::kind(&dep.state)
         } else {
@@ -266,6 +347,20 @@ impl Display for Deps {
             if let Some(writer) = &input.writer {
                 write!(f, "  <- {writer}")?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Used {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let n_packages = self.packages.len();
+        write!(f, "{}: {n_packages} packages", self.asked)?;
+        for one in &self.packages {
+            write!(f, "\n  {}: {} files", one.package, one.files.len())?;
+        }
+        for path in &self.unowned {
+            write!(f, "\n  {path}: of no package")?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Questions about what was built, answered from one state of a workspace's store: one file a question.
 //!
 //! An answer is a value that prints itself for people and as JSON with the name of its schema. Nothing here
-//! touches a file or decides about staleness: reasons are those that were recorded with the decision.
+//! decides about staleness: reasons are those that were recorded with the decision. Nothing here touches a file
+//! but [`packages`], which reads what the system tells of itself.
 
 pub mod compdb;
 pub mod deps;
@@ -11,6 +12,7 @@ pub mod lint;
 pub mod log;
 pub mod miss;
 mod needs;
+pub mod packages;
 mod run;
 mod state;
 pub mod stats;

@@ -3,6 +3,7 @@
 mod compared;
 mod counted;
 mod documented;
+mod outside;
 
 use crate::run::Cmd;
 use crate::space::TestSpace;
