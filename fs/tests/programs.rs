@@ -44,3 +44,8 @@ fn git() {
 fn sqlite_in_wal_mode() {
     compare(include_str!("programs/sqlite.sh"));
 }
+
+#[test]
+fn archives_and_copies() {
+    compare(include_str!("programs/archives.sh"));
+}

@@ -397,6 +397,10 @@ fn damage(dice: &mut Dice, way: usize, path: &Path) -> String {
         true => fs::read(path).unwrap(),
         false => vec![],
     };
+    // Damaged before: chmod(2) would follow it to a device of this machine.
+    if WAYS[way] == "of mode 0" && meta.is_symlink() {
+        return said;
+    }
     match meta.is_dir() {
         _ if WAYS[way] == "of mode 0" => {}
         true => fs::remove_dir_all(path).unwrap(),

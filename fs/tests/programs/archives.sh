@@ -9,7 +9,7 @@ echo secret > tree/deep/shut
 chmod 600 tree/deep/shut
 ln -s ../file tree/deep/link
 ln tree/file tree/deep/hard
-head -c 2000000 /dev/zero | tr '\0' '\7' > tree/large
+seq 300000 > tree/large
 truncate -s 3M tree/sparse
 printf x | dd of=tree/sparse bs=1 seek=1M conv=notrunc status=none
 find tree -exec touch -h -d @1111111111 {} +

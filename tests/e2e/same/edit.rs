@@ -84,6 +84,13 @@ pub fn edit(dice: &mut Dice, names: &Names<'_>) -> String {
     format!("({line}) > /dev/null 2>&1")
 }
 
+/// The clock is set forward or back: everything there is that much older or younger, one to another as before,
+/// and what is made from now on may be older than what it is made from.
+pub fn clock_step(dice: &mut Dice) -> String {
+    let step = dice.pick(&["-1 hour", "-400 days", "1 hour", "1 hour", "400 days"]);
+    format!("find . -name .rfs -prune -o -exec touch -h -r {{}} -d '{step}' {{}} \\;")
+}
+
 /// A piece that puts the workspace, as it is when the piece is done, on three branches.
 pub fn branches(dice: &mut Dice, names: &Names<'_>) -> Vec<String> {
     let commit = "git add -A && git -c user.name=n -c user.email=e commit -q --allow-empty -m m";

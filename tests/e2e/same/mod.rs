@@ -90,6 +90,7 @@ fn plan(seed: u64) -> Plan {
         (false, _) => "sh ../outside/build.sh".to_owned(),
     };
     let mut rounds = Vec::new();
+    let clock = &mut Dice::new(!seed);
     for n in 0..6 {
         let kind = match dice.roll(6) {
             _ if n == 0 => Kind::Edited,
@@ -107,6 +108,10 @@ fn plan(seed: u64) -> Plan {
             Kind::Edited | Kind::Gated => 1 + dice.roll(2),
         };
         let mut edits: Vec<_> = (0..n_edits).map(|_| edit::edit(dice, &names)).collect();
+        let calm = matches!(kind, Kind::Edited | Kind::Anew) && !raced;
+        if calm && n > 0 && clock.roll(6) == 0 {
+            edits.push(edit::clock_step(clock));
+        }
         if kind == Kind::Raced {
             edits
                 .iter_mut()
