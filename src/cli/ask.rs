@@ -64,6 +64,13 @@ pub(super) fn state(path: &Path) -> Result<Arc<Snapshot>, CommandError> {
     state.map_err(CommandError::new)
 }
 
+/// The newest state of a workspace's store, if there is one that can be read; nothing is waited for.
+pub(super) fn last_state(path: &Path) -> Option<Arc<Snapshot>> {
+    let is_there = path.exists();
+    let store = is_there.then(|| Store::open_existing(path, Arc::new(RealDisk)).ok());
+    store??.snapshot().ok()
+}
+
 /// Gives an answer.
 pub(super) fn answer<A: Serialize + Display>(
     answer: Result<A, query::Error>,

@@ -4,6 +4,7 @@
 use super::descriptors::{self, Inherited};
 use super::error::{CommandError, Kind};
 use super::front::{self, Outcome};
+use super::progress::When;
 use super::signals::Taken;
 use super::topo::{self, PolicyName};
 use super::wire::{self, Failure};
@@ -73,6 +74,9 @@ pub(super) struct Args {
     /// No summary line
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// What is told on a terminal while the build goes on [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    progress: Option<When>,
     /// Go on with other jobs of rules when one fails
     #[arg(short, long)]
     pub(super) keep_going: bool,
@@ -121,6 +125,8 @@ pub(super) struct Telling {
     pub(super) profile: Option<PathBuf>,
     /// No line with the counts.
     pub(super) quiet: bool,
+    /// What is told on a terminal while it goes on.
+    pub(super) progress: When,
 }
 
 impl Telling {
@@ -130,6 +136,7 @@ impl Telling {
         summary: None,
         profile: None,
         quiet: true,
+        progress: When::Never,
     };
 }
 
@@ -147,6 +154,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         summary: args.summary.as_ref().map(|file| cwd.join(file)),
         profile: Some(profile::file(&root)),
         quiet: args.quiet,
+        progress: args.progress.or(config.progress).unwrap_or_default(),
     };
     let taken = Taken::take()?;
     let strict = args.strict;

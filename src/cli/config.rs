@@ -4,9 +4,11 @@
 //! What a file says wrongly is an error with its line, never ignored. Reads nothing but what it is given.
 
 use super::error::CommandError;
+use super::progress::When;
 use crate::base::policy::Policy;
 use crate::report::size;
 use crate::runner::Tracer;
+use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -25,6 +27,8 @@ pub(super) struct Config {
     pub(super) tracer: Option<Tracer>,
     /// `build.preload`.
     pub(super) preload: Option<bool>,
+    /// `build.progress`.
+    pub(super) progress: Option<When>,
     /// `build.strict-clock`.
     pub(super) strict_clock: Option<bool>,
     /// `cache.dir`, absolute where the file's path is.
@@ -73,7 +77,7 @@ impl Config {
         })?;
         for (name, table) in tables.get_ref() {
             let known: Vec<&str> = match name.get_ref().as_ref() {
-                "build" => vec!["preload", "strict-clock", "tracer"],
+                "build" => vec!["preload", "progress", "strict-clock", "tracer"],
                 "cache" => vec!["dir", "size"],
                 "tools" => lists(&mut self.policy)
                     .iter()
@@ -126,6 +130,13 @@ impl Config {
                         return Err(file.wrong(key, "\"auto\", \"notify\" or \"ptrace\""));
                     }
                 });
+            }
+            ("build", "progress") => {
+                let when = value
+                    .as_str()
+                    .and_then(|text| When::from_str(text, false).ok());
+                let wrong = || file.wrong(key, "\"auto\", \"line\" or \"never\"");
+                self.progress = Some(when.ok_or_else(wrong)?);
             }
             ("cache", "dir") => {
                 let text = value.as_str().filter(|text| !text.is_empty());

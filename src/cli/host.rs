@@ -5,10 +5,11 @@
 //! that is the front's.
 
 use super::descriptors::{self, Inherited};
+use super::progress::Shown;
 use super::wire::{End, Word};
 use super::{build::Telling, console, profile, summary_file};
 use crate::disk::RealDisk;
-use crate::report::{Event, Sink, Step, Summary, explain};
+use crate::report::{Event, Live, Sink, Step, Summary, explain};
 use crate::runner::{self, Request};
 use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::collections::HashSet;
@@ -22,7 +23,11 @@ pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: I
     let begun = Instant::now();
     // So that who looks at the list of processes can tell the two.
     let _named = nix::sys::prctl::set_name(c"rfs-host");
-    let heard = Arc::new(Heard::default());
+    let shown = telling.shown(request);
+    let heard = Arc::new(Heard {
+        shown: shown.clone(),
+        ..Heard::default()
+    });
     let mut running = match runner::start(request, Arc::clone(&heard) as Arc<dyn Sink>) {
         Ok(running) => running,
         Err(error) => return front.say(&Word::Failed(error.into())),
@@ -30,6 +35,9 @@ pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: I
     front.say(&Word::Started(running.pid()));
     descriptors::leave_input_and_output();
     inherited.close();
+    if let Some(shown) = &shown {
+        shown.start();
+    }
 
     let front = Arc::new(front);
     let ended = Arc::new(AtomicBool::new(false));
@@ -37,6 +45,9 @@ pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: I
 
     let how = running.wait();
     ended.store(true, Ordering::SeqCst);
+    if let Some(shown) = &shown {
+        shown.finish();
+    }
     if how.is_ok() {
         let steps = heard.steps();
         let summary = Summary::of(&steps, begun.elapsed());
@@ -74,6 +85,7 @@ fn share_fate(front: Arc<End>, command: i32, ended: Arc<AtomicBool>) {
 struct Heard {
     steps: Mutex<Vec<Step>>,
     warnings: Mutex<HashSet<String>>,
+    shown: Option<Arc<Shown>>,
 }
 
 impl Heard {
@@ -86,20 +98,41 @@ impl Sink for Heard {
     fn take(&self, event: Event) {
         match event {
             Event::Step(step) => {
+                if let Some(shown) = &self.shown {
+                    shown.ended(&step);
+                }
                 let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
                 steps.push(*step);
             }
             Event::Warning(text) => {
                 let mut told = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
                 if told.insert(text.clone()) {
+                    if let Some(shown) = &self.shown {
+                        shown.clear();
+                    }
                     console::warn(text, None);
                 }
             }
         }
     }
+
+    fn is_live(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    fn live(&self, live: Live<'_>) {
+        if let Some(shown) = &self.shown {
+            shown.live(&live);
+        }
+    }
 }
 
 impl Telling {
+    fn shown(&self, request: &Request) -> Option<Arc<Shown>> {
+        let command = runner::title(&request.argv);
+        Shown::of(self.progress, &request.workspace, &command)
+    }
+
     fn tell(&self, steps: &[Step], summary: &Summary) {
         if self.explain {
             for line in explain::lines(steps) {

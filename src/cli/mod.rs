@@ -29,6 +29,7 @@ mod marks;
 mod mount;
 mod place;
 mod profile;
+mod progress;
 mod rules;
 mod run;
 mod signals;

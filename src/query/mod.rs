@@ -7,6 +7,7 @@
 pub mod compdb;
 pub mod deps;
 pub mod diff;
+pub mod forecast;
 pub mod graph;
 pub mod lint;
 pub mod log;

@@ -4,6 +4,7 @@ pub mod advice;
 pub mod duration;
 pub mod explain;
 pub mod profile;
+pub mod progress;
 pub mod record;
 pub mod size;
 pub mod summary;
@@ -58,8 +59,34 @@ pub enum Event {
     Warning(String),
 }
 
+/// What happens right now, for those who show it.
+#[derive(Debug, Clone, Copy)]
+pub enum Live<'a> {
+    /// A step has begun to run.
+    Began {
+        /// Its number.
+        number: u32,
+        /// The step that started it.
+        parent: Option<u32>,
+        /// Its command for people.
+        title: &'a str,
+    },
+    /// These bytes will be written to a terminal when this has been taken.
+    Prints(&'a [u8]),
+    /// From now on somebody may write to a terminal without that being told.
+    Unseen,
+}
+
 /// Takes events, from any thread. Must be quick.
 pub trait Sink: Send + Sync {
     /// Takes one.
     fn take(&self, event: Event);
+
+    /// Whether what happens is shown.
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    /// Shows what happens.
+    fn live(&self, _live: Live<'_>) {}
 }

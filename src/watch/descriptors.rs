@@ -4,6 +4,7 @@ use super::Watch;
 use super::model::Model;
 use crate::base::{Access, Name, Stdin};
 use crate::record::Step;
+use crate::report::Live;
 use rfs_tracer::event::{Answer, Exec, Fd, FdTarget, LAST_SEEN, Pid, WriteCall};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -51,6 +52,12 @@ impl Watch {
         if target == FdTarget::Null {
             return;
         }
+        if matches!(target, FdTarget::Tty(_)) && self.sink.is_live() {
+            match call.data() {
+                Ok(bytes) => self.sink.live(Live::Prints(&bytes)),
+                Err(_unreadable) => self.sink.live(Live::Unseen),
+            }
+        }
         let mut model = self.model();
         let Some(proc) = model.procs.get_mut(&pid) else {
             return;
@@ -74,6 +81,9 @@ impl Watch {
 
     /// What a served step printed: the steps around it have printed it too.
     pub(super) fn printed(&self, pid: Pid, at: Option<usize>, fd: &Fd, bytes: &[u8]) {
+        if let FdTarget::Tty(_) = fd.target {
+            self.sink.live(Live::Prints(bytes));
+        }
         let mut model = self.model();
         if let Some(proc) = model.procs.get_mut(&pid) {
             proc.traces.write(&fd.target);
@@ -188,6 +198,9 @@ impl Watch {
         };
         if proc.tool.shell || !hidden {
             return;
+        }
+        if let FdTarget::Tty(_) = target {
+            self.sink.live(Live::Unseen);
         }
         let opened = proc.tool.opened();
         for at in model.chain(proc.step) {

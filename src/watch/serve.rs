@@ -2,7 +2,7 @@
 
 use super::Watch;
 use super::close::Fate;
-use super::descriptors::{stdin_is, unseen};
+use super::descriptors::{is_unseen, stdin_is, unseen};
 use super::jobserver;
 use super::model::Model;
 use super::tool::Tool;
@@ -14,11 +14,11 @@ use crate::base::{
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::{ServeError, Staged};
 use crate::record::{Step, Wrote};
-use crate::report::{Event as Report, Step as Told, Verdict};
+use crate::report::{Event as Report, Live, Step as Told, Verdict};
 use crate::store;
 use crate::store::graph::{Done, Fate as Kept};
 use crate::world::{Look, listing};
-use rfs_tracer::event::{Exec, ExecAnswer, OwnFds};
+use rfs_tracer::event::{Exec, ExecAnswer, Fd, FdTarget, OwnFds};
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +42,10 @@ impl Watch {
         let folds = self.config.jobs.is_none()
             && tool.folds(proc.map(|proc| &proc.tool), &self.config.policy);
         self.chance_of(&mut model, parent, &tool);
+        let is_hidden = |fd: &Fd| matches!(fd.target, FdTarget::Tty(_)) && is_unseen(fd);
+        if exec.fds.iter().any(is_hidden) {
+            self.sink.live(Live::Unseen);
+        }
         if let Some(at) = parent {
             unseen(&mut model, at, &exec);
         }
@@ -160,6 +164,11 @@ impl Watch {
             }
         }
         let at = model.steps.len();
+        self.sink.live(Live::Began {
+            number,
+            parent: parent.and_then(|at| u32::try_from(at).ok()),
+            title: &step.title,
+        });
         model.steps.push(step);
         self.pin(&mut model, at, &exec, &tool);
         self.chance_of(&mut model, Some(at).filter(|_| parent.is_none()), &tool);

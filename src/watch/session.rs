@@ -318,7 +318,7 @@ impl Stale for Invalidate {
 }
 
 /// A command for people.
-fn title(argv: &[OsString]) -> String {
+pub fn title(argv: &[OsString]) -> String {
     let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
     words.join(" ").chars().take(300).collect()
 }

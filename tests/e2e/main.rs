@@ -33,6 +33,7 @@ mod mount;
 mod oracle;
 mod pipes;
 mod probes;
+mod progress;
 mod projects;
 mod rules;
 mod same;

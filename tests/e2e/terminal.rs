@@ -41,13 +41,21 @@ pub struct Session {
 
 impl Session {
     pub fn start(s: &TestSpace, cmd: &Cmd, wrapped: bool) -> Self {
+        Self::with(s, cmd, wrapped.then_some(&["-q"]))
+    }
+
+    /// By rfs with these options, or bare.
+    pub fn with(s: &TestSpace, cmd: &Cmd, options: Option<&[&str]>) -> Self {
         let (terminal, slave) = open_terminal();
-        let mut cmd = cmd.clone().env("TERM", "xterm");
+        let mut cmd = cmd.clone();
+        if !cmd.env.iter().any(|(name, _)| name == "TERM") {
+            cmd = cmd.env("TERM", "xterm");
+        }
         let setsid = ["setsid", "--ctty", "--wait"].map(Into::into);
         cmd.outer.splice(0..0, setsid);
-        let mut command = match wrapped {
-            true => s.build_command(vec!["-q".into()], &cmd),
-            false => s.command(&cmd, Vec::new()),
+        let mut command = match options {
+            Some(options) => s.build_command(options.iter().map(Into::into).collect(), &cmd),
+            None => s.command(&cmd, Vec::new()),
         };
         let end = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(end()).stdout(end()).stderr(end());
@@ -65,7 +73,7 @@ impl Session {
     }
 
     /// Reads until the text has come.
-    fn wait_for(&mut self, text: &str) -> String {
+    pub fn wait_for(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains(text) {
             let mut piece = [0; 1000];

@@ -1,0 +1,147 @@
+//! `rfs build --progress`: a line that is there while the build is silent, and that nobody can tell was there.
+
+use crate::run::Cmd;
+use crate::space::TestSpace;
+use crate::terminal::Session;
+
+/// What a terminal shows after these bytes, line by line. Panics at what it does not know.
+fn screen(bytes: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut at = 0;
+    let mut rest = bytes;
+    while let Some(c) = rest.chars().next() {
+        let line = lines.last_mut().unwrap();
+        if let Some(after) = rest.strip_prefix("\u{1b}[K") {
+            line.truncate(at);
+            rest = after;
+            continue;
+        }
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\r' => at = 0,
+            '\n' => {
+                lines.push(" ".repeat(at));
+            }
+            c => {
+                assert!(c.is_ascii() && !c.is_control(), "{bytes:?}");
+                line.replace_range(at..(at + 1).min(line.len()), &c.to_string());
+                at += 1;
+            }
+        }
+    }
+    lines
+        .into_iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// Waits in a step of its own until the test lets it go on.
+fn project() -> TestSpace {
+    let s = TestSpace::new();
+    s.script(
+        "wait",
+        "#!/bin/sh\nwhile ! test -e $1; do sleep 0.05; done\n",
+    );
+    s
+}
+
+const TWICE: &str = "echo one; ./wait first; echo two >&2; ./wait second; printf three";
+
+/// Runs [`TWICE`]; `shown` tells what must be seen before each of the two waits ends.
+fn twice(s: &TestSpace, options: Option<&[&str]>, shown: Option<&str>) -> (String, String) {
+    for made in ["first", "second"] {
+        if s.exists(made) {
+            s.remove(made);
+        }
+    }
+    let mut session = Session::with(s, &Cmd::sh(TWICE), options);
+    let mut all = String::new();
+    for (said, go) in [("one\r\n", "first"), ("two\r\n", "second")] {
+        all += &session.wait_for(said);
+        if let Some(shown) = shown.filter(|shown| !all.ends_with(shown)) {
+            all += &session.wait_for(shown);
+        }
+        s.write(go, "");
+    }
+    let (status, rest) = session.end();
+    assert!(status.success(), "{all}{rest}");
+    (all.clone() + &rest, all)
+}
+
+#[test]
+fn a_line_comes_in_silence_and_leaves_no_trace() {
+    let s = project();
+    let (bare, _) = twice(&s, None, None);
+    assert_eq!(screen(&bare), ["one", "two", "three"]);
+    let line = Some(&["-q", "--progress", "line"][..]);
+    let (bytes, _) = twice(&s, line, Some("1 running: ./wait"));
+    assert_eq!(screen(&bytes), screen(&bare), "{bytes:?}");
+    // Now it is known how long that took.
+    let (bytes, seen) = twice(&s, line, Some("left; 1 running: ./wait"));
+    assert_eq!(screen(&bytes), screen(&bare), "{bytes:?}");
+    assert!(seen.contains(" s of "), "{seen:?}");
+    // And in the configuration.
+    s.write("rfs.toml", "[build]\nprogress = 'line'\n");
+    let (bytes, _) = twice(&s, Some(&["-q"]), Some("1 running"));
+    assert_eq!(screen(&bytes), screen(&bare), "{bytes:?}");
+}
+
+#[test]
+fn nobody_who_has_not_asked_is_shown_a_line() {
+    let s = project();
+    let (bare, _) = twice(&s, None, None);
+    // Longer than a line takes to come.
+    s.script(
+        "wait",
+        "#!/bin/sh\nwhile ! test -e $1; do sleep 0.05; done; sleep 1.2\n",
+    );
+    assert_eq!(twice(&s, Some(&["-q"]), None).0, bare);
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let cmd = Cmd::sh("echo one; ./wait first").env(name, value);
+        let session = Session::with(&s, &cmd, Some(&["-q", "--progress", "line"]));
+        assert_eq!(session.end().1, "one\r\n", "{name}");
+    }
+    let cmd = Cmd::sh("echo one; ./wait first");
+    let piped = s.rfs_with(&["--progress", "line"], cmd.plain());
+    assert_eq!((piped.out().as_str(), piped.err().as_str()), ("one\n", ""));
+}
+
+/// An unfinished line, a moved cursor, a terminal in another mode, a descriptor where nobody looks.
+#[test]
+fn where_a_line_could_be_in_the_way_there_is_none() {
+    let s = project();
+    s.write("first", "");
+    s.script("wait", "#!/bin/sh\nsleep 1.2\n");
+    for script in [
+        "printf 'checking for it... '; ./wait; echo yes",
+        "printf '\\033[2J\\n'; ./wait",
+        "stty -echo; ./wait; stty echo",
+        "bash -c './wait' 12>&2",
+    ] {
+        let cmd = Cmd::sh(script);
+        let bare = Session::with(&s, &cmd, None).end().1;
+        let session = Session::with(&s, &cmd, Some(&["-q", "--progress", "line"]));
+        assert_eq!(session.end().1, bare, "{script}");
+    }
+}
+
+#[test]
+fn terminals_with_an_indicator_show_it_until_the_end() {
+    let s = project();
+    s.script("wait", "#!/bin/sh\nsleep 1.2\n");
+    let cmd = Cmd::sh("echo one; ./wait; echo two").env("TERM_PROGRAM", "WezTerm");
+    let begun = "\u{1b}]9;4;3;\u{1b}\\";
+    let ended = "\u{1b}]9;4;0;\u{1b}\\";
+    let session = Session::with(&s, &cmd, Some(&["-q", "--rerun"]));
+    let (_, first) = session.end();
+    assert_eq!(first, format!("one\r\n{begun}two\r\n{ended}"));
+    // How far it is, now that it is known how long it takes.
+    let (_, second) = Session::with(&s, &cmd, Some(&["-q", "--rerun"])).end();
+    let (start, rest) = second.split_once("one\r\n\u{1b}]9;4;1;").unwrap();
+    assert!(
+        start.is_empty() && rest.ends_with(&format!("two\r\n{ended}")),
+        "{second:?}"
+    );
+    let never = Session::with(&s, &cmd, Some(&["-q", "--rerun", "--progress", "never"]));
+    assert_eq!(never.end().1, "one\r\ntwo\r\n");
+}
