@@ -32,8 +32,9 @@ impl Access {
     pub const OVER: Self = Self(256);
     /// Replaced whole by rename(2): what counts is that it was not a directory.
     pub const OUST: Self = Self(512);
-    /// Looked at by a program that then replaces it, whatever it was: what counts, if it does so, is
-    /// that it was not a directory; if it does not, what stat(2) tells.
+    /// Looked at by a program that then removes what is there and makes it anew. If it does so, what counts is
+    /// whether it was absent or any regular file, for a link that leads nowhere is written through; if it does
+    /// not, what stat(2) tells.
     pub const PEEK: Self = Self(1024);
     /// That a regular file has no other names: a record cannot say which ones those are.
     pub const SINGLE: Self = Self(2048);

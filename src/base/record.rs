@@ -52,6 +52,11 @@ impl State {
             {
                 None
             }
+            (Self::Absent | Self::File { .. }, Self::Absent | Self::File { .. })
+                if access == Access::PEEK =>
+            {
+                None
+            }
             (old, new) if access == Access::OUST => match (old, new) {
                 (Self::Dir { .. }, Self::Dir { .. }) => None,
                 (Self::Dir { .. }, _) | (_, Self::Dir { .. }) => Some(Change::Type),
@@ -115,9 +120,14 @@ pub struct Dep {
     pub access: Access,
     /// What was true of it at the first look.
     pub state: State,
-    /// With [`Access::ORDER`]: its place among all such deps by time stamp, equal stamps sharing one;
-    /// `u32::MAX` for a time stamp in the future of the execution. Else 0.
+    /// With [`Access::ORDER`]: its place among all such deps by time stamp, equal stamps sharing one; with
+    /// [`Self::FUTURE`] for a time stamp in the future of the execution. Else 0.
     pub rank: u32,
+}
+
+impl Dep {
+    /// In a rank: make(1) and the like compare time stamps with the clock as well.
+    pub const FUTURE: u32 = 1 << 31;
 }
 
 /// When an output was last modified, as far as a later comparison of time stamps can tell.
@@ -387,5 +397,18 @@ mod tests {
             file(1, b"a").change(&State::Absent, Access::OVER | Access::KIND),
             Some(Change::Vanished)
         );
+    }
+
+    #[test]
+    fn a_file_made_anew_may_be_any_file_but_no_link() {
+        let (link, old) = (State::Link(b"none".into(), 1), file(1, b"a"));
+        assert_eq!(State::Absent.change(&old, Access::PEEK), None);
+        assert_eq!(old.change(&file(2, b"bc"), Access::PEEK), None);
+        assert_eq!(old.change(&State::Absent, Access::PEEK), None);
+        assert_eq!(
+            State::Absent.change(&link, Access::PEEK),
+            Some(Change::Appeared)
+        );
+        assert_eq!(old.change(&link, Access::PEEK), Some(Change::Type));
     }
 }

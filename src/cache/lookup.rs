@@ -104,7 +104,7 @@ fn holds(
     for pair in order.windows(2) {
         let ((rank, time, _), (rank2, time2, index)) = (pair[0], pair[1]);
         let same = if rank == rank2 {
-            rank == u32::MAX || time == time2
+            time == time2
         } else {
             time < time2
         };
@@ -118,7 +118,7 @@ fn holds(
     }
     match order
         .iter()
-        .find(|(rank, time, _)| (*rank == u32::MAX) != (*time > now))
+        .find(|(rank, time, _)| (rank & Dep::FUTURE != 0) != (*time > now))
     {
         Some((_, _, index)) => Err(difference(
             *index,
@@ -137,7 +137,7 @@ fn check(dep: &Dep, world: &World) -> Result<Look, (Change, Option<State>)> {
     let unreadable = |errno| (Change::Unreadable(errno), None);
     // What stat(2) alone tells comes first: reading is dear.
     let cheap = dep.access.without(Access::REG | Access::LIST);
-    let blind = matches!(dep.access, Access::OVER | Access::OUST);
+    let blind = matches!(dep.access, Access::OVER | Access::OUST | Access::PEEK);
     let state = seen.state(cheap, None).map_err(unreadable)?;
     let first = if blind { dep.access } else { cheap };
     if let Some(change) = dep.state.change(&state, first) {

@@ -50,11 +50,8 @@ fn dep_is_sound(dep: &Dep, n_deps: usize) -> Result<(), &'static str> {
         State::Link(text, _) => link_is_sound(text)?,
         State::Hidden(_) | State::Other(..) => {}
     }
-    let ranked = match dep.rank {
-        0 | u32::MAX => true,
-        rank => (rank as usize) < n_deps,
-    };
-    require(ranked, "rank")
+    let place = dep.rank & !Dep::FUTURE;
+    require(place as usize <= n_deps, "rank")
 }
 
 /// Says what is wrong with an output, if anything.

@@ -159,14 +159,14 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
         access = if replaced && into && !access.has(Access::OUST) {
             Access::OVER
         } else if replaced {
-            Access::OUST
+            Access::PEEK
         } else {
             rest | Access::STAT
         };
     }
     // What is gone afterwards would stay if it had been there; what is seen otherwise decides as well.
     let left = after.is_some_and(|after| !after.is_absent());
-    for blind in [Access::OVER, Access::OUST] {
+    for blind in [Access::OVER, Access::OUST, Access::PEEK] {
         if access.has(blind) && (access != blind || !left) {
             access = access.without(blind) | Access::KIND | Access::MODE;
         }
@@ -220,7 +220,14 @@ fn ranks(entries: &[(PathId, &Entry)], start: i64) -> HashMap<PathId, u32> {
     let mut ranks = HashMap::new();
     for (rank, (stamp, ids)) in (1..).zip(stamps) {
         for id in ids {
-            ranks.insert(id, if stamp > start { u32::MAX } else { rank });
+            ranks.insert(
+                id,
+                if stamp > start {
+                    rank | Dep::FUTURE
+                } else {
+                    rank
+                },
+            );
         }
     }
     ranks

@@ -43,6 +43,12 @@ impl Wrote {
         self.0 & other.0 != 0
     }
 
+    /// What was set of a file, which it keeps under another name.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self(self.0 & (Self::TIMES.0 | Self::XATTRS.0))
+    }
+
     /// Whether the content may differ from what was there before.
     #[must_use]
     pub fn content(self) -> bool {

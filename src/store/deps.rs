@@ -62,7 +62,7 @@ pub fn canonical(dep: &Dep) -> Dep {
             if !dep.access.any(Access::MTIME) {
                 *mtime = 0;
             }
-            if !dep.access.any(Access::SIZE | Access::PEEK) && digest.is_none() {
+            if !dep.access.any(Access::SIZE) && digest.is_none() {
                 *size = 0;
             }
         }

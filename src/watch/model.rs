@@ -203,6 +203,17 @@ impl Model {
         }
     }
 
+    /// What step `at` and those around it have set of a file goes with it to another name.
+    pub(super) fn inherit(&mut self, at: usize, from: PathId, to: PathId) {
+        self.up(at, |step| {
+            let wrote = step.paths.get(&from).map(|entry| entry.wrote.kept());
+            if let (Some(wrote), Some(entry)) = (wrote, step.paths.get_mut(&to)) {
+                entry.wrote |= wrote;
+            }
+            true
+        });
+    }
+
     /// Running steps that changed a path and are none of `chain`, which is a step and all around it.
     pub(super) fn rivals(&self, chain: &[usize], id: PathId) -> Vec<usize> {
         let writers = self.writers.get(&id).map_or(&[][..], Vec::as_slice);

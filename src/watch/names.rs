@@ -2,7 +2,7 @@
 //! fail because a directory does not let names be changed.
 
 use super::Watch;
-use crate::base::{Access, Kind};
+use crate::base::{Access, Kind, PathId};
 use crate::record::Wrote;
 use crate::world;
 use rfs_tracer::event::{End, Look, Pid, Scope, Walk};
@@ -26,12 +26,15 @@ impl Watch {
             let _known = self.world.digest(&from.path, &old.seen);
         }
         if from.end == End::Own {
-            // The file has no name yet (O_TMPFILE), or one that only its opener knows.
-            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
+            // The file has no name yet (O_TMPFILE), or one that only its opener knows: what was set of it as well.
+            let mut how = Wrote::WHOLE;
+            how |= Wrote::TIMES;
+            self.change(pid, to, how, Access::KIND, false);
             return;
         }
         if matches!(from.end, End::Found(_)) {
-            self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
+            let new = self.change(pid, to, Wrote::WHOLE, Access::KIND, false);
+            self.inherit(pid, self.world.last(&from.path).id, new.map(|look| look.id));
         }
     }
 
@@ -60,13 +63,22 @@ impl Watch {
         let access = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
         let blind = flags & libc::RENAME_NOREPLACE == 0;
         self.change(pid, from, Wrote::REMOVED, access, false);
-        self.change(
+        let new = self.change(
             pid,
             to,
             Wrote::WHOLE,
             if blind { Access::OUST } else { Access::KIND },
             false,
         );
+        self.inherit(pid, old.id, new.map(|look| look.id));
+    }
+
+    /// What was set of a file goes with it to another name, if it gets that.
+    fn inherit(&self, pid: Pid, from: PathId, to: Option<PathId>) {
+        let mut model = self.model();
+        if let (Some(at), Some(to)) = (model.step_of(pid), to) {
+            model.inherit(at, from, to);
+        }
     }
 
     /// A directory moves: everything below it vanishes here and appears there.
@@ -85,7 +97,7 @@ impl Watch {
         }
         let content = Access::KIND | Access::MODE | Access::REG | Access::MTIME;
         let target = if exchange { content } else { Access::KIND };
-        self.change(
+        let old = self.change(
             pid,
             from,
             if exchange {
@@ -96,11 +108,19 @@ impl Watch {
             content,
             false,
         );
-        self.change(pid, to, Wrote::WHOLE, target, false);
+        let new = self.change(pid, to, Wrote::WHOLE, target, false);
+        if let (Some(old), Some(new)) = (old, new) {
+            self.inherit(pid, old.id, Some(new.id));
+            if exchange {
+                self.inherit(pid, new.id, Some(old.id));
+            }
+        }
         for (names, here, there) in [(names, from, to), (back, to, from)] {
             for name in names {
-                self.change_below(pid, &here.path.join(&name), Wrote::REMOVED, content);
-                self.change_below(pid, &there.path.join(&name), Wrote::WHOLE, Access::NONE);
+                let (old, new) = (here.path.join(&name), there.path.join(&name));
+                let old = self.change_below(pid, &old, Wrote::REMOVED, content);
+                let new = self.change_below(pid, &new, Wrote::WHOLE, Access::NONE);
+                self.inherit(pid, old, Some(new));
             }
         }
     }
@@ -122,25 +142,19 @@ impl Watch {
         }
     }
 
-    fn change_below(&self, pid: Pid, path: &Path, how: Wrote, access: Access) {
+    fn change_below(&self, pid: Pid, path: &Path, how: Wrote, access: Access) -> PathId {
         let before = self.world.look(path);
         let before = world::Look {
             seen: self.world.change(path, false).seen,
             ..before
         };
         let mut model = self.model();
-        let Some(at) = model.changing(pid) else {
-            return;
-        };
-        let parents = self.parents(path);
-        model.write(
-            at,
-            before.id,
-            how,
-            access,
-            (&before.seen, before.changes),
-            &parents,
-        );
+        if let Some(at) = model.changing(pid) {
+            let parents = self.parents(path);
+            let seen = (&before.seen, before.changes);
+            model.write(at, before.id, how, access, seen, &parents);
+        }
+        before.id
     }
 
     /// Whether names may not be made or removed where the walk ends, so that the call fails.

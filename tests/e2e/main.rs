@@ -21,6 +21,7 @@ mod tree;
 
 mod bad;
 mod conformance;
+mod dated;
 mod documented;
 mod explained;
 mod face;

@@ -272,7 +272,7 @@ fn lacks(input: &Value, look: &Look, changed: bool) -> Option<String> {
     let access: Vec<&str> = input["access"].as_str().unwrap().split('+').collect();
     let has = |way: &str| access.contains(&way);
     // Replaced whole, or written over, by one that has not looked at what was there.
-    let blind = changed && access.len() == 1 && (has("oust") || has("over"));
+    let blind = changed && access.len() == 1 && (has("oust") || has("over") || has("peek"));
     let is = match &look.first {
         Node::Absent => "absent",
         Node::File => "file",

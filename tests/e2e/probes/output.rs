@@ -12,6 +12,7 @@ tests! {
     truncated_to_nothing exclusive_creation outside_the_workspace empty_output lock_file
     extended_by_seek temporary_file_without_a_directory archive_updated_in_place
     umask_and_chmod_zero lock_that_is_there made_and_removed_directory
+    object_file_by_a_link
 }
 
 pub fn shared_mapping() -> Probe {
@@ -447,4 +448,35 @@ pub fn umask_and_chmod_zero() -> Probe {
         },
         Hit,
     )
+}
+
+/// The assembler removes a file or a link to one, but writes through a link that leads nowhere.
+pub fn object_file_by_a_link() -> Probe {
+    Probe::new(|s| s.write("x.c", "int x;\n"), "cc -c -o x.o x.c")
+        .first(9)
+        .without("x.o", Hit)
+        .after(
+            "a link to nothing",
+            |s| {
+                s.remove("none");
+                s.symlink("none", "x.o");
+            },
+            Ran(9),
+        )
+        .after(
+            "a link to a file",
+            |s| {
+                s.write("other", "other\n");
+                s.symlink("other", "x.o");
+            },
+            Ran(9),
+        )
+        .after(
+            "a file",
+            |s| {
+                s.remove("x.o");
+                s.write("x.o", "another\n");
+            },
+            Hit,
+        )
 }

@@ -74,7 +74,8 @@ fn line(dice: &mut Dice, files: &[&str], dirs: &[&str]) -> String {
         46 => format!("wc -l < {a} > {b}"),
         47 => format!("[ {a} -ef {b} ] && echo one file; [ -s {a} ] && echo some"),
         48 => format!("tar cf - {d} 2> /dev/null | tar tf - | sort"),
-        49 => format!("while read x y; do echo \"$y $x\"; done < {a} >> {b}"),
+        // Not for ever when both are one file.
+        49 => format!("x=$(cat {a}); echo \"$x\" | while read x y; do echo \"$y $x\"; done >> {b}"),
         50 => format!("mv -n {a} {b}; ls -d {a} {b}"),
         51 => format!("ln -f {a} {b}; echo more >> {a}"),
         52 => format!("rm {a}; false"),
