@@ -17,7 +17,7 @@ use crate::runner::jobserver::MAX_JOBS;
 use crate::runner::pins::Places;
 use crate::runner::room::{Here, Pressure};
 use crate::runner::topology::{self, Source};
-use crate::runner::{Request, Tracer, spawn};
+use crate::runner::{Jobs, Request, Tracer, spawn};
 use nix::unistd::ForkResult;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -68,7 +68,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
     /// Hold back steps that compute while others run and the pressure (PSI) is higher, in percent:
-    /// cpu=80,memory=10,io=50 or some of these
+    /// cpu=80,memory=10,io=50 or some of these; with of=DIR that of a control group, not of the machine
     #[arg(long, value_name = "LIMITS", value_parser = clap::value_parser!(Pressure))]
     pressure: Option<Pressure>,
     /// No summary line
@@ -180,7 +180,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             .transpose()?,
         policy: config.policy,
         room: (args.memory != Some(NO_LIMIT) || args.pressure.is_some())
-            .then(|| Arc::new(Here::new(args.memory, args.pressure.unwrap_or_default()))),
+            .then(|| Arc::new(room(args.memory, args.pressure))),
         jobs: args.jobs.map(job_count).transpose()?,
     };
     log::debug!(
@@ -249,6 +249,18 @@ fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
+/// What steps are held by. What cannot be felt is told: it costs no build.
+fn room(memory: Option<u64>, pressure: Option<Pressure>) -> Here {
+    let here = Here::new(memory, &pressure.unwrap_or_default());
+    if let Some((file, error)) = here.unfelt() {
+        console::warn(
+            format_args!("{}: {error}; nothing is held back by it", file.display()),
+            Some("a kernel with CONFIG_PSI tells of pressure, if need be when booted with psi=1"),
+        );
+    }
+    here
+}
+
 /// What `-j` says; 0 for `auto`.
 fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -259,12 +271,14 @@ fn jobs(text: &str) -> Result<usize, String> {
 }
 
 /// A number of jobs; where 0 is asked for, how many there is room for.
-fn job_count(jobs: usize) -> Result<usize, CommandError> {
+fn job_count(jobs: usize) -> Result<Jobs, CommandError> {
     if jobs > 0 {
-        return Ok(jobs);
+        return Ok(Jobs::Fixed(jobs));
     }
     let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
-    Ok(Budget::of(&machine, topo::batch()).jobs())
+    let batch = topo::batch();
+    let first = Budget::of(&machine, batch).jobs();
+    Ok(Jobs::Auto { first, batch })
 }
 
 /// A place for each job that there is room for.

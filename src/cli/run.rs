@@ -86,6 +86,7 @@ struct Report<'a> {
 struct Rank<'a> {
     asked: &'a Binding,
     got: &'a crate::runner::bind::Placement,
+    as_asked: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +109,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let mut wires = wires.into_iter();
     let taken = Taken::take()?;
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let (asked, bindings): (Vec<Binding>, Vec<Binding>) = bindings.into_iter().unzip();
     let process = |(rank, binding): (u32, Binding)| {
         let mut env = environment.clone();
         env.retain(|(name, _value)| !RANKS.iter().any(|known| name == known));
@@ -140,7 +142,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let over = launch::wait(&started, &taken.coming, server)
         .map_err(|error| CommandError::new(format_args!("cannot wait for the command: {error}")))?;
     if !args.quiet {
-        report(&processes, &started, &over, args.json)?;
+        report(&asked, &started, &over, args.json)?;
     }
     let bad = over.iter().find(|one| one.ended != Ended::Exit(0));
     Ok(match bad.map(|one| one.ended) {
@@ -162,13 +164,15 @@ fn failed(error: Error) -> CommandError {
     }
 }
 
-/// Where each is to run.
-fn bindings(args: &Args) -> Result<Vec<Binding>, CommandError> {
+/// What is asked for each, and of that what may be had.
+fn bindings(args: &Args) -> Result<Vec<(Binding, Binding)>, CommandError> {
     let machine = topology::read(&Source::Here).map_err(CommandError::new)?;
     let budget = Budget::of(&machine, topo::batch());
-    let cpus = match &args.bind {
-        Some(places) => {
-            let wanted = location::parse(&machine, places).map_err(CommandError::new)?;
+    let wanted = args.bind.as_deref();
+    let wanted = wanted.map(|places| location::parse(&machine, places));
+    let wanted = wanted.transpose().map_err(CommandError::new)?;
+    let cpus = match &wanted {
+        Some(wanted) => {
             let allowed = wanted.and(&budget.cpus);
             if allowed.is_empty() {
                 return Err(CommandError::new(format_args!(
@@ -183,9 +187,16 @@ fn bindings(args: &Args) -> Result<Vec<Binding>, CommandError> {
     let policy = args.policy.map_or(Policy::None, Policy::from);
     let pinned = args.bind.is_some() || policy != Policy::None;
     let slots = slots::plan(&machine, &cpus, args.ranks as usize, policy);
-    let binding = |slot: slots::Slot| Binding {
-        memory: memory(args.membind, &machine, &slot.cpus),
-        cpus: pinned.then_some(slot.cpus),
+    let binding = |slot: slots::Slot| {
+        let had = Binding {
+            memory: memory(args.membind, &machine, &slot.cpus),
+            cpus: pinned.then_some(slot.cpus),
+        };
+        let mut asked = had.clone();
+        if let (Some(wanted), Policy::None) = (&wanted, policy) {
+            asked.cpus = Some(wanted.clone());
+        }
+        (asked, had)
     };
     Ok(slots.into_iter().map(binding).collect())
 }
@@ -201,29 +212,30 @@ fn memory(name: MemoryName, machine: &Machine, cpus: &CpuSet) -> Memory {
 }
 
 fn report(
-    processes: &[Process],
+    asked: &[Binding],
     started: &[Started],
     over: &[Over],
     json: bool,
 ) -> Result<(), CommandError> {
-    let rank = |((process, started), over): ((&'_ Process, &'_ Started), &Over)| {
+    let rank = |((asked, started), over): ((&'_ Binding, &'_ Started), &Over)| {
         let (exit, signal) = match over.ended {
             Ended::Exit(status) => (Some(status), None),
             Ended::Signal(signal) => (None, Some(signal)),
         };
         (
-            process.binding.clone(),
+            asked.clone(),
             started.placement.clone(),
             exit,
             signal,
             over.usage,
         )
     };
-    let all: Vec<_> = processes.iter().zip(started).zip(over).map(rank).collect();
+    let all: Vec<_> = asked.iter().zip(started).zip(over).map(rank).collect();
     if json {
         let ranks = all.iter().map(|(asked, got, exit, signal, usage)| Rank {
             asked,
             got,
+            as_asked: got.is_as_asked(asked),
             exit: *exit,
             signal: *signal,
             cpu_s: seconds(usage),
@@ -245,7 +257,7 @@ fn report(
             (None, Some(signal)) => format!("killed by signal {signal}; "),
         };
         console::tell(format_args!(
-            "{rank}: {how}asked {asked}; got cpus {}, memory {} of nodes {}; {:.2} s of CPU, {} at \
+            "{rank}: {how}asked {asked}; got cpus {}, memory {} of nodes {}{}; {:.2} s of CPU, {} at \
              most, {} major faults, {} switches",
             got.cpus,
             if got.memory.is_empty() {
@@ -254,6 +266,11 @@ fn report(
                 &got.memory
             },
             got.nodes,
+            if got.is_as_asked(asked) {
+                ""
+            } else {
+                " (not as asked)"
+            },
             seconds(usage),
             size::text(usage.peak_bytes),
             usage.major_faults,

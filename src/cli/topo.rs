@@ -10,7 +10,7 @@ use crate::report::{duration, size};
 use crate::runner::budget::{self, Budget};
 use crate::runner::estimate::{self, Choice, Moved, Work};
 use crate::runner::slots::{self, Policy, Slot};
-use crate::runner::topology::{self, Source};
+use crate::runner::topology::{self, Source, Thread};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,8 @@ struct Shown<'a> {
     schema: &'static str,
     #[serde(flatten)]
     machine: &'a Machine,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    threads: Vec<Thread>,
 }
 
 #[derive(Serialize)]
@@ -173,15 +175,36 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         return Ok(0);
     }
     let machine = topology::read(&source).map_err(CommandError::new)?;
+    let threads = match source {
+        Source::Pid(pid) => topology::threads(pid).map_err(CommandError::new)?,
+        Source::Here | Source::Xml(_) | Source::Synthetic(_) => Vec::new(),
+    };
     console::answer(match format {
         Format::Json => json(&Shown {
             schema: "rfs.topology/1",
             machine: &machine,
+            threads,
         })?,
         Format::Svg => picture::svg(&machine).trim_end().to_owned(),
-        Format::Text | Format::Xml => text(&machine).trim_end().to_owned(),
+        Format::Text | Format::Xml => (text(&machine) + &users(&machine, &threads))
+            .trim_end()
+            .to_owned(),
     });
     Ok(0)
+}
+
+/// What a process may use of the machine; its threads, if that is not the same for all.
+fn users(machine: &Machine, threads: &[Thread]) -> String {
+    let Some(first) = threads.first() else {
+        return String::new();
+    };
+    let mut lines = format!("process {} may use cpus {}\n", first.id, machine.allowed);
+    if threads.iter().any(|thread| thread.cpus != first.cpus) {
+        for Thread { id, cpus } in threads {
+            lines += &format!("  thread {id}: cpus {cpus}\n");
+        }
+    }
+    lines
 }
 
 impl Args {

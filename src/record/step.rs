@@ -1,7 +1,7 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
 use crate::base::{
-    Access, Chunk, Cost, Digest, JobId, Miss, PathId, Placement, Refusal, Seen, Start, Stdin,
+    Access, Chunk, Cost, Digest, Held, JobId, Miss, PathId, Placement, Refusal, Seen, Start, Stdin,
 };
 use rfs_tracer::event::{Fd, FdTarget};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -164,6 +164,8 @@ pub struct Step {
     pub cpu_before: u64,
     /// Where it runs.
     pub placement: Placement,
+    /// What it had to wait for before it started.
+    pub held: Option<Held>,
     /// Whether it has ended.
     pub closed: bool,
     /// The job of a rule that it is.
@@ -204,6 +206,7 @@ impl Step {
             cost: Cost::default(),
             cpu_before: 0,
             placement: Placement::default(),
+            held: None,
             closed: false,
             job: None,
         }

@@ -1,6 +1,8 @@
 //! One line a step: served, run because of what, refused because of what.
 
-use super::{Step, Verdict};
+use super::{Step, Verdict, duration};
+use crate::base::Held;
+use std::time::Duration;
 
 /// The line of a step, without its line end.
 #[must_use]
@@ -11,6 +13,9 @@ pub fn line(step: &Step) -> String {
         Verdict::Ran(miss) => format!("ran  {title}: because {}", plain(&miss.to_string())),
         Verdict::Refused(why) => format!("refused  {title}: {}", plain(&why.to_string())),
     };
+    if let Some(held) = &step.held {
+        line.push_str(&format!("; {}", waited(held)));
+    }
     for note in &step.notes {
         line.push_str("; note: ");
         line.push_str(&plain(note));
@@ -24,6 +29,12 @@ pub fn lines(steps: &[Step]) -> Vec<String> {
     let mut order: Vec<&Step> = steps.iter().collect();
     order.sort_by_key(|step| step.number);
     order.into_iter().map(line).collect()
+}
+
+/// What a step had to wait for: `held 1.2 s by cpu pressure`.
+pub(super) fn waited(held: &Held) -> String {
+    let time = duration::text(Duration::from_micros(held.held_us));
+    format!("held {time} by {}", held.held_by)
 }
 
 /// A text in one line: control characters would break it or drive the terminal.
@@ -58,6 +69,7 @@ mod tests {
             saved_us: 0,
             cost: Cost::default(),
             placement: Placement::default(),
+            held: None,
         }
     }
 
@@ -91,9 +103,13 @@ mod tests {
     fn a_step_has_one_line_whatever_its_arguments() {
         let mut odd = step(0, "sh -c a\nb\x1b[2J", Verdict::Hit);
         odd.notes = vec!["uses the clock (date)".into()];
+        odd.held = Some(Held {
+            held_us: 1_200_000,
+            held_by: "memory, io pressure".into(),
+        });
         assert_eq!(
             line(&odd),
-            "hit  sh -c a\\nb\\u{1b}[2J; note: uses the clock (date)"
+            "hit  sh -c a\\nb\\u{1b}[2J; held 1.2 s by memory, io pressure; note: uses the clock (date)"
         );
     }
 }

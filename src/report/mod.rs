@@ -12,7 +12,7 @@ pub mod topology;
 
 pub use summary::Summary;
 
-use crate::base::{Cost, Miss, Placement, Refusal};
+use crate::base::{Cost, Held, Miss, Placement, Refusal};
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Step {
     pub cost: Cost,
     /// Where it ran.
     pub placement: Placement,
+    /// What it had to wait for before it started; not counted in the time from start to end.
+    pub held: Option<Held>,
 }
 
 /// What a build tells while it goes on.

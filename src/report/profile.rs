@@ -1,8 +1,8 @@
 //! Where the time of a build went: `rfs.profile/1` for programs, the dearest steps for people, and a Chrome
 //! trace (the Trace Event Format of about:tracing and Perfetto) with a lane for each processor.
 
-use super::{Step, Verdict, duration, size};
-use crate::base::{Cost, Placement};
+use super::{Step, Verdict, duration, explain, size};
+use crate::base::{Cost, Held, Placement};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,9 @@ pub struct Line {
     /// Where it ran.
     #[serde(flatten)]
     pub placement: Placement,
+    /// What it had to wait for before it began.
+    #[serde(flatten)]
+    pub held: Option<Held>,
 }
 
 impl Profile {
@@ -94,13 +97,16 @@ impl Profile {
                 (None, _) => format!("{} of {}", line.placement.cpu, line.placement.cpus),
             };
             text.push_str(&format!(
-                "\n{:>9} {:>9} {:>10} {:>7} {:>8}  {place:<12} {}",
+                "\n{:>9} {:>9} {:>10} {:>7} {:>8}  {place:<12} {}{}",
                 time(line.cost.wall_us),
                 time(line.cost.cpu_us),
                 size::text(line.cost.peak_bytes),
                 line.cost.major_faults,
                 line.cost.switches,
-                super::explain::plain(&line.title),
+                explain::plain(&line.title),
+                line.held.as_ref().map_or_else(String::new, |held| {
+                    format!(" ({})", explain::waited(held))
+                }),
             ));
         }
         text
@@ -188,6 +194,7 @@ fn line(step: &Step, first: i64) -> Line {
             ..step.cost
         },
         placement: step.placement.clone(),
+        held: step.held.clone(),
     }
 }
 
@@ -218,12 +225,18 @@ mod tests {
                 cpu,
                 ..Placement::default()
             },
+            held: None,
         }
     }
 
     fn profile() -> Profile {
+        let mut held = step(1, Some(0), 10, 50, 3);
+        held.held = Some(Held {
+            held_us: 3_000_000,
+            held_by: "memory".to_owned(),
+        });
         Profile::of(&[
-            step(1, Some(0), 10, 50, 3),
+            held,
             step(2, Some(0), 20, 50, 3),
             step(3, Some(0), 60, 10, 3),
             step(0, None, 0, 100, 1),
@@ -243,7 +256,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(
-            lines[1].ends_with("cc 0") && lines[2].ends_with("cc 1"),
+            lines[1].ends_with("cc 0") && lines[2].ends_with("cc 1 (held 3.0 s by memory)"),
             "{text}"
         );
     }

@@ -245,6 +245,7 @@ mod tests {
             saved_us: 0,
             cost: Cost::default(),
             placement: Placement::default(),
+            held: None,
         }
     }
 

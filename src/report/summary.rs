@@ -113,6 +113,7 @@ mod tests {
             saved_us,
             cost: Cost::default(),
             placement: Placement::default(),
+            held: None,
         }
     }
 

@@ -79,6 +79,22 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Whether it is what was asked for.
+    #[must_use]
+    pub fn is_as_asked(&self, asked: &Binding) -> bool {
+        let policy = |names: &[&str], nodes: &CpuSet| {
+            let mut names = names.iter();
+            names.any(|name| self.memory == format!("{name}:{nodes}"))
+        };
+        let memory = match &asked.memory {
+            Memory::Default => true,
+            Memory::Local(nodes) => policy(&["prefer", "prefer (many)"], nodes),
+            Memory::Bind(nodes) => policy(&["bind"], nodes),
+            Memory::Interleave(nodes) => policy(&["interleave"], nodes),
+        };
+        memory && asked.cpus.as_ref().is_none_or(|cpus| *cpus == self.cpus)
+    }
+
     /// Of the calling thread.
     ///
     /// # Errors
@@ -90,13 +106,59 @@ impl Placement {
             line.unwrap_or_default().trim().parse().unwrap_or_default()
         };
         let maps = std::fs::read_to_string("/proc/thread-self/numa_maps").unwrap_or_default();
-        // Mappings of libraries may have a policy of their own; the stack never does.
-        let stack = maps.lines().find(|line| line.contains(" stack"));
-        let policy = stack.and_then(|line| line.split(' ').nth(1));
         Ok(Self {
             cpus: list("Cpus_allowed_list:"),
             nodes: list("Mems_allowed_list:"),
-            memory: policy.unwrap_or_default().to_owned(),
+            memory: policy_of_stack(&maps).unwrap_or_default().to_owned(),
         })
+    }
+}
+
+/// Of the text of numa_maps: mappings of libraries may have a policy of their own, the stack never has.
+fn policy_of_stack(maps: &str) -> Option<&str> {
+    let mut stacks = maps.lines().filter_map(|line| line.split_once(" stack"));
+    let (before, _) = stacks.next()?;
+    // The kernel's name of a policy may have a blank in it.
+    before.split_once(' ').map(|(_address, policy)| policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_numa_maps_tells() {
+        let maps = |policy: &str| {
+            format!("55d0 bind:3 file=/bin/x mapped=1\n7ffc {policy} stack anon=3 N0=3\n")
+        };
+        let set = |text: &str| -> CpuSet { text.parse().unwrap() };
+        for (policy, asked, same) in [
+            ("default", Memory::Default, true),
+            ("prefer (many):0-1", Memory::Local(set("0-1")), true),
+            ("prefer:1", Memory::Local(set("1")), true),
+            ("local", Memory::Local(set("1")), false),
+            ("bind:0", Memory::Bind(set("0-1")), false),
+            ("bind:0-1", Memory::Bind(set("0-1")), true),
+            ("bind:0", Memory::Interleave(set("0")), false),
+            ("interleave:0,2", Memory::Interleave(set("0,2")), true),
+        ] {
+            let text = maps(policy);
+            assert_eq!(policy_of_stack(&text), Some(policy));
+            let got = Placement {
+                cpus: set("1"),
+                nodes: set("0-1"),
+                memory: policy.to_owned(),
+            };
+            let mut asked = Binding {
+                cpus: None,
+                memory: asked,
+            };
+            assert_eq!(got.is_as_asked(&asked), same, "{policy} for {asked}");
+            asked.cpus = Some(set("1"));
+            assert_eq!(got.is_as_asked(&asked), same);
+            asked.cpus = Some(set("0-1"));
+            assert!(!got.is_as_asked(&asked));
+        }
+        assert_eq!(policy_of_stack(""), None);
     }
 }

@@ -1,6 +1,7 @@
 //! How much of the machine is ours: what affinity, cgroups and a batch system leave of it. Read anew each
 //! time, since an administrator may change it while a build runs.
 
+use super::topology;
 use crate::base::cpuset::CpuSet;
 use crate::base::topology::Machine;
 use serde::Serialize;
@@ -39,6 +40,21 @@ impl Budget {
             memory: limits.memory,
             batch,
         }
+    }
+
+    /// What is left to this process now, by what may change while a build runs.
+    ///
+    /// # Errors
+    /// When proc(5) cannot be read.
+    pub fn now(batch: Option<usize>) -> Result<Self, topology::Error> {
+        let cpus = topology::affinity_of(std::process::id())?;
+        let limits = Limits::of_this_process();
+        Ok(Self {
+            quota: limits.quota,
+            memory: limits.memory,
+            cpus,
+            batch,
+        })
     }
 
     /// How many jobs of one thread it has room for; at least 1.

@@ -5,15 +5,17 @@
 //! that nobody else holds them.
 
 use crate::base::makeflags::with_jobs;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{dup, mkfifo, pipe2, write};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The first number for the ends of the pipe: scripts use small ones for themselves.
 const FIRST_FD: RawFd = 60;
@@ -72,10 +74,18 @@ fn knows_fifos(says: &[u8]) -> bool {
 /// The tokens of one build.
 #[derive(Debug)]
 pub struct Jobserver {
-    jobs: usize,
+    tokens: Mutex<Tokens>,
     read: OwnedFd,
     write: OwnedFd,
     way: Way,
+}
+
+#[derive(Debug)]
+struct Tokens {
+    /// How many jobs may run at once.
+    jobs: usize,
+    /// Tokens beyond that, which are still with somebody.
+    over: usize,
 }
 
 #[derive(Debug)]
@@ -110,19 +120,20 @@ impl Jobserver {
                 (read, write, Way::Fifo(dir))
             }
         };
+        let jobs = jobs.clamp(1, MAX_JOBS);
         let server = Self {
-            jobs: jobs.clamp(1, MAX_JOBS),
+            tokens: Mutex::new(Tokens { jobs, over: 0 }),
             read,
             write,
             way,
         };
-        server.give(server.jobs - 1)?;
+        server.give(jobs - 1)?;
         Ok(server)
     }
 
     /// Makes an environment tell of it.
     pub fn tell(&self, env: &mut Vec<(OsString, OsString)>) {
-        let mut jobs = format!("-j{} --jobserver-auth=", self.jobs).into_bytes();
+        let mut jobs = format!("-j{} --jobserver-auth=", self.tokens().jobs).into_bytes();
         match &self.way {
             Way::Pipe(read, write) => jobs.extend(format!("{read},{write}").bytes()),
             Way::Fifo(dir) => {
@@ -162,10 +173,49 @@ impl Jobserver {
     pub fn recover(&self, n_held: usize, seen: &mut Missing) -> io::Result<usize> {
         let there = rustix::io::ioctl_fionread(&self.read)?;
         let there = usize::try_from(there).unwrap_or(usize::MAX);
-        let missing = (self.jobs - 1).saturating_sub(there.saturating_add(n_held));
+        let all = {
+            let tokens = self.tokens();
+            tokens.jobs - 1 + tokens.over
+        };
+        let missing = all.saturating_sub(there.saturating_add(n_held));
         let lost = seen.add(missing);
         self.give(lost)?;
         Ok(lost)
+    }
+
+    /// From now on so many jobs may run at once. Tokens that are too many are taken as they come back: to be
+    /// called again and again.
+    ///
+    /// # Errors
+    /// When a system call fails.
+    pub fn resize(&self, jobs: usize) -> io::Result<()> {
+        let mut tokens = self.tokens();
+        let jobs = jobs.clamp(1, MAX_JOBS);
+        let all = tokens.jobs + tokens.over;
+        tokens.jobs = jobs;
+        tokens.over = all.saturating_sub(jobs);
+        self.give(jobs.saturating_sub(all))?;
+        if tokens.over > 0 {
+            tokens.over -= self.take(tokens.over)?;
+        }
+        Ok(())
+    }
+
+    /// Takes at most `n` tokens, without waiting for any.
+    fn take(&self, n: usize) -> io::Result<usize> {
+        // Of its own, since whether reading waits is the same for all who share an open file.
+        let path = format!("/proc/self/fd/{}", self.read.as_raw_fd());
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let own = nix::fcntl::open(path.as_str(), flags, Mode::empty())?;
+        match nix::unistd::read(&own, &mut vec![0; n]) {
+            Ok(taken) => Ok(taken),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn give(&self, n: usize) -> io::Result<()> {
@@ -277,6 +327,34 @@ mod tests {
             assert_eq!([recover(0), recover(0), recover(0), recover(0)], [0; 4]);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_budget_that_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        for style in [Style::Fifo, Style::Pipe] {
+            let server = Jobserver::new(4, style, dir.path()).unwrap();
+            server.started();
+            let there = || rustix::io::ioctl_fionread(&server.read).unwrap();
+            let mut two = [0; 2];
+            assert_eq!(nix::unistd::read(&server.read, &mut two).unwrap(), 2);
+            server.resize(1).unwrap();
+            assert_eq!(there(), 0, "two are still held");
+            server.give(1).unwrap();
+            server.resize(2).unwrap();
+            assert_eq!(there(), 0, "one of them is the one that may be");
+            server.give(1).unwrap();
+            server.resize(2).unwrap();
+            assert_eq!(there(), 1);
+            let mut seen = Missing::default();
+            for _ in 0..8 {
+                assert_eq!(server.recover(0, &mut seen).unwrap(), 0);
+            }
+            server.resize(9).unwrap();
+            assert_eq!(there(), 8);
+            server.resize(0).unwrap();
+            assert_eq!(there(), 0);
+        }
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn hear(text: &str, name: &str, binding: &Binding) -> Result<Placement, Error> {
         let error = || io::Error::from_raw_os_error(rest.parse().unwrap_or(libc::EIO));
         match what {
             "placed" => {
-                let mut fields = rest.split(' ');
+                // The last may have a blank in it.
+                let mut fields = rest.splitn(3, ' ');
                 let mut set = || {
                     fields
                         .next()

@@ -24,6 +24,7 @@ use crate::watch::hold::Room;
 use crate::watch::pins::Pins;
 use crate::watch::session::{self, Plan, Session};
 pub use crate::watch::session::{STATE, title};
+use budget::Budget;
 use jobserver::{Jobserver, Missing, Style};
 use nix::sys::signal::SigSet;
 use pins::Places;
@@ -81,7 +82,21 @@ pub struct Request {
     /// How much room there is for steps; none: as much as they want.
     pub room: Option<Arc<room::Here>>,
     /// How many jobs all tools together may run at once, where we are to see to that.
-    pub jobs: Option<usize>,
+    pub jobs: Option<Jobs>,
+}
+
+/// How many jobs there may be at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jobs {
+    /// So many.
+    Fixed(usize),
+    /// So many at first, later what there is room for: `batch` is as for [`Budget::of`].
+    Auto {
+        /// At the start.
+        first: usize,
+        /// What a batch system has given.
+        batch: Option<usize>,
+    },
 }
 
 /// How the command ended.
@@ -200,7 +215,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
     match session {
         Ok(session) => {
             if let Some(jobserver) = &jobserver {
-                look_after(Arc::downgrade(jobserver), session.watch());
+                look_after(Arc::downgrade(jobserver), session.watch(), request.jobs);
             }
             Ok(Running { session, jobserver })
         }
@@ -212,18 +227,20 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
     }
 }
 
-fn jobserver(jobs: usize, request: &Request) -> Result<Arc<Jobserver>, Error> {
+fn jobserver(jobs: Jobs, request: &Request) -> Result<Arc<Jobserver>, Error> {
+    let (Jobs::Fixed(jobs) | Jobs::Auto { first: jobs, .. }) = jobs;
     let style = Style::suiting(&request.argv, &request.env);
     let made = Jobserver::new(jobs, style, &jobserver::temporary(&request.env));
     made.map(Arc::new)
         .map_err(|error| Error::Trace(format!("no jobserver: {error}")))
 }
 
-/// How often it is looked whether tokens are missing, once a process was killed.
+/// How often it is looked whether tokens are missing, once a process was killed, and whether there is room
+/// for more jobs or less.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Puts the tokens of killed processes back, as long as there is a jobserver.
-fn look_after(jobserver: Weak<Jobserver>, watch: Arc<Watch>) {
+/// Puts the tokens of killed processes back and follows the room that there is, as long as there is a jobserver.
+fn look_after(jobserver: Weak<Jobserver>, watch: Arc<Watch>, jobs: Option<Jobs>) {
     let mut settled = 0;
     let mut missing = Missing::default();
     std::thread::spawn(move || {
@@ -232,6 +249,11 @@ fn look_after(jobserver: Weak<Jobserver>, watch: Arc<Watch>) {
             let Some(jobserver) = jobserver.upgrade() else {
                 return;
             };
+            if let Some(Jobs::Auto { batch, .. }) = jobs {
+                let now = Budget::now(batch).map(|budget| budget.jobs());
+                let resized = now.map(|now| jobserver.resize(now));
+                log::trace!("room for jobs: {resized:?}");
+            }
             let killed = watch.n_killed();
             if killed == settled {
                 continue;

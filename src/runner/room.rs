@@ -3,36 +3,75 @@
 
 use super::budget;
 use crate::watch::hold::Room;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// More pressure than this, in percent of the last ten seconds in which somebody waited, is too much.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Pressure {
-    cpu: Option<f64>,
-    memory: Option<f64>,
-    io: Option<f64>,
+    limits: Vec<(Resource, f64)>,
+    /// The control group whose pressure it is; none: the machine's.
+    of: Option<PathBuf>,
 }
 
-/// `cpu=80,memory=10,io=50`, or some of it.
+/// What there can be too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource {
+    Cpu,
+    Memory,
+    Io,
+}
+
+impl Resource {
+    /// As the kernel's files are called.
+    const NAMES: [(&'static str, Self); 3] = [
+        ("cpu", Self::Cpu),
+        ("memory", Self::Memory),
+        ("io", Self::Io),
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Io => "io",
+        }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu pressure",
+            Self::Memory => "memory pressure",
+            Self::Io => "io pressure",
+        }
+    }
+}
+
+/// `cpu=80,memory=10,io=50`, or some of it; with `of=DIRECTORY` the pressure of that control group.
 impl FromStr for Pressure {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pressure = Self::default();
         for part in text.split(',') {
-            let (name, percent) = part.split_once('=').unwrap_or((part, ""));
-            let percent = percent
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            if name == "of" && value.starts_with('/') {
+                pressure.of = Some(value.into());
+                continue;
+            }
+            let known = Resource::NAMES.iter().find(|(known, _)| *known == name);
+            let Some((_, resource)) = known else {
+                return Err(format!(
+                    "{part:?} is none of cpu, memory and io, nor `of=` a control group's directory"
+                ));
+            };
+            let percent = value
                 .parse()
                 .ok()
                 .filter(|percent| (0.0..=100.0).contains(percent));
             let percent = percent.ok_or_else(|| format!("{part:?} is not like cpu=80"))?;
-            match name {
-                "cpu" => pressure.cpu = Some(percent),
-                "memory" => pressure.memory = Some(percent),
-                "io" => pressure.io = Some(percent),
-                _ => return Err(format!("{name:?} is none of cpu, memory and io")),
-            }
+            pressure.limits.push((*resource, percent));
         }
         Ok(pressure)
     }
@@ -45,29 +84,52 @@ pub struct Here {
     budget: Option<u64>,
     /// Bytes that were free at the start.
     free: u64,
-    pressure: Pressure,
-    proc: PathBuf,
+    limits: Vec<Limit>,
+}
+
+/// More pressure in the file than so many percent is too much.
+#[derive(Debug)]
+struct Limit {
+    resource: Resource,
+    percent: f64,
+    file: PathBuf,
 }
 
 impl Here {
     /// With at most `budget` bytes; without: what is free now, and less where control groups allow less.
     #[must_use]
-    pub fn new(budget: Option<u64>, pressure: Pressure) -> Self {
+    pub fn new(budget: Option<u64>, pressure: &Pressure) -> Self {
         Self::at(Path::new("/proc"), budget, pressure)
     }
 
-    fn at(proc: &Path, budget: Option<u64>, pressure: Pressure) -> Self {
+    fn at(proc: &Path, budget: Option<u64>, pressure: &Pressure) -> Self {
         let text = std::fs::read_to_string(proc.join("meminfo")).unwrap_or_default();
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("MemAvailable:"));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        let limit = |(resource, percent): &(Resource, f64)| Limit {
+            resource: *resource,
+            percent: *percent,
+            file: match &pressure.of {
+                Some(group) => group.join(format!("{}.pressure", resource.name())),
+                None => proc.join("pressure").join(resource.name()),
+            },
+        };
         Self {
             budget,
             free: number.map_or(u64::MAX, |kib| kib * 1024),
-            pressure,
-            proc: proc.to_owned(),
+            limits: pressure.limits.iter().map(limit).collect(),
         }
+    }
+
+    /// The first file that should tell of pressure and cannot be read: nothing is held by that.
+    #[must_use]
+    pub fn unfelt(&self) -> Option<(&Path, io::Error)> {
+        let unreadable = |limit: &Limit| std::fs::read(&limit.file).err();
+        self.limits
+            .iter()
+            .find_map(|limit| Some((limit.file.as_path(), unreadable(limit)?)))
     }
 }
 
@@ -77,16 +139,14 @@ impl Room for Here {
         self.budget.unwrap_or_else(allowed)
     }
 
-    fn pressed(&self) -> bool {
-        let Pressure { cpu, memory, io } = self.pressure;
-        [("cpu", cpu), ("memory", memory), ("io", io)]
-            .into_iter()
-            .filter_map(|(name, limit)| Some((name, limit?)))
-            .any(|(name, limit)| some_avg10(&self.proc.join("pressure").join(name)) > limit)
+    fn pressed(&self) -> Option<&'static str> {
+        let is_too_much = |limit: &&Limit| some_avg10(&limit.file) > limit.percent;
+        let found = self.limits.iter().find(is_too_much);
+        found.map(|limit| limit.resource.told())
     }
 
     fn feels_pressure(&self) -> bool {
-        self.pressure != Pressure::default()
+        !self.limits.is_empty()
     }
 }
 
@@ -114,20 +174,37 @@ mod tests {
             "some avg10=50.00 avg60=1 total=1\nfull avg10=0.00 avg60=0\n",
         );
         say("pressure/io", "some avg10=2.00 avg60=1 total=1\n");
-        let here = |pressure: &str| Here::at(proc.path(), None, pressure.parse().unwrap());
-        assert!(here("cpu=49").pressed() && here("memory=1,io=1.5").pressed());
-        assert!(
-            !here("cpu=50,memory=0,io=2").pressed(),
-            "memory is not told of"
+        let here = |pressure: &str| Here::at(proc.path(), None, &pressure.parse().unwrap());
+        assert_eq!(here("cpu=49").pressed(), Some("cpu pressure"));
+        assert_eq!(here("memory=1,io=1.5").pressed(), Some("io pressure"));
+        assert_eq!(here("cpu=50,io=2").pressed(), None);
+        assert_eq!(here("memory=0").pressed(), None, "memory is not told of");
+        let (file, _error) = here("cpu=1,memory=0").unfelt().map_or_else(
+            || panic!("memory is not told of"),
+            |(file, error)| (file.to_owned(), error),
         );
-        assert!(here("io=99").feels_pressure());
-        assert!(!Here::at(proc.path(), None, Pressure::default()).feels_pressure());
+        assert_eq!(file, proc.path().join("pressure/memory"));
+        assert!(here("io=99").feels_pressure() && here("io=99").unfelt().is_none());
+        let unasked = Pressure::default();
+        assert!(!Here::at(proc.path(), None, &unasked).feels_pressure());
         assert!(here("io=1").bytes() <= 4 << 20);
-        assert_eq!(
-            Here::at(proc.path(), Some(7), Pressure::default()).bytes(),
-            7
-        );
-        for wrong in ["", "cpu", "cpu=x", "cpu=101", "disk=3", "cpu=1,"] {
+        assert_eq!(Here::at(proc.path(), Some(7), &unasked).bytes(), 7);
+        let group = proc.path().join("group");
+        std::fs::create_dir(&group).unwrap();
+        say("group/io.pressure", "some avg10=7.00 avg60=1 total=1\n");
+        let of = format!("cpu=1,io=6,of={}", group.display());
+        assert_eq!(here(&of).pressed(), Some("io pressure"));
+        assert!(here(&of).unfelt().is_some(), "no cpu.pressure");
+        for wrong in [
+            "",
+            "cpu",
+            "cpu=x",
+            "cpu=101",
+            "disk=3",
+            "cpu=1,",
+            "of=",
+            "cpu=1,of=a",
+        ] {
             wrong.parse::<Pressure>().unwrap_err();
         }
     }

@@ -12,8 +12,9 @@ use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::types::{CacheType, OSDeviceType, ObjectType};
 use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 use hwlocality::topology::export::xml::XMLExportFlags;
+use serde::Serialize;
 use std::ffi::CStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where a machine's description comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,9 @@ pub fn read(source: &Source) -> Result<Machine, Error> {
     }
     let mut allowed = numbers(&*topology.allowed_cpuset());
     if let Source::Pid(pid) = source {
-        allowed = allowed.and(&affinity_of(*pid)?);
+        let threads = threads(*pid)?;
+        let any = |all: CpuSet, thread: &Thread| all.or(&thread.cpus);
+        allowed = allowed.and(&threads.iter().fold(CpuSet::default(), any));
     } else if *source == Source::Here {
         allowed = allowed.and(&affinity_of(std::process::id())?);
     }
@@ -74,6 +77,45 @@ pub fn read(source: &Source) -> Result<Machine, Error> {
         allowed_nodes: numbers(&*topology.allowed_nodeset()),
         kinds,
     })
+}
+
+/// A thread and the processors that it may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Thread {
+    /// Its number.
+    pub id: u32,
+    /// The processors.
+    pub cpus: CpuSet,
+}
+
+/// The threads of a process, or the one thread that `pid` is if it does not lead its process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn threads(pid: u32) -> Result<Vec<Thread>, Error> {
+    let first = Thread {
+        id: pid,
+        cpus: affinity_of(pid)?,
+    };
+    let leads = status_field(pid, "Tgid:")? == pid.to_string();
+    let tasks = match leads {
+        true => std::fs::read_dir(format!("/proc/{pid}/task")).ok(),
+        false => None,
+    };
+    let number = |task: std::fs::DirEntry| task.file_name().to_str()?.parse().ok();
+    let mut others: Vec<u32> = tasks
+        .into_iter()
+        .flatten()
+        .filter_map(|task| number(task.ok()?))
+        .filter(|id| *id != pid)
+        .collect();
+    others.sort_unstable();
+    // One that has ended meanwhile is none.
+    let others = others.into_iter().filter_map(|id| {
+        let cpus = affinity_of(id).ok()?;
+        Some(Thread { id, cpus })
+    });
+    Ok(std::iter::once(first).chain(others).collect())
 }
 
 /// The same in hwloc's own XML, which its tools read.
@@ -117,14 +159,15 @@ fn load(source: &Source) -> Result<Topology, Error> {
 
 /// What sched_getaffinity(2) says of a process, read from proc(5) since it has no limit of size.
 pub(super) fn affinity_of(pid: u32) -> Result<CpuSet, Error> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(Path::new(&path));
-    let text = text.map_err(|error| Error::Pid(pid, error.to_string()))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let set = line.unwrap_or_default().trim().parse();
+    let set = status_field(pid, "Cpus_allowed_list:")?.parse();
     set.map_err(|error: crate::base::cpuset::NotASet| Error::Pid(pid, error.to_string()))
+}
+
+fn status_field(pid: u32, name: &str) -> Result<String, Error> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let text = text.map_err(|error| Error::Pid(pid, error.to_string()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.unwrap_or_default().trim().to_owned())
 }
 
 /// hwloc's sets, whatever they number. An infinite one has no weight; it means "all there are", and hwloc

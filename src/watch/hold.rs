@@ -9,21 +9,23 @@ use super::Watch;
 use super::close::alive;
 use super::tool::Tool;
 use super::usage::cpu_us;
+use crate::base::Held;
 use crate::base::policy::plain;
 use rfs_tracer::event::Pid;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much room there is.
 pub trait Room: Send + Sync + std::fmt::Debug {
     /// Bytes of memory for all steps together.
     fn bytes(&self) -> u64;
 
-    /// Whether the machine has more to do already than it should.
-    fn pressed(&self) -> bool;
+    /// What the machine has more to do with already than it should: `cpu pressure`.
+    fn pressed(&self) -> Option<&'static str>;
 
-    /// Whether the answer of [`Self::pressed`] can be yes.
+    /// Whether [`Self::pressed`] can say anything.
     fn feels_pressure(&self) -> bool;
 }
 
@@ -31,6 +33,10 @@ pub trait Room: Send + Sync + std::fmt::Debug {
 const SMALL: u64 = 32 << 20;
 /// How often those who wait look again.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same while somebody ends, of which nobody is told.
+const SOON: Duration = Duration::from_millis(2);
+/// So many looks of that kind: whoever does not end soon is looked at as everybody.
+const QUICK: u32 = 100;
 /// So many looks without any progress of the build, and somebody is let go.
 const STILL: u32 = 10;
 /// Processor time between two looks that is no progress, in microseconds.
@@ -47,8 +53,12 @@ pub(super) struct Hold {
 struct State {
     /// By the first process of a step, the bytes that it may need.
     given: BTreeMap<Pid, u64>,
+    /// The same of those that end, and have their memory until they are gone.
+    ending: Vec<(Pid, u64)>,
     /// First processes, the one that has waited longest first.
     waiting: VecDeque<Pid>,
+    /// Those that had to wait and go on now.
+    held: BTreeMap<Pid, Held>,
 }
 
 impl Hold {
@@ -56,9 +66,16 @@ impl Hold {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process has ended.
+    /// How long the step had to wait that starts in this process now. Told once.
+    pub(super) fn was_held(&self, pid: Pid) -> Option<Held> {
+        self.state().held.remove(&pid)
+    }
+
+    /// A process is about to end.
     pub(super) fn leave(&self, pid: Pid) {
-        if self.state().given.remove(&pid).is_some() {
+        let mut state = self.state();
+        if let Some(bytes) = state.given.remove(&pid) {
+            state.ending.push((pid, bytes));
             self.changed.notify_all();
         }
     }
@@ -78,25 +95,43 @@ impl Watch {
         if (bytes < SMALL && !computes()) || self.is_inside(parent) {
             return;
         }
-        let mut still = 0;
+        let (mut still, mut quick) = (0, QUICK);
         let mut progress = None;
+        let (since, mut reasons) = (Instant::now(), Vec::new());
         let mut state = self.hold.state();
         state.waiting.push_back(pid);
         loop {
-            let given: u64 = state.given.values().sum();
-            let fits = || given.saturating_add(bytes) <= room.bytes() && !room.pressed();
+            state.ending.retain(|(pid, _)| alive(*pid));
+            let ending = state.ending.iter().map(|(_, bytes)| bytes);
+            let given: u64 = state.given.values().chain(ending).sum();
             let first = state.waiting.front() == Some(&pid);
-            if state.given.is_empty() || (still >= STILL && first) || fits() {
+            let alone = state.given.is_empty() && state.ending.is_empty();
+            let goes = alone || (still >= STILL && first);
+            let lacks = match given.saturating_add(bytes) <= room.bytes() {
+                _ if goes => None,
+                false => Some("memory"),
+                true => room.pressed(),
+            };
+            let Some(lacks) = lacks else {
                 state.given.insert(pid, bytes);
                 break;
+            };
+            if !reasons.contains(&lacks) {
+                reasons.push(lacks);
+                log::debug!("{} (process {pid}) is held back: {lacks}", tool.name);
             }
-            let waited = self.hold.changed.wait_timeout(state, LOOK);
+            let look = match !state.ending.is_empty() && quick > 0 {
+                true => SOON,
+                false => LOOK,
+            };
+            quick = quick.saturating_sub(1);
+            let waited = self.hold.changed.wait_timeout(state, look);
             let timed_out;
             (state, timed_out) = match waited {
                 Ok((state, how)) => (state, how.timed_out()),
                 Err(poisoned) => (poisoned.into_inner().0, true),
             };
-            if timed_out {
+            if timed_out && look == LOOK {
                 drop(state);
                 let now = self.progress();
                 still = match progress {
@@ -112,6 +147,13 @@ impl Watch {
             }
         }
         state.waiting.retain(|waiting| *waiting != pid);
+        if !reasons.is_empty() {
+            let held = Held {
+                held_us: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
+                held_by: reasons.join(", "),
+            };
+            state.held.insert(pid, held);
+        }
     }
 
     /// Whether a step is or lies in one that has room.
@@ -131,7 +173,7 @@ impl Watch {
     }
 
     /// What all processes of the build have done so far: steps started, processor time, and whether one of
-    /// them waits for a disk.
+    /// them waits for a disk; or we do, whom they may wait for.
     fn progress(&self) -> (usize, u64, bool) {
         let model = self.model();
         let n_steps = model.steps.len();
@@ -139,13 +181,22 @@ impl Watch {
         let procs: Vec<Pid> = model.procs.keys().copied().collect();
         drop(model);
         let time: u64 = procs.iter().map(|pid| cpu_us(*pid)).sum();
-        let disk = |pid: &Pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_some_and(|(_, rest)| rest.starts_with('D'))
-        };
-        (n_steps, ended + time, procs.iter().any(disk))
+        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+        let ours = threads.filter_map(|task| Some(task.ok()?.path().join("stat")));
+        let theirs = procs.iter().map(|pid| format!("/proc/{pid}/stat").into());
+        (
+            n_steps,
+            ended + time,
+            theirs.chain(ours).any(|stat| waits_for_disk(&stat)),
+        )
     }
+}
+
+/// By a file `stat` in proc(5).
+fn waits_for_disk(stat: &Path) -> bool {
+    let text = std::fs::read_to_string(stat).unwrap_or_default();
+    text.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('D'))
 }
 
 fn is_progress(before: (usize, u64, bool), now: (usize, u64, bool)) -> bool {

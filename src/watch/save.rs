@@ -135,6 +135,7 @@ fn tell(sink: &dyn Sink, step: &Step, verdict: Verdict, wall: Duration) {
         saved_us: 0,
         cost: step.cost,
         placement: step.placement.clone(),
+        held: step.held.clone(),
     })));
 }
 

@@ -142,6 +142,7 @@ impl Watch {
         step.start = self.given(&exec);
         step.fds.clone_from(&exec.fds);
         step.cpu_before = cpu_us(exec.pid);
+        step.held = self.hold.was_held(exec.pid);
         if let (Ok(key), Some(parent)) = (&key, parent) {
             model.steps[parent].inner.push(*key);
         }
@@ -408,6 +409,7 @@ impl Watch {
             saved_us: record.cost.wall_us.saturating_sub(wall_us),
             cost: Cost::default(),
             placement: Placement::default(),
+            held: None,
         })));
         self.history.done(Done {
             number,

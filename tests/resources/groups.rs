@@ -106,7 +106,10 @@ fn steps_wait_for_the_memory_of_their_control_group() {
     let space = hogs(&commands);
     let group = Group::with_memory(420 << 20);
     let side_by_side = format!("{} & wait", commands.join(" & "));
-    let mut build = group.build(&space, &["build", "--", "sh", "-c", &side_by_side]);
+    let mut build = group.build(
+        &space,
+        &["build", "--explain", "--", "sh", "-c", &side_by_side],
+    );
     let output = build.env("THERE", space.there()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!((1..=2).contains(&most_at_once(&space)), "{output:?}");
@@ -137,6 +140,31 @@ fn pins_follow_a_control_group_that_changes() {
     let output = group.build(&space, &args).output().unwrap();
     let expected: String = turns.iter().map(|cpu| format!("{cpu}\n")).collect();
     assert_eq!(text(&output.stdout), expected, "{output:?}");
+}
+
+/// What may be used changes while a build runs: so does the budget of jobs that nobody has named.
+#[test]
+fn a_budget_follows_a_control_group_that_changes() {
+    let space = Space::new();
+    let machine = rfs::runner::topology::read(&rfs::runner::topology::Source::Here).unwrap();
+    let cpus: Vec<usize> = machine.allowed.iter().collect();
+    let (first, last) = (cpus[0], *cpus.last().unwrap());
+    assert_ne!(first, last, "the test needs two processors");
+    let group = Group::with_cpus(&format!("{first},{last}"));
+    // Waits until so many tokens are there (FIONREAD), for a minute at most.
+    let script = format!(
+        "there() {{ timeout 60 perl -e 'my $there = pack(\"i\", -1);
+         if ($ENV{{MAKEFLAGS}} =~ /fifo:(\\S+)/) {{ open(T, \"+<\", $1) }} else {{ open(T, \"<&=60\") }}
+         do {{ ioctl(T, 0x541B, $there) or die $!; }} until unpack(\"i\", $there) == $ARGV[0];
+         print \"$ARGV[0] \"' $1; }}
+         there 1; echo {first} >{cpus}; there 0; echo {first},{last} >{cpus}; there 1",
+        cpus = group.0.join("cpuset.cpus").display()
+    );
+    let build = |jobs: &str| {
+        let args = ["build", "-q", jobs, "--", "sh", "-c", &script];
+        text(&group.build(&space, &args).output().unwrap().stdout)
+    };
+    assert_eq!(build("-jauto"), "1 0 1 ");
 }
 
 /// The tasks of a step share what it has of the node.

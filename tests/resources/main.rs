@@ -4,6 +4,8 @@
 #![allow(missing_docs, reason = "a test's name says what it is")]
 
 mod groups;
+mod held;
+mod places;
 mod tools;
 
 use rfs::base::cpuset::CpuSet;
@@ -30,6 +32,15 @@ impl Space {
 
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.ws().join(name), text).unwrap();
+    }
+
+    /// A program of one source file.
+    fn compile(&self, name: &str, source: &str) {
+        let file = format!("{name}.c");
+        self.write(&file, source);
+        let mut cc = Command::new("cc");
+        cc.args(["-O1", &file, "-o", name]).current_dir(self.ws());
+        assert!(cc.status().unwrap().success());
     }
 
     fn rfs(&self, args: &[&str]) -> Command {
@@ -97,12 +108,7 @@ int main(int n, char **arg)
 "#;
 
 fn work(space: &Space) {
-    space.write("work.c", WORK);
-    let made = Command::new("cc")
-        .args(["-O1", "work.c", "-o", "work"])
-        .current_dir(space.ws())
-        .status();
-    assert!(made.unwrap().success());
+    space.compile("work", WORK);
 }
 
 /// What a step used is known, apart from what the steps inside it used.
@@ -360,14 +366,9 @@ int main(int n, char **arg)
 /// A space where `./hog` has been run by each of the commands, alone, with its memory in its records.
 fn hogs(commands: &[&str]) -> Space {
     let space = Space::new();
-    space.write("hog.c", HOG);
+    space.compile("hog", HOG);
     space.write("in", "1\n");
     std::fs::create_dir(space.there()).unwrap();
-    let made = Command::new("cc")
-        .args(["-O1", "hog.c", "-o", "hog"])
-        .current_dir(space.ws())
-        .status();
-    assert!(made.unwrap().success());
     let script = commands.join("; ");
     let output = hold(&space, &["--memory", "none"], &script);
     assert!(output.status.success(), "{output:?}");

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files as users do")]
 #![allow(missing_docs, reason = "a test's name says what it is")]
 
+mod bound;
+
 use rfs::base::cpuset::CpuSet;
 use rfs::runner::location;
 use rfs::runner::topology::{Source, read};
