@@ -3,13 +3,17 @@
 //! Any number of processes may add and load. Commits are lazy: after a loss of power the newest records
 //! may be gone, and whoever ends a build makes the rest durable. A damaged store is set aside.
 
+mod decoded;
+
+pub(super) use decoded::Decoded;
+
 use super::sound::sound;
 use super::{Cache, Error};
 use crate::base::{Digest, Record};
 use crate::store::history::{self, Execution};
-use crate::store::{self, Durability, Pages, Store, canonical, recover};
+use crate::store::{self, Durability, Pages, Snapshot, Store, canonical, recover};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Records kept for one key.
@@ -27,7 +31,7 @@ const USE_NOTED: u32 = 24 * 60;
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Records, newest first; all sound.
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
     /// Why there are none although there may have been some.
     pub damaged: Option<String>,
     /// Why it is not known whether there are any.
@@ -54,12 +58,41 @@ impl Cache {
         let Some(store) = store else {
             return loaded;
         };
-        match load(&store, key) {
+        match self.records(&store, key) {
             Ok(records) => loaded.records = records,
             Err(error) if error.is_loss() => loaded.damaged = Some(self.lose(&store, error)),
             Err(error) => loaded.unreadable = Some(error),
         }
         loaded
+    }
+
+    fn records(&self, store: &Store, key: &Digest) -> Result<Vec<Arc<Record>>, store::Error> {
+        let snapshot = store.snapshot()?;
+        let from = snapshot.origin();
+        let executions = history::under(&*snapshot, key)?;
+        let mut records = Vec::with_capacity(executions.len());
+        let mut is_stale = false;
+        for execution in executions {
+            let facts = history::facts(&*snapshot, execution)?;
+            is_stale |= facts.used.saturating_add(USE_NOTED) < minutes();
+            let known = self.decoded().get(&from, facts.serial);
+            let record = match known {
+                Some(record) => record,
+                None => decode(&snapshot, execution)?,
+            };
+            records.push((facts.serial, record));
+        }
+        drop(snapshot);
+        self.decoded().keep(from, &records);
+        if is_stale {
+            // What is not noted is forgotten a little sooner.
+            drop(note_use(store, key));
+        }
+        Ok(records.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn decoded(&self) -> MutexGuard<'_, Decoded> {
+        self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a record to those of a weak key, as the first that is tried. It takes the place of one with
@@ -170,26 +203,12 @@ pub(super) fn fits(max_bytes: usize, record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-fn load(store: &Store, key: &Digest) -> Result<Vec<Record>, store::Error> {
-    let snapshot = store.snapshot()?;
-    let executions = history::under(&*snapshot, key)?;
-    let mut records = Vec::with_capacity(executions.len());
-    let mut is_stale = false;
-    for execution in &executions {
-        let record = history::record(&*snapshot, *execution)?;
-        if sound(&record).is_err() {
-            return Err(history::unsound(&*snapshot, "a record that cannot be"));
-        }
-        records.push(record);
-        let used = history::facts(&*snapshot, *execution)?.used;
-        is_stale |= used.saturating_add(USE_NOTED) < minutes();
+fn decode(snapshot: &Snapshot, execution: Execution) -> Result<Arc<Record>, store::Error> {
+    let record = history::record(snapshot, execution)?;
+    if sound(&record).is_err() {
+        return Err(history::unsound(snapshot, "a record that cannot be"));
     }
-    if is_stale {
-        drop(snapshot);
-        // What is not noted is forgotten a little sooner.
-        drop(note_use(store, key));
-    }
-    Ok(records)
+    Ok(Arc::new(record))
 }
 
 fn note_use(store: &Store, key: &Digest) -> Result<(), store::Error> {

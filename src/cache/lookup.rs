@@ -4,12 +4,13 @@
 use crate::base::{Access, Cause, Change, Dep, Digest, Kind, Miss, Name, Record, State, Stdin};
 use crate::world::{Look, World, listing};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A record that may be served, with the looks that said so, one a dep.
 #[derive(Debug)]
 pub struct Match {
     /// The record.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// What was seen of each dep.
     pub looks: Vec<Look>,
 }
@@ -20,7 +21,7 @@ pub struct Match {
 /// # Errors
 /// The first difference from the record that came closest to holding.
 pub fn lookup(
-    records: Vec<Record>,
+    records: Vec<Arc<Record>>,
     world: &World,
     stdin: impl Fn(&Stdin) -> bool,
 ) -> Result<Match, Miss> {

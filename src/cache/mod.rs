@@ -29,7 +29,7 @@ pub use verify::Report;
 use crate::base::Digest;
 use crate::disk::{self, At, Disk};
 use crate::store;
-use actions::Index;
+use actions::{Decoded, Index};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -146,6 +146,7 @@ pub struct Cache {
     /// Bytes of contents that were stored and are not counted in the index yet.
     stored: AtomicU64,
     index: Mutex<Index>,
+    decoded: Mutex<Decoded>,
 }
 
 impl Cache {
@@ -161,6 +162,7 @@ impl Cache {
             next_tmp: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             index: Mutex::default(),
+            decoded: Mutex::default(),
         };
         match fs::metadata(dir) {
             Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory(dir.to_owned())),

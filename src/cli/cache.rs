@@ -331,7 +331,8 @@ pub(super) fn all_records(dir: Option<&Path>) -> Result<Vec<Record>, CommandErro
     let keys = cache.keys().map_err(CommandError::new)?;
     // The newest of each command: what it is now.
     let newest = |key| cache.load(key).records.into_iter().next();
-    Ok(keys.iter().filter_map(newest).collect())
+    let newest = keys.iter().filter_map(newest);
+    Ok(newest.map(Arc::unwrap_or_clone).collect())
 }
 
 fn records(args: &Records) -> Result<i32, CommandError> {

@@ -7,6 +7,7 @@ use super::{Engine, Mark, Told};
 use crate::base::{Dep, JobId, Name, Record};
 use crate::cache::lookup;
 use crate::rules::Spec;
+use std::sync::Arc;
 
 impl Engine<'_> {
     /// Has the static deps of a job made.
@@ -147,7 +148,8 @@ impl Engine<'_> {
         {
             self.warn(trouble);
         }
-        let mut records = loaded.records;
+        let records = loaded.records.into_iter();
+        let mut records: Vec<Record> = records.map(Arc::unwrap_or_clone).collect();
         records.reverse();
         let spec = self.graph[job].spec.clone();
         if spec.ignore.are_named() {

@@ -38,7 +38,7 @@ pub use deps::canonical;
 pub use file::Store;
 pub use memo::Memo;
 pub use pages::{Pages, PagesMut, Segment};
-pub use snapshot::Snapshot;
+pub use snapshot::{Origin, Snapshot};
 pub use txn::{Durability, Txn};
 
 use crate::disk;

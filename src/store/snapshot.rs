@@ -20,6 +20,19 @@ pub struct Snapshot {
     _pin: Pin,
 }
 
+/// A file of a store while it is open: another one of the same name, or one that came after it under the
+/// same number, is not equal to it.
+#[derive(Debug, Clone)]
+pub struct Origin(Arc<Core>);
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Origin {}
+
 impl Snapshot {
     pub(super) fn new(core: Arc<Core>, slot: Slot, pin: Pin, checked: Checked) -> Self {
         Self {
@@ -40,6 +53,12 @@ impl Snapshot {
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         u64::from(self.slot.n_pages) * PAGE as u64
+    }
+
+    /// The file that it is a state of.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin(self.core.clone())
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {

@@ -5,7 +5,7 @@ use super::model::Model;
 use crate::base::{Access, Name, Stdin};
 use crate::record::Step;
 use crate::report::Live;
-use rfs_tracer::event::{Answer, Exec, Fd, FdTarget, LAST_SEEN, Pid, WriteCall};
+use rfs_tracer::event::{Answer, Fd, FdTarget, LAST_SEEN, Pid, WriteCall};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -224,8 +224,8 @@ impl Watch {
 
 /// A program starts with descriptors of which nobody can say what it writes to them: neither can the
 /// steps that were started with the same ones under any number.
-pub(super) fn unseen(model: &mut Model, at: usize, exec: &Exec) {
-    for entry in exec.fds.iter().filter(|entry| is_unseen(entry)) {
+pub(super) fn unseen(model: &mut Model, at: usize, fds: &[Fd]) {
+    for entry in fds.iter().filter(|entry| is_unseen(entry)) {
         model.up(at, |step| {
             if reaches(&step.fds, entry.fd, &entry.target).is_some() {
                 let fd = entry.fd;

@@ -4,6 +4,7 @@
 //! step whatever programs it runs; whether it has to run was decided before it was started.
 
 use super::Watch;
+use super::model::Model;
 use super::tool::Tool;
 use crate::base::{Chunk, Dep, Digest, JobId, Miss, Record, Refusal};
 use rfs_tracer::event::{Exec, ExecAnswer, Pid};
@@ -47,22 +48,30 @@ pub trait Jobs: Debug + Send + Sync {
     fn ended(&self, job: JobId, ended: Ended);
 }
 
+/// Whether a program is one that the spawner starts, or, without a step around it, the spawner.
+pub(super) fn is_of_spawner(model: &Model, parent: Option<usize>, pid: Pid) -> bool {
+    parent.is_none_or(|at| {
+        let step = &model.steps[at];
+        step.parent.is_none() && step.pid != pid
+    })
+}
+
 impl Watch {
     /// Decides about a program that is about to start in a build by rules.
-    pub(super) fn start_job(&self, jobs: &dyn Jobs, exec: Exec, tool: Tool) -> ExecAnswer {
-        let mut model = self.model();
-        let parent = model.step_of(exec.pid);
-        let of_spawner = parent.filter(|at| {
-            let step = &model.steps[*at];
-            step.parent.is_none() && step.pid != exec.pid
-        });
-        let ticket = of_spawner.and_then(|_| jobs.starting(&exec.argv, &exec.env));
+    pub(super) fn start_job(
+        &self,
+        jobs: &dyn Jobs,
+        exec: Exec,
+        tool: Tool,
+        parent: Option<usize>,
+    ) -> ExecAnswer {
+        let ticket = parent.and_then(|_| jobs.starting(&exec.argv, &exec.env));
         if let (Some(at), None) = (parent, ticket) {
+            let mut model = self.model();
             self.loads(&mut model, at, &exec);
             model.enter(exec.pid, at, tool);
             return ExecAnswer::Run;
         }
-        drop(model);
         let key = match ticket {
             Some(ticket) => Ok(ticket.key),
             None => Err("starts jobs".to_owned()),

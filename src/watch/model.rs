@@ -103,7 +103,13 @@ impl Model {
         self.procs.get(&pid).map(|proc| proc.step)
     }
 
-    /// The same, for a process that is about to change something.
+    /// Whether a process is what a step started with.
+    pub(super) fn has_step(&self, pid: Pid) -> bool {
+        self.step_of(pid)
+            .is_some_and(|at| self.steps[at].pid == pid)
+    }
+
+    /// The step of a process that is about to change something.
     pub(super) fn changing(&mut self, pid: Pid) -> Option<usize> {
         let proc = self.procs.get_mut(&pid)?;
         proc.traces.change();

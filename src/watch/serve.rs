@@ -3,6 +3,7 @@
 use super::Watch;
 use super::close::Fate;
 use super::descriptors::{is_unseen, stdin_is, unseen};
+use super::jobs::is_of_spawner;
 use super::jobserver;
 use super::model::Model;
 use super::tool::Tool;
@@ -19,6 +20,7 @@ use crate::store;
 use crate::store::graph::{Done, Fate as Kept};
 use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, Fd, FdTarget, OwnFds};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,35 +30,37 @@ const FAILED: i32 = 125;
 impl Watch {
     /// Decides about a program that is about to start.
     pub(super) fn start(&self, mut exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
-        let fifos = jobserver::leave_out(&mut exec, self.config.tokens);
         let tool = Tool::of(&exec, &self.config.policy);
         let mut model = self.model();
-        model.jobservers.extend(fifos);
         for child in &exec.children {
             model.born(*child, Some(exec.pid));
         }
         let parent = model.step_of(exec.pid);
         let proc = model.procs.get(&exec.pid);
         let limits = proc.and_then(|proc| proc.limits);
-        // A job is a step of its own however small its program is.
-        let folds = self.config.jobs.is_none()
-            && tool.folds(proc.map(|proc| &proc.tool), &self.config.policy);
+        let folds = match self.config.jobs {
+            // A job is a step of its own however small its program is, and nothing inside it is.
+            Some(_) => !is_of_spawner(&model, parent, exec.pid),
+            None => tool.folds(proc.map(|proc| &proc.tool), &self.config.policy),
+        };
         self.chance_of(&mut model, parent, &tool);
-        let is_hidden = |fd: &Fd| matches!(fd.target, FdTarget::Tty(_)) && is_unseen(fd);
-        if exec.fds.iter().any(is_hidden) {
-            self.sink.live(Live::Unseen);
-        }
-        if let Some(at) = parent {
-            unseen(&mut model, at, &exec);
-        }
         if let (Some(at), true) = (parent, folds) {
+            self.starts_with(&mut model, parent, &fds.high());
             self.loads(&mut model, at, &exec);
             model.enter(exec.pid, at, tool);
             return ExecAnswer::Run;
         }
         drop(model);
+        if !fds.complete(&mut exec) {
+            return ExecAnswer::Run;
+        }
+        let fifos = jobserver::leave_out(&mut exec, self.config.tokens);
+        let mut model = self.model();
+        model.jobservers.extend(fifos);
+        self.starts_with(&mut model, parent, &exec.fds);
+        drop(model);
         if let Some(jobs) = &self.config.jobs {
-            return self.start_job(&**jobs, exec, tool);
+            return self.start_job(&**jobs, exec, tool, parent);
         }
 
         let key = self.key(&exec, &tool.name, limits);
@@ -91,6 +95,17 @@ impl Watch {
         self.wait_for_room(exec.pid, parent, &tool, bytes);
         self.open_step(exec, tool, parent, key, miss, None);
         ExecAnswer::Run
+    }
+
+    /// A program starts with descriptors, to some of which nobody sees it write.
+    fn starts_with(&self, model: &mut Model, parent: Option<usize>, fds: &[Fd]) {
+        let is_hidden = |fd: &Fd| matches!(fd.target, FdTarget::Tty(_)) && is_unseen(fd);
+        if fds.iter().any(is_hidden) {
+            self.sink.live(Live::Unseen);
+        }
+        if let Some(at) = parent {
+            unseen(model, at, fds);
+        }
     }
 
     /// Tells, once, that the cache cannot be read.
@@ -384,7 +399,7 @@ impl Watch {
         None
     }
 
-    fn tell_hit(&self, at: usize, key: &Digest, record: Record, start: Start, since: Instant) {
+    fn tell_hit(&self, at: usize, key: &Digest, record: Arc<Record>, start: Start, since: Instant) {
         let mut model = self.model();
         let step = &model.steps[at];
         let (number, title, parent) = (step.number, step.title.clone(), step.parent);
@@ -421,13 +436,13 @@ impl Watch {
             wall_us,
             start,
             key: *key,
-            record,
+            record: Arc::unwrap_or_clone(record),
         });
     }
 }
 
 /// The most memory that one process of a step has needed, by its records.
-fn memory(records: &[Record]) -> u64 {
+fn memory(records: &[Arc<Record>]) -> u64 {
     let needed = records.iter().map(|record| record.cost.own_bytes);
     needed.max().unwrap_or(0)
 }

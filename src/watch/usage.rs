@@ -6,6 +6,11 @@ use super::model::Model;
 use crate::base::{Cost, Placement};
 use nix::time::{ClockId, clock_gettime};
 use rfs_tracer::event::Pid;
+use std::fs::File;
+use std::io::Read;
+
+/// A part of a step that took less processor time than this has hardly had major faults.
+const BRIEF_US: u64 = 5000;
 
 /// A process at its end.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +24,17 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Of a process that is about to exit.
-    pub(super) fn of(pid: Pid) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    /// Of a process that is about to exit. `is_part`: it is only a part of a step, where it counts for
+    /// little if it was brief.
+    pub(super) fn of(pid: Pid, is_part: bool) -> Self {
+        let cpu_us = cpu_us(pid);
+        let status = text(&format!("/proc/{pid}/status"));
+        let stat = match is_part && cpu_us < BRIEF_US {
+            true => String::new(),
+            false => text(&format!("/proc/{pid}/stat")),
+        };
         let mut usage = Self::parse(&status, &stat);
-        usage.cost.cpu_us = cpu_us(pid);
+        usage.cost.cpu_us = cpu_us;
         if usage.cost.switches == 0 {
             usage.cost.switches = switches_of_threads(pid);
         }
@@ -63,6 +73,13 @@ impl Usage {
         usage.placement.cpu = field(39).and_then(|cpu| cpu.try_into().ok()).unwrap_or(0);
         usage
     }
+}
+
+/// A file of proc(5), which is read in one go: it does not tell its size.
+fn text(path: &str) -> String {
+    let mut bytes = [0; 4096];
+    let read = File::open(path).and_then(|mut file| file.read(&mut bytes));
+    String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).into_owned()
 }
 
 /// The processor time of a process, all threads, in microseconds; 0 when it is gone.
@@ -134,7 +151,7 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let before = cpu_us(pid);
         let pages = std::hint::black_box(vec![1_u8; 40 << 20]);
-        let usage = Usage::of(pid);
+        let usage = Usage::of(pid, false);
         assert!(usage.cost.peak_bytes > 40 << 20, "{usage:?}");
         assert!(usage.cost.cpu_us > before && before > 0, "{usage:?}");
         assert!(usage.cost.switches > 0, "{usage:?}");

@@ -15,10 +15,12 @@ use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, statx};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::call::{Abi, Call, Stop};
-use crate::event::{Fd, FdTarget, OwnFds, Pid, WriteCall};
+use crate::decode::{Caller, Decoded};
+use crate::event::{Exec, Fd, FdTarget, LAST_SEEN, OwnFds, Pid, WriteCall};
 use crate::links::Links;
 use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, FdInfo};
+use crate::supervisor::verdict;
 use crate::table::Data;
 
 /// What a descriptor refers to.
@@ -80,10 +82,13 @@ fn inode(text: &[u8], kind: &[u8]) -> Option<u64> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// The descriptors that survive an exec.
-pub(crate) fn inherited(links: &Links, pid: Pid) -> Vec<Fd> {
+/// The descriptors from one number on that survive an exec.
+pub(crate) fn inherited(links: &Links, pid: Pid, from: i32) -> Vec<Fd> {
     let mut fds = Vec::new();
-    for fd in proc_files::descriptors(pid) {
+    let from = proc_files::descriptors(pid)
+        .into_iter()
+        .skip_while(|fd| *fd < from);
+    for fd in from {
         let Ok(FdInfo { pos, flags, .. }) = FdInfo::read(pid, fd) else {
             continue;
         };
@@ -201,13 +206,29 @@ pub(crate) fn pointer_size(abi: Abi) -> usize {
     }
 }
 
-/// The descriptors of a process that waits in an exec.
+/// The descriptors and the memory of a process that waits in an exec.
 pub(crate) struct StoppedFds<'a> {
+    pub(crate) caller: &'a Caller<'a>,
+    /// The argument that points to the environment.
+    pub(crate) env: u8,
+    /// All its descriptors are below this number.
+    pub(crate) fd_size: i32,
     pub(crate) pidfd: Option<Arc<OwnedFd>>,
     pub(crate) stop: &'a dyn Stop,
 }
 
 impl StoppedFds<'_> {
+    fn given(&self) -> Decoded<(Vec<Vec<u8>>, Vec<Fd>)> {
+        let env = self.caller.strings(self.env)?;
+        let fds = self.inherited(0);
+        self.caller.recheck()?;
+        Ok((env, fds))
+    }
+
+    fn inherited(&self, from: i32) -> Vec<Fd> {
+        inherited(&self.caller.shared.links, self.caller.call.tid, from)
+    }
+
     fn take(&self, fd: i32) -> io::Result<OwnedFd> {
         let pidfd = self
             .pidfd
@@ -218,6 +239,27 @@ impl StoppedFds<'_> {
 }
 
 impl OwnFds for StoppedFds<'_> {
+    fn complete(&self, exec: &mut Exec) -> bool {
+        let (env, fds) = match self.given() {
+            Ok(given) => given,
+            Err(stopped) => {
+                // What it would be told to do is up to who asks.
+                let _told = verdict(self.caller, Err(stopped));
+                return false;
+            }
+        };
+        (exec.env, exec.fds) = (env, fds);
+        true
+    }
+
+    fn high(&self) -> Vec<Fd> {
+        let from = LAST_SEEN + 1;
+        match self.fd_size <= from {
+            true => Vec::new(),
+            false => self.inherited(from),
+        }
+    }
+
     fn ready_to_exit(&self) -> bool {
         self.stop.ready_to_exit()
     }

@@ -185,11 +185,12 @@ pub struct Exec {
     pub interpreters: Vec<Walk>,
     /// Argument vector as passed, byte for byte, before any `#!` rewriting.
     pub argv: Vec<Vec<u8>>,
-    /// Environment as passed, byte for byte.
+    /// Environment as passed, byte for byte; nothing before [`OwnFds::complete`].
     pub env: Vec<Vec<u8>>,
     /// Working directory.
     pub cwd: PathBuf,
-    /// Descriptors that survive the exec (close-on-exec ones left out), ascending.
+    /// Descriptors that survive the exec (close-on-exec ones left out), ascending; nothing before
+    /// [`OwnFds::complete`].
     pub fds: Vec<Fd>,
     /// File mode creation mask.
     pub umask: u32,
@@ -407,8 +408,15 @@ pub trait Observer: Names {
     fn died(&self, pid: Pid, signal: Option<i32>);
 }
 
-/// Access to the descriptors of a stopped process.
+/// Access to the descriptors and the memory of a process that waits in an exec.
 pub trait OwnFds {
+    /// Reads what the program is given: `exec.env` and `exec.fds`. They are most of what an exec costs, so
+    /// only who needs them has them read. If they cannot be read, all there is to say of that is told by
+    /// an event, and the only answer is `ExecAnswer::Run`.
+    #[must_use]
+    fn complete(&self, exec: &mut Exec) -> bool;
+    /// Descriptors above [`LAST_SEEN`] that survive the exec.
+    fn high(&self) -> Vec<Fd>;
     /// Makes sure that the process can be ended by `ExecAnswer::Exit`; if not, the only answer is
     /// `ExecAnswer::Run`. To be asked before outputs are put in place.
     fn ready_to_exit(&self) -> bool;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::call::{Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped, unreadable};
-use crate::descriptors::{self, StoppedFds};
+use crate::descriptors::StoppedFds;
 use crate::event::{End, Event, Exec, ExecAnswer, Look, Scope, Walk};
 use crate::fast::Loading;
 use crate::memory::{self, PtrSize};
@@ -95,12 +95,8 @@ impl Caller<'_> {
             Kind::Program(interpreters, exe, loader) => (interpreters, exe, loader),
             Kind::Nothing(scripts, end) => return self.no_program(program, scripts, end),
         };
-        let strings = |n: u8| {
-            let size = PtrSize::of(self.call.abi);
-            memory::str_vec(self.call.tid, self.arg(n), size, MAX_STRINGS)
-                .map_err(|e| unreadable(&e))
-        };
-        let (argv, env) = (strings(argv)?, strings(argv + 1)?);
+        let env = argv + 1;
+        let argv = self.strings(argv)?;
         let status = self.processes().get(self.pid).and_then(|p| p.status.take());
         let status = status.map_or_else(|| Status::read(self.call.tid), Ok);
         let status = status.map_err(|e| unreadable(&e))?;
@@ -108,14 +104,13 @@ impl Caller<'_> {
             .processes()
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
             .map_err(|e| unreadable(&e))?;
-        let fds = descriptors::inherited(&self.shared.links, self.call.tid);
         let mut processes = self.processes();
         let children = self.shared.children(&mut processes, self.pid);
         let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
         drop(processes);
         self.recheck()?;
         let loading = match (&self.shared.fast, loader) {
-            (Some(fast), Some(Loader { name, mode })) if fast.wants(&name, &env, mode, &status) => {
+            (Some(fast), Some(Loader { name, mode })) if fast.wants(&name, mode, &status) => {
                 Loading::Asks
             }
             (None | Some(_), _) => Loading::No,
@@ -125,15 +120,22 @@ impl Caller<'_> {
             program,
             interpreters,
             argv,
-            env,
+            env: Vec::new(),
             cwd: cwd.to_path_buf(),
-            fds,
+            fds: Vec::new(),
             umask: status.umask,
             ids: status.ids,
             ignored: status.ignored,
             children,
         };
-        let answer = self.observer().exec(exec, &StoppedFds { pidfd, stop });
+        let own = StoppedFds {
+            caller: self,
+            env,
+            fd_size: status.fd_size,
+            pidfd,
+            stop,
+        };
+        let answer = self.observer().exec(exec, &own);
         match answer {
             ExecAnswer::Exit(status) if stop.ready_to_exit() => {
                 // What took the program's place may have made directories and links.
@@ -148,6 +150,12 @@ impl Caller<'_> {
                 Ok(Verdict::Go)
             }
         }
+    }
+
+    /// A vector of strings among the arguments.
+    pub(crate) fn strings(&self, n: u8) -> Decoded<Vec<Vec<u8>>> {
+        let size = PtrSize::of(self.call.abi);
+        memory::str_vec(self.call.tid, self.arg(n), size, MAX_STRINGS).map_err(|e| unreadable(&e))
     }
 
     /// Finds out what the kernel will load for a file.

@@ -58,6 +58,15 @@ const MUCH: usize = 8 << 10;
 /// Where the structure of a greeting has cookie and offset.
 const GREETING: u64 = 16;
 
+/// Whether a loader with this environment, its entries ended by zeros, loads and says nothing of it.
+fn just_loads(env: &[u8]) -> bool {
+    let special = |entry: &[u8]| {
+        let name = entry.split(|b| *b == b'=').next().unwrap_or_default();
+        NOT_WITH.contains(&name) && name.len() < entry.len()
+    };
+    !env.split(|b| *b == 0).any(special)
+}
+
 /// Whether the preload library was made, and is carried along.
 #[must_use]
 pub fn has_library() -> bool {
@@ -152,17 +161,9 @@ impl Fast {
     }
 
     /// Whether a program that is about to start gets the library. A debugger would tell of it.
-    pub(crate) fn wants(&self, loader: &[u8], env: &[Vec<u8>], mode: u32, status: &Status) -> bool {
+    pub(crate) fn wants(&self, loader: &[u8], mode: u32, status: &Status) -> bool {
         let name = loader.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        let special = |entry: &Vec<u8>| {
-            let of = |name: &&[u8]| {
-                entry
-                    .strip_prefix(*name)
-                    .is_some_and(|v| v.starts_with(b"="))
-            };
-            NOT_WITH.iter().any(of)
-        };
-        LOADERS.contains(&name) && mode & 0o6000 == 0 && !status.traced && !env.iter().any(special)
+        LOADERS.contains(&name) && mode & 0o6000 == 0 && !status.traced
     }
 
     /// Answers the loader, or a library that asks for a slab. None: the call is like any other.
@@ -183,6 +184,11 @@ impl Fast {
             (Loading::Asks, Op::Names(NameOp::Access(target, _))) => {
                 let is_list = caller.path_is(target, wire::LIST);
                 if !is_list {
+                    return None;
+                }
+                // Here the kernel has put the environment in one place.
+                if !proc_files::environment(caller.call.tid).is_ok_and(|env| just_loads(&env)) {
+                    *loading = Loading::No;
                     return None;
                 }
                 *loading = Loading::Opens;

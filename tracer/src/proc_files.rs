@@ -48,6 +48,8 @@ pub(crate) struct Status {
     pub(crate) ids: [u32; 4],
     /// Ignored signals, signal 1 lowest.
     pub(crate) ignored: u64,
+    /// All its descriptors are below this number.
+    pub(crate) fd_size: i32,
 }
 
 impl Status {
@@ -58,7 +60,7 @@ impl Status {
 
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let (mut tgid, mut ppid, mut umask, mut uid, mut gid) = (None, None, 0, [0; 2], [0; 2]);
-        let (mut ignored, mut traced) = (0, false);
+        let (mut ignored, mut traced, mut fd_size) = (0, false, i32::MAX);
         for line in lines {
             let Some((key, value)) = line.split_once(":\t") else {
                 continue;
@@ -74,6 +76,7 @@ impl Status {
                 "TracerPid" => traced = value != "0",
                 "Uid" => uid = two()?,
                 "Gid" => gid = two()?,
+                "FDSize" => fd_size = value.parse().unwrap_or(i32::MAX),
                 "SigIgn" => {
                     ignored = u64::from_str_radix(value, 16).ok()?;
                     break;
@@ -88,6 +91,7 @@ impl Status {
             umask,
             ids: [uid[0], uid[1], gid[0], gid[1]],
             ignored,
+            fd_size,
         })
     }
 }
@@ -138,6 +142,14 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     }
     children.sort_unstable();
     children
+}
+
+/// The environment that a program was started with, each entry ended by a zero, if nobody has changed it.
+pub(crate) fn environment(tid: i32) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(format!("/proc/{tid}/environ"))?;
+    let mut env = Vec::with_capacity(16 << 10);
+    file.read_to_end(&mut env)?;
+    Ok(env)
 }
 
 /// Where the stack of a process begins: another place after each exec, unless addresses are not random.

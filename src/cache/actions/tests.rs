@@ -37,7 +37,10 @@ fn records_come_back_newest_first_and_few() {
     }
     let loaded = cache.load(&key());
     assert!(loaded.damaged.is_none());
-    assert_eq!(loaded.records, (6..70).rev().map(nth).collect::<Vec<_>>());
+    assert_eq!(
+        loaded.records,
+        (6..70).rev().map(nth).map(Arc::new).collect::<Vec<_>>()
+    );
     assert!(cache.load(&Digest::of(b"other")).records.is_empty());
 }
 
@@ -85,7 +88,10 @@ fn one_record_for_the_same_inputs() {
         ..nth(1)
     };
     cache.add(&key(), other_output.clone()).unwrap();
-    assert_eq!(cache.load(&key()).records, [other_output, nth(2)]);
+    assert_eq!(
+        cache.load(&key()).records,
+        [other_output, nth(2)].map(Arc::new)
+    );
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn an_unsound_record_is_neither_stored_nor_believed() {
     let loaded = cache.load(&key());
     assert!(loaded.records.is_empty() && loaded.damaged.unwrap().contains("index.damaged"));
     cache.add(&key(), nth(1)).unwrap();
-    assert_eq!(cache.load(&key()).records, [nth(1)]);
+    assert_eq!(cache.load(&key()).records, [Arc::new(nth(1))]);
 }
 
 #[test]
@@ -135,10 +141,10 @@ fn a_damaged_index_is_told_of_once() {
             let again = cache.load(&key());
             assert!(again.records.is_empty() && again.damaged.is_none());
         } else {
-            assert_eq!(loaded.records, [nth(1)]);
+            assert_eq!(loaded.records, [Arc::new(nth(1))]);
         }
         cache.add(&key(), nth(1)).unwrap();
-        assert_eq!(open(dir.path()).load(&key()).records, [nth(1)]);
+        assert_eq!(open(dir.path()).load(&key()).records, [Arc::new(nth(1))]);
     }
     assert!(n_told > 20, "{n_told}");
 }
@@ -152,10 +158,10 @@ fn an_index_that_goes_away_is_made_again() {
     fs::remove_file(root.join("index")).unwrap();
     assert!(cache.load(&key()).records.is_empty());
     cache.add(&key(), nth(2)).unwrap();
-    assert_eq!(cache.load(&key()).records, [nth(2)]);
+    assert_eq!(cache.load(&key()).records, [Arc::new(nth(2))]);
     fs::remove_dir_all(&root).unwrap();
     cache.add(&key(), nth(3)).unwrap();
-    assert_eq!(cache.load(&key()).records, [nth(3)]);
+    assert_eq!(cache.load(&key()).records, [Arc::new(nth(3))]);
 }
 
 #[test]
@@ -208,7 +214,8 @@ fn cut_at_every_operation() {
             let cache = open(dir.path());
             let one = cache.load(&key());
             assert!(one.damaged.is_none());
-            let (old, new) = (vec![nth(1)], vec![nth(2), nth(1)]);
+            let records = |ns: &[u8]| ns.iter().map(|n| Arc::new(nth(*n))).collect::<Vec<_>>();
+            let (old, new) = (records(&[1]), records(&[2, 1]));
             // The second copy of a slot may fail when the first is already believed.
             assert!(
                 one.records == new || !added[0] && one.records == old,
@@ -216,7 +223,7 @@ fn cut_at_every_operation() {
             );
             assert!(cache.load(&other).records.len() >= usize::from(added[1]));
             cache.add(&key(), nth(4)).unwrap();
-            assert_eq!(cache.load(&key()).records[0], nth(4));
+            assert_eq!(cache.load(&key()).records[0], nth(4).into());
             if added == [true, true] {
                 assert!(cut > 8, "the workload shrank");
                 break;

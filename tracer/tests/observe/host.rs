@@ -88,7 +88,8 @@ impl Observer for Notes {
         Answer::Go
     }
 
-    fn exec(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
+    fn exec(&self, mut exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
+        assert!(fds.complete(&mut exec));
         let argv = exec
             .argv
             .iter()
