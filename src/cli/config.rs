@@ -169,9 +169,10 @@ impl Config {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// The lists of the policy by their keys.
-fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 19] {
+fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 20] {
     let Policy {
         fold,
+        brief,
         parts,
         driven,
         drivers,
@@ -193,6 +194,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 19] {
     } = policy;
     [
         ("fold", fold),
+        ("brief", brief),
         ("parts", parts),
         ("driven", driven),
         ("drivers", drivers),

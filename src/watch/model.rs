@@ -82,6 +82,7 @@ impl Model {
                     stores: true,
                     times_opened: true,
                     replaces: false,
+                    brief: false,
                     shell: false,
                 };
                 Proc {

@@ -47,8 +47,12 @@ impl Watch {
         if let (Some(at), true) = (parent, folds) {
             self.starts_with(&mut model, parent, &fds.high());
             self.loads(&mut model, at, &exec);
+            let brief = tool.brief;
             model.enter(exec.pid, at, tool);
-            return ExecAnswer::Run;
+            return match brief {
+                true => ExecAnswer::RunBriefly,
+                false => ExecAnswer::Run,
+            };
         }
         drop(model);
         if !fds.complete(&mut exec) {

@@ -22,6 +22,8 @@ pub(super) struct Tool {
     pub times_opened: bool,
     /// Whether it looks at old outputs only to replace them.
     pub replaces: bool,
+    /// Whether it makes but a few calls.
+    pub brief: bool,
     /// Whether it is a shell.
     pub shell: bool,
 }
@@ -59,6 +61,7 @@ impl Tool {
             times,
             dirs,
             times_opened,
+            brief: policy.brief.contains(&name),
             stores: policy.times_dirs.contains(&name),
             name,
             replaces,

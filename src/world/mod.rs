@@ -50,10 +50,11 @@ pub struct World {
     saved: (Mutex<()>, Condvar),
 }
 
-#[derive(Default)]
 struct Inner {
     ids: HashMap<Arc<Path>, PathId>,
     slots: Vec<Slot>,
+    /// Directories that belong to the system.
+    system: Vec<PathBuf>,
 }
 
 struct Slot {
@@ -85,7 +86,11 @@ impl World {
             clock: clock::Clock::of(&root),
             others: others::Others::enter(&root.join(".rfs")),
             root,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                ids: HashMap::new(),
+                slots: Vec::new(),
+                system: SYSTEM.map(PathBuf::from).into(),
+            }),
             memo,
             own,
             stale: OnceLock::new(),
@@ -385,7 +390,8 @@ impl Inner {
         }
         let id = PathId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
         let path: Arc<Path> = path.into();
-        let settled = !path.starts_with(root) && SYSTEM.iter().any(|dir| path.starts_with(dir));
+        let settled =
+            !path.starts_with(root) && self.system.iter().any(|dir| path.starts_with(dir));
         self.slots.push(Slot {
             path: path.clone(),
             seen: None,
@@ -485,3 +491,6 @@ impl std::fmt::Debug for World {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

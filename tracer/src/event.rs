@@ -207,6 +207,8 @@ pub struct Exec {
 pub enum ExecAnswer {
     /// Let it run.
     Run,
+    /// Let it run without the preload library: it makes few calls.
+    RunBriefly,
     /// Do not run it: the process ends now with this exit status.
     Exit(i32),
     /// Do not run it: the process dies by this signal (a reader went away while output was replayed).

@@ -145,6 +145,10 @@ impl Caller<'_> {
             }
             // Its death is told when it is seen.
             ExecAnswer::Signal(signal) if stop.ready_to_exit() => Ok(Verdict::Signal(signal)),
+            ExecAnswer::RunBriefly => {
+                self.expect(Some(exe), Loading::No);
+                Ok(Verdict::Go)
+            }
             ExecAnswer::Run | ExecAnswer::Exit(_) | ExecAnswer::Signal(_) => {
                 self.expect(Some(exe), loading);
                 Ok(Verdict::Go)
