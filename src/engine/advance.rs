@@ -104,10 +104,13 @@ impl Engine<'_> {
                 .find(|name| self.is(name, Made::Failed));
             let failed = failed.map(str::to_owned);
             self.graph[job].records = Some(records);
-            if let Err(miss) = held {
-                self.drop_record(job, miss.to_string());
-                continue;
-            }
+            let looks = match held {
+                Ok(looks) => looks,
+                Err(miss) => {
+                    self.drop_record(job, miss.to_string());
+                    continue;
+                }
+            };
             if let Some(name) = self.would_change(job) {
                 self.drop_record(job, format!("{name} would be made anew"));
                 continue;
@@ -119,7 +122,7 @@ impl Engine<'_> {
                 continue;
             }
             let Some(name) = failed else {
-                return self.use_record(job);
+                return self.use_record(job, &looks);
             };
             // It would look at it again.
             let node = self.graph.node(&name);
@@ -183,7 +186,7 @@ impl Engine<'_> {
         let record = self.graph[job].records.as_ref()?.last()?;
         let would = |name: &&str| match self.graph.known(name).and_then(super::graph::Node::made) {
             Some(Made::By(job)) => self.graph[job].would_run,
-            Some(Made::Source | Made::Failed) | None => false,
+            Some(Made::Source | Made::Before | Made::Failed) | None => false,
         };
         record
             .deps
@@ -241,7 +244,7 @@ impl Engine<'_> {
     }
 
     /// The newest record of a job that is left holds.
-    fn use_record(&mut self, job: JobId) {
+    fn use_record(&mut self, job: JobId, looks: &[lookup::Look]) {
         let Some(record) = self.graph[job].records.as_mut().and_then(Vec::pop) else {
             return;
         };
@@ -270,6 +273,7 @@ impl Engine<'_> {
             self.counts.up_to_date += 1;
             self.tell.tell(Told::UpToDate(spec.title.clone()));
             self.remember(&spec, &record);
+            self.witness(job, &record, looks);
             return self.finish(job, Outcome::Made(targets));
         }
         if !self.wish.dry {
@@ -282,6 +286,7 @@ impl Engine<'_> {
                 return self.must_run(job);
             }
         }
+        self.witness.later(job, record);
         self.counts.served += 1;
         self.tell.tell(Told::Served(spec.title.clone()));
         self.finish(job, Outcome::Made(targets));
@@ -301,10 +306,8 @@ impl Engine<'_> {
         if let Some(why) = self.too_much(job) {
             return self.fail(job, why, false);
         }
-        if self.lock(job) {
-            self.graph[job].stage = Stage::Queued;
-            self.queue.push_back(job);
-        }
+        self.graph[job].stage = Stage::Queued;
+        self.queue.push_back(job);
     }
 
     /// A job needs what could not be made.

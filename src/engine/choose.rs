@@ -15,11 +15,22 @@ impl Engine<'_> {
         match self.graph[node].state {
             NodeState::Done(_) => true,
             NodeState::Making { .. } => false,
+            NodeState::Unknown if self.stands(node) => {
+                self.settle(node, Made::Before);
+                true
+            }
             NodeState::Unknown => {
                 self.choose(node, 0);
                 matches!(self.graph[node].state, NodeState::Done(_))
             }
         }
+    }
+
+    /// Whether a file is as it shall be, as it was before.
+    fn stands(&self, node: NodeId) -> bool {
+        let name = &*self.graph[node].name;
+        let clean = self.clean.as_ref();
+        clean.is_some_and(|clean| clean.names.contains(name))
     }
 
     /// The groups of rules that may make a file.
@@ -104,6 +115,9 @@ impl Engine<'_> {
 
     /// The job of a rule, if all that it is known to need can be had.
     fn applicable(&mut self, candidate: &Candidate, depth: usize) -> Option<JobId> {
+        if let Some(job) = self.graph.known_job(candidate) {
+            return Some(job);
+        }
         let rules = self.rules.clone();
         let spec = rules.spec(candidate.rule, &candidate.stems);
         for dep in &spec.deps {
@@ -123,6 +137,9 @@ impl Engine<'_> {
         let node = self.graph.node(name);
         if let Some(known) = self.graph[node].buildable {
             return known;
+        }
+        if self.stands(node) {
+            return true;
         }
         if depth > MAX_DEPTH {
             self.endless(name);
@@ -146,9 +163,15 @@ impl Engine<'_> {
     }
 
     /// Whether a file that no rule makes is there by right.
-    pub(super) fn is_source(&self, name: &str) -> bool {
+    pub(super) fn is_source(&mut self, name: &str) -> bool {
         let right = !self.rules.sources.are_named() || self.rules.sources.names(name);
-        right && (name.starts_with('/') || self.exists(name))
+        if !right || name.starts_with('/') {
+            return right;
+        }
+        let is_there = self.exists(name);
+        let path = self.path(name);
+        self.witness.decides(path, is_there);
+        is_there
     }
 
     fn endless(&mut self, name: &str) {

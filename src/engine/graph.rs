@@ -20,6 +20,8 @@ pub(super) enum Made {
     Source,
     /// This job has made it.
     By(JobId),
+    /// An earlier command has had it made, and nothing has changed since.
+    Before,
     /// It could not be made.
     Failed,
 }
@@ -172,6 +174,13 @@ impl Graph {
     /// The node of a name that somebody has asked for.
     pub(super) fn known(&self, name: &str) -> Option<&Node> {
         self.by_name.get(name).map(|id| &self[*id])
+    }
+
+    /// The job of a rule with these stems, if somebody has asked for it.
+    pub(super) fn known_job(&self, candidate: &Candidate) -> Option<JobId> {
+        // A map of pairs cannot be asked with borrowed ones.
+        let instance = (candidate.rule, candidate.stems.clone());
+        self.by_instance.get(&instance).copied()
     }
 
     /// The job of a rule with these stems.

@@ -28,10 +28,12 @@ impl Engine<'_> {
             let Some(job) = self.queue.pop_front() else {
                 break;
             };
-            if self.take_slot(job) {
+            if !self.take_slot(job) {
+                skipped.push(job);
+            } else if self.lock(job) {
                 self.launch(job);
             } else {
-                skipped.push(job);
+                self.give_slot_back(job);
             }
         }
         for job in skipped.into_iter().rev() {
@@ -213,8 +215,12 @@ impl Engine<'_> {
         match verdict {
             Ok(targets) => {
                 self.keep(&spec, &ended, &made);
-                if let Err(why) = &ended.record {
-                    self.warn(format!("{} will run again next time: {why}", spec.title));
+                match ended.record {
+                    Ok(record) => self.witness.later(job, *record),
+                    Err(why) => {
+                        self.witness.spoil();
+                        self.warn(format!("{} will run again next time: {why}", spec.title));
+                    }
                 }
                 let chunks = std::mem::take(&mut self.graph[job].chunks);
                 self.tell.tell(Told::Done(spec.title.clone(), chunks));
@@ -300,7 +306,7 @@ impl Engine<'_> {
         let names = gone.filter_map(|output| output.name.as_path().to_str());
         names.into_iter().find(|name| {
             let made = self.graph.known(name).and_then(super::graph::Node::made);
-            matches!(made, Some(Made::By(_))) && spec.target(name).is_none()
+            matches!(made, Some(Made::By(_) | Made::Before)) && spec.target(name).is_none()
         })
     }
 
@@ -319,7 +325,7 @@ impl Engine<'_> {
             let kind = self.known.world.last(&self.path(name)).seen.kind;
             !sources.names(name)
                 && !self.marks.has(Mark::Frozen, name)
-                && !matches!(made, Some(Made::By(_)))
+                && !matches!(made, Some(Made::By(_) | Made::Before))
                 && matches!(kind, Kind::File | Kind::Link)
                 && spec.target(name).is_none()
         };

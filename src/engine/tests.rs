@@ -357,8 +357,15 @@ fn build(dir: &Path, slots: usize, targets: &[String], runs: &Runs) -> (bool, St
         env: BTreeMap::new(),
     })
     .unwrap();
+    let key = key(targets.iter().map(|name| name.as_bytes()));
+    let state = root.join(".rfs");
+    let clean = Clean::read(&state, key, &root, &BTreeMap::new());
+    if clean.as_ref().is_some_and(Clean::is_all) {
+        return (false, "all stands".to_owned());
+    }
     let setting = Setting {
         root: root.clone(),
+        clean,
         machine: "machine".to_owned(),
         known: known.clone(),
         disk: disk.clone(),
@@ -391,7 +398,7 @@ fn build(dir: &Path, slots: usize, targets: &[String], runs: &Runs) -> (bool, St
         }
         late
     });
-    let (counts, _) = engine.build(targets);
+    let (counts, _) = engine.build(targets, || Some(key));
     drop(done);
     assert!(
         !watchdog.join().unwrap(),

@@ -3,7 +3,7 @@
 use super::gathered::Gathered;
 use super::load::other;
 use super::pattern::{Pattern, Template};
-use super::sources::{Sources, below, glob};
+use super::sources::{Sources, glob};
 use super::spec::check;
 use super::{Cmd, DepFlags, Place, Rule, TargetFlags};
 use nix::sys::signal::Signal;
@@ -369,7 +369,12 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(default = NoneType)] default: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        let value = gathered(eval)?.env.get(&name);
+        let gathered = gathered(eval)?;
+        let value = gathered.env.get(&name);
+        gathered
+            .asked
+            .borrow_mut()
+            .variable(&name, value.map(String::as_str));
         Ok(value.map_or(default, |value| eval.heap().alloc(value.as_str())))
     }
 
@@ -379,29 +384,20 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(require = named)] exclude: Option<UnpackList<String>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Vec<String>> {
-        let wanted = super::sources::glob(&pattern).map_err(other)?;
         let exclude = exclude.unwrap_or_default().items;
-        let unwanted: Result<Vec<_>, String> = exclude
-            .iter()
-            .map(|pattern| super::sources::glob(pattern))
-            .collect();
-        let unwanted = unwanted.map_err(other)?;
-        let root = &gathered(eval)?.root;
-        let fixed = pattern.split(['*', '?', '[']).next().unwrap_or_default();
-        let top = fixed.rsplit_once('/').map_or("", |(dir, _)| dir);
-        let mut found = Vec::new();
-        below(root, top, &mut |name| {
-            if wanted.is_match(name) && !unwanted.iter().any(|glob| glob.is_match(name)) {
-                found.push(name.to_owned());
-            }
-        });
-        found.sort();
-        Ok(found)
+        let gathered = gathered(eval)?;
+        let found = gathered
+            .asked
+            .borrow_mut()
+            .glob(&gathered.root, &pattern, &exclude);
+        found.map_err(other)
     }
 
     /// The content of a file of the workspace.
     fn read<'v>(name: String, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<String> {
-        let path = gathered(eval)?.root.join(&name);
+        let gathered = gathered(eval)?;
+        let path = gathered.root.join(&name);
+        gathered.asked.borrow_mut().file(&path);
         std::fs::read_to_string(path).map_err(|error| other(format!("{name}: {error}")))
     }
 }

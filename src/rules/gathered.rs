@@ -3,7 +3,7 @@
 //! One of the listed files with unsafe code: the interpreter's own derivation, and nothing else.
 #![allow(unsafe_code)]
 
-use super::{Place, Rule};
+use super::{Asked, Place, Rule};
 use starlark::any::ProvidesStaticType;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ pub(super) struct Gathered {
     pub(super) resources: RefCell<BTreeMap<String, u64>>,
     pub(super) shell: RefCell<String>,
     pub(super) n_anti: Cell<usize>,
+    pub(super) asked: RefCell<Asked>,
 }
 
 impl Gathered {
@@ -33,6 +34,7 @@ impl Gathered {
             resources: RefCell::default(),
             shell: RefCell::new("/bin/sh".to_owned()),
             n_anti: Cell::new(0),
+            asked: RefCell::default(),
         }
     }
 

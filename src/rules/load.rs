@@ -55,7 +55,9 @@ pub fn load(inputs: &Inputs) -> Result<Rules, Error> {
     let rules = gathered.rules.take();
     let sources = Sources::new(&gathered.sources.take()).map_err(Error)?;
     let shell = gathered.shell.take();
-    Rules::new(rules, sources, gathered.resources.take(), shell).map_err(Error)
+    let mut rules = Rules::new(rules, sources, gathered.resources.take(), shell).map_err(Error)?;
+    rules.asked = gathered.asked.take();
+    Ok(rules)
 }
 
 /// A message with its snippet, without the name of its kind.
@@ -104,6 +106,7 @@ impl Loader<'_> {
             };
         }
         let path = self.root.join(name.trim_start_matches("//"));
+        self.gathered.asked.borrow_mut().file(&path);
         std::fs::read_to_string(&path)
             .map_err(|error| other(format!("{}: {error}", path.display())))
     }

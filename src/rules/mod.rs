@@ -2,6 +2,7 @@
 //!
 //! Pure but for [`load()`]. Knows nothing of what is up to date, nor how a job is run.
 
+mod asked;
 mod builtin;
 mod gathered;
 pub mod import;
@@ -10,6 +11,7 @@ pub mod pattern;
 mod sources;
 mod spec;
 
+pub use asked::Asked;
 pub use load::{Error, Inputs, load};
 pub use sources::{Sources, matching};
 pub use spec::{Input, Spec, Target};
@@ -131,6 +133,8 @@ pub struct Rules {
     pub resources: BTreeMap<String, u64>,
     /// The shell that runs commands.
     pub shell: String,
+    /// What the reading of them has asked.
+    pub asked: Asked,
 }
 
 impl Rules {
@@ -167,6 +171,7 @@ impl Rules {
             sources,
             resources,
             shell,
+            asked: Asked::default(),
         })
     }
 
