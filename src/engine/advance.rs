@@ -13,10 +13,19 @@ impl Engine<'_> {
     /// Has the static deps of a job made.
     pub(super) fn start_deps(&mut self, job: JobId) {
         let spec = self.graph[job].spec.clone();
-        for dep in &spec.deps {
+        if let Some(why) = &spec.broken {
+            return self.fail(job, why.clone(), true);
+        }
+        let begun = self.graph[job].n_deps_begun;
+        for dep in &spec.deps[begun..] {
+            self.graph[job].n_deps_begun += 1;
             let node = self.graph.node(&dep.name);
-            if !self.make(node) && !self.await_node(job, node) {
+            let is_made = self.make(node);
+            if !is_made && !self.await_node(job, node) {
                 return;
+            }
+            if dep.flags.critical && (!is_made || self.is(&dep.name, Made::Failed)) {
+                break;
             }
         }
         if self.graph[job].awaits.is_empty() {
@@ -52,6 +61,13 @@ impl Engine<'_> {
                     self.own_up(node);
                     return self.block(job, name);
                 }
+                if self.graph[job].n_deps_begun < self.graph[job].spec.deps.len() {
+                    return self.start_deps(job);
+                }
+                if let Some(name) = self.lacking_dep(job) {
+                    let why = self.nobody_makes(&name);
+                    return self.fail(job, why, true);
+                }
                 self.graph[job].stage = Stage::Check;
                 self.check(job);
             }
@@ -69,6 +85,18 @@ impl Engine<'_> {
             .filter(|dep| !dep.flags.ignore_error);
         let failed = needed.find(|dep| self.is(&dep.name, Made::Failed));
         failed.map(|dep| dep.name.clone())
+    }
+
+    /// A dep that must be there and is not.
+    fn lacking_dep(&mut self, job: JobId) -> Option<String> {
+        let spec = self.graph[job].spec.clone();
+        let mut required = spec.deps.iter().filter(|dep| dep.flags.required);
+        let lacking = required.find(|dep| {
+            self.is(&dep.name, Made::Source)
+                && !dep.name.starts_with('/')
+                && !self.exists(&dep.name)
+        });
+        lacking.map(|dep| dep.name.clone())
     }
 
     fn is(&self, name: &str, made: Made) -> bool {
@@ -252,7 +280,7 @@ impl Engine<'_> {
         let rules = self.rules.clone();
         let names: Vec<&str> = outputs(&record).collect();
         let verdict = judge(
-            rules.rule(spec.rule),
+            (rules.rule(spec.rule), &rules.sources),
             &spec,
             record.status,
             &record.chunks,

@@ -121,7 +121,10 @@ impl Engine<'_> {
         let rules = self.rules.clone();
         let spec = rules.spec(candidate.rule, &candidate.stems);
         for dep in &spec.deps {
-            if dep.name.is_empty() || !self.buildable(&dep.name, depth + 1) {
+            if dep.name.is_empty() {
+                return None;
+            }
+            if !self.buildable(&dep.name, depth + 1) && !dep.flags.required {
                 return None;
             }
         }
@@ -199,7 +202,10 @@ impl Engine<'_> {
         let mut failed = false;
         for job in &jobs {
             match &self.graph[*job].outcome {
-                Some(Outcome::Made(names)) if names.iter().any(|made| **made == *name) => {
+                Some(Outcome::Made(names))
+                    if names.iter().any(|made| **made == *name)
+                        || self.is_phony_star(*job, &name) =>
+                {
                     makers.push(*job);
                 }
                 Some(Outcome::Made(_)) | None => {}
@@ -218,6 +224,12 @@ impl Engine<'_> {
                 self.several(node, &makers);
             }
         }
+    }
+
+    /// Whether a file is a target of a job that is as good absent, whatever files the job makes.
+    fn is_phony_star(&self, job: JobId, name: &str) -> bool {
+        let target = self.graph[job].spec.target(name);
+        matches!(target, Some(Target::Star(_, _, flags)) if flags.phony)
     }
 
     /// A file is as it shall be: who waits for it goes on.

@@ -108,6 +108,8 @@ pub(super) struct Job {
     pub spec: Arc<Spec>,
     pub key: Digest,
     pub stage: Stage,
+    /// How many of its static deps are being made.
+    pub n_deps_begun: usize,
     /// Files that it waits for before it can go on.
     pub awaits: Vec<NodeId>,
     /// Its records that may still hold, the most promising last.
@@ -199,6 +201,7 @@ impl Graph {
             spec: Arc::new(spec),
             key,
             stage: Stage::New,
+            n_deps_begun: 0,
             awaits: Vec::new(),
             records: None,
             why: String::new(),

@@ -223,7 +223,7 @@ impl Engine<'_> {
 
     /// Keeps what was seen under a key, if all went well.
     pub(super) fn keep_witness(&mut self, targets: &[String], path: &Path) {
-        if self.wish.dry || self.stopping || !self.rules.asked.is_sure() {
+        if self.wish.dry || self.stopping || !self.rules.asked().is_sure() {
             return;
         }
         for (job, record) in std::mem::take(&mut self.witness.late) {
@@ -256,7 +256,7 @@ impl Engine<'_> {
         }
         let roots: Vec<PathBuf> = targets.iter().map(|name| self.path(name)).collect();
         witness.prune(&roots);
-        let standing = witness.standing(self.rules.asked.clone());
+        let standing = witness.standing(self.rules.asked());
         // Without it the next command takes longer, and that is all.
         drop(standing.write(path, &*self.disk));
     }

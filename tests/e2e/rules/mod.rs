@@ -1,6 +1,7 @@
 //! `rfs build TARGET...`: what runs and what does not, told by the lines of `--explain`.
 
 mod control;
+mod functions;
 mod language;
 mod library;
 mod marks;
