@@ -18,7 +18,7 @@ pub(super) struct Witness {
     spoilt: bool,
     numbers: HashMap<PathBuf, u32>,
     paths: Vec<(PathBuf, Found, bool)>,
-    jobs: HashMap<JobId, Stood>,
+    jobs: BTreeMap<JobId, Stood>,
     /// Jobs whose outputs are new, to be looked at in the end.
     late: Vec<(JobId, Record)>,
 }
@@ -164,8 +164,7 @@ impl Witness {
                 });
             }
         }
-        let jobs: BTreeMap<JobId, Stood> = self.jobs.into_iter().collect();
-        let renumbered = jobs.into_values().map(|mut job| {
+        let renumbered = self.jobs.into_values().map(|mut job| {
             for paths in [&mut job.on, &mut job.makes, &mut job.asked_for] {
                 paths
                     .iter_mut()
