@@ -186,12 +186,7 @@ fn standing_key(root: &Path, cache: &Path, targets: &[String]) -> Option<Digest>
     let index = id(&cache.join("index"))?;
     let marks = std::fs::read(root.join(MARKS)).unwrap_or_default();
     let machine = machine();
-    let mut parts: Vec<&[u8]> = vec![
-        program.as_bytes(),
-        machine.as_bytes(),
-        &index,
-        &marks,
-    ];
+    let mut parts: Vec<&[u8]> = vec![program.as_bytes(), machine.as_bytes(), &index, &marks];
     parts.extend([root, cache].map(|path| path.as_os_str().as_bytes()));
     parts.extend(targets.iter().map(|name| name.as_bytes()));
     Some(engine::key(parts))

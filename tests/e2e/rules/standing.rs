@@ -13,7 +13,7 @@ fn project() -> TestSpace {
               cmd = 'cat {deps} > all; echo gen')\n",
     );
     for name in ["a.in", "b.in", "head.in"] {
-        s.write(name, &format!("{name}\n"));
+        s.write(name, format!("{name}\n"));
     }
     s.build_plainly("all")
         .ran(&["out a.out", "out b.out", "head head", "all all"]);
