@@ -2,7 +2,8 @@
 //! of a miss comes out of the same walk.
 
 use crate::base::{Access, Cause, Change, Dep, Digest, Kind, Miss, Name, Record, State, Stdin};
-use crate::world::{Look, World, listing};
+pub use crate::world::Look;
+use crate::world::{World, listing};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub fn lookup(
     Err(closest.map_or(Miss::Unknown, |found| Miss::Changed(found.cause)))
 }
 
-/// Whether a record holds, deps that `aside` names left aside.
+/// Whether a record holds, deps that `aside` names left aside: the looks that said so, one for each other dep.
 ///
 /// # Errors
 /// The first difference.
@@ -55,11 +56,8 @@ pub fn still_holds(
     record: &Record,
     world: &World,
     aside: &dyn Fn(&Name) -> bool,
-) -> Result<(), Miss> {
-    match holds(record, world, aside) {
-        Ok(_) => Ok(()),
-        Err(found) => Err(Miss::Changed(found.cause)),
-    }
+) -> Result<Vec<Look>, Miss> {
+    holds(record, world, aside).map_err(|found| Miss::Changed(found.cause))
 }
 
 /// Where a record ceases to hold.

@@ -5,11 +5,11 @@ use super::descriptors::Inherited;
 use super::error::CommandError;
 use super::signals::Taken;
 use super::{console, place, workspace};
-use crate::base::Chunk;
+use crate::base::{Chunk, Digest};
 use crate::cache::gc;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::machine;
-use crate::engine::{self, Counts, Engine, Event, Known, Ledger, Programs, Setting};
+use crate::engine::{self, Clean, Counts, Engine, Event, Known, Ledger, Programs, Setting};
 use crate::engine::{Mark, Marks, Tell, Told, Wish};
 use crate::report::{self, Sink};
 use crate::rules::{self, Inputs};
@@ -20,6 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,11 +78,27 @@ pub(super) fn run(
         .map(|word| name(word, cwd, &root))
         .collect();
     let targets = targets?;
-    let rules = load(&root)?;
+    let inputs = inputs(&root);
+    let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), cwd)?;
+    let plain = !(args.explain || args.dry_run || args.retry_failed || args.rerun);
+    let state = root.join(workspace::STATE);
+    let key = standing_key(&root, &cache, &targets).filter(|_| plain);
+    let clean = key.and_then(|key| Clean::read(&state, key, &root, &inputs.env));
+    if let Some(clean) = clean.as_ref().filter(|clean| clean.is_all()) {
+        let counts = Counts {
+            up_to_date: clean.n_jobs(),
+            ..Counts::default()
+        };
+        remind(&Marks::read(&root.join(MARKS)).map_err(CommandError::new)?);
+        if !args.quiet {
+            console::tell(summary(&counts, begun.elapsed().as_secs_f64()));
+        }
+        return Ok(0);
+    }
+    let rules = rules::load(&inputs).map_err(CommandError::new)?;
     workspace::prepare(&root, &RealDisk).map_err(CommandError::new)?;
     let taken = Taken::take()?;
     let mask = taken.mask;
-    let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), cwd)?;
     let sink: Arc<dyn Sink> = Arc::new(Warnings);
     let known = Known::open(&root, &cache, &(Arc::new(RealDisk) as _), &*sink);
     let program = std::env::current_exe().map_err(CommandError::new)?;
@@ -91,7 +109,7 @@ pub(super) fn run(
         Setup {
             spawner: vec![program.into(), SPAWNER.into()],
             workspace: root.clone(),
-            cache,
+            cache: cache.clone(),
             cache_size: config.cache_size.unwrap_or(gc::SIZE),
             mask,
             tracer: args
@@ -99,6 +117,7 @@ pub(super) fn run(
                 .map(Tracer::from)
                 .or(config.tracer)
                 .unwrap_or_default(),
+            preload: place::preload().or(config.preload).unwrap_or(true),
             policy: config.policy,
         },
         guard.to_vec(),
@@ -119,8 +138,9 @@ pub(super) fn run(
     let marks_path = root.join(MARKS);
     let marks = Marks::read(&marks_path).map_err(CommandError::new)?;
     let setting = Setting {
-        root,
+        root: root.clone(),
         marks: marks.clone(),
+        clean,
         machine: machine(),
         known: known.clone(),
         disk,
@@ -131,7 +151,8 @@ pub(super) fn run(
     };
     let (engine, events) = Engine::new(rules, setting, wish, &mut programs, &mut teller);
     *wiring.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
-    let (counts, remembered) = engine.build(&targets);
+    let key = || standing_key(&root, &cache, &targets);
+    let (counts, remembered) = engine.build(&targets, key);
     programs.end();
     keep_marks(&marks_path, &remembered);
     remind(&marks);
@@ -146,15 +167,39 @@ pub(super) fn run(
     })
 }
 
-fn load(root: &Path) -> Result<rules::Rules, CommandError> {
+/// Under what it is kept which files a build of these targets has found as they are. None where there is
+/// nothing that jobs have made.
+fn standing_key(root: &Path, cache: &Path, targets: &[String]) -> Option<Digest> {
+    let id = |path: &Path| {
+        let meta = path.metadata().ok()?;
+        Some([meta.dev(), meta.ino()].map(u64::to_le_bytes).concat())
+    };
+    let program = Path::new("/proc/self/exe").metadata().ok()?;
+    let program = format!(
+        "{} {} {}",
+        program.len(),
+        program.mtime(),
+        program.mtime_nsec()
+    );
+    // Without it nobody knows whose the files are.
+    root.join(workspace::STATE).join("made").metadata().ok()?;
+    let index = id(&cache.join("index"))?;
+    let marks = std::fs::read(root.join(MARKS)).unwrap_or_default();
+    let machine = machine();
+    let mut parts: Vec<&[u8]> = vec![program.as_bytes(), machine.as_bytes(), &index, &marks];
+    parts.extend([root, cache].map(|path| path.as_os_str().as_bytes()));
+    parts.extend(targets.iter().map(|name| name.as_bytes()));
+    Some(engine::key(parts))
+}
+
+fn inputs(root: &Path) -> Inputs {
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
-    let inputs = Inputs {
+    Inputs {
         root: root.to_owned(),
         env: std::env::vars_os().filter_map(text).collect(),
-    };
-    rules::load(&inputs).map_err(CommandError::new)
+    }
 }
 
 /// The name in the workspace of a target that was typed in some directory.

@@ -13,10 +13,19 @@ impl Engine<'_> {
     /// Has the static deps of a job made.
     pub(super) fn start_deps(&mut self, job: JobId) {
         let spec = self.graph[job].spec.clone();
-        for dep in &spec.deps {
+        if let Some(why) = &spec.broken {
+            return self.fail(job, why.clone(), true);
+        }
+        let begun = self.graph[job].n_deps_begun;
+        for dep in &spec.deps[begun..] {
+            self.graph[job].n_deps_begun += 1;
             let node = self.graph.node(&dep.name);
-            if !self.make(node) && !self.await_node(job, node) {
+            let is_made = self.make(node);
+            if !is_made && !self.await_node(job, node) {
                 return;
+            }
+            if dep.flags.critical && (!is_made || self.is(&dep.name, Made::Failed)) {
+                break;
             }
         }
         if self.graph[job].awaits.is_empty() {
@@ -52,6 +61,13 @@ impl Engine<'_> {
                     self.own_up(node);
                     return self.block(job, name);
                 }
+                if self.graph[job].n_deps_begun < self.graph[job].spec.deps.len() {
+                    return self.start_deps(job);
+                }
+                if let Some(name) = self.lacking_dep(job) {
+                    let why = self.nobody_makes(&name);
+                    return self.fail(job, why, true);
+                }
                 self.graph[job].stage = Stage::Check;
                 self.check(job);
             }
@@ -69,6 +85,18 @@ impl Engine<'_> {
             .filter(|dep| !dep.flags.ignore_error);
         let failed = needed.find(|dep| self.is(&dep.name, Made::Failed));
         failed.map(|dep| dep.name.clone())
+    }
+
+    /// A dep that must be there and is not.
+    fn lacking_dep(&mut self, job: JobId) -> Option<String> {
+        let spec = self.graph[job].spec.clone();
+        let mut required = spec.deps.iter().filter(|dep| dep.flags.required);
+        let lacking = required.find(|dep| {
+            self.is(&dep.name, Made::Source)
+                && !dep.name.starts_with('/')
+                && !self.exists(&dep.name)
+        });
+        lacking.map(|dep| dep.name.clone())
     }
 
     fn is(&self, name: &str, made: Made) -> bool {
@@ -104,10 +132,13 @@ impl Engine<'_> {
                 .find(|name| self.is(name, Made::Failed));
             let failed = failed.map(str::to_owned);
             self.graph[job].records = Some(records);
-            if let Err(miss) = held {
-                self.drop_record(job, miss.to_string());
-                continue;
-            }
+            let looks = match held {
+                Ok(looks) => looks,
+                Err(miss) => {
+                    self.drop_record(job, miss.to_string());
+                    continue;
+                }
+            };
             if let Some(name) = self.would_change(job) {
                 self.drop_record(job, format!("{name} would be made anew"));
                 continue;
@@ -119,7 +150,7 @@ impl Engine<'_> {
                 continue;
             }
             let Some(name) = failed else {
-                return self.use_record(job);
+                return self.use_record(job, &looks);
             };
             // It would look at it again.
             let node = self.graph.node(&name);
@@ -183,7 +214,7 @@ impl Engine<'_> {
         let record = self.graph[job].records.as_ref()?.last()?;
         let would = |name: &&str| match self.graph.known(name).and_then(super::graph::Node::made) {
             Some(Made::By(job)) => self.graph[job].would_run,
-            Some(Made::Source | Made::Failed) | None => false,
+            Some(Made::Source | Made::Before | Made::Failed) | None => false,
         };
         record
             .deps
@@ -241,7 +272,7 @@ impl Engine<'_> {
     }
 
     /// The newest record of a job that is left holds.
-    fn use_record(&mut self, job: JobId) {
+    fn use_record(&mut self, job: JobId, looks: &[lookup::Look]) {
         let Some(record) = self.graph[job].records.as_mut().and_then(Vec::pop) else {
             return;
         };
@@ -249,7 +280,7 @@ impl Engine<'_> {
         let rules = self.rules.clone();
         let names: Vec<&str> = outputs(&record).collect();
         let verdict = judge(
-            rules.rule(spec.rule),
+            (rules.rule(spec.rule), &rules.sources),
             &spec,
             record.status,
             &record.chunks,
@@ -270,6 +301,7 @@ impl Engine<'_> {
             self.counts.up_to_date += 1;
             self.tell.tell(Told::UpToDate(spec.title.clone()));
             self.remember(&spec, &record);
+            self.witness(job, &record, looks);
             return self.finish(job, Outcome::Made(targets));
         }
         if !self.wish.dry {
@@ -282,6 +314,7 @@ impl Engine<'_> {
                 return self.must_run(job);
             }
         }
+        self.witness.later(job, record);
         self.counts.served += 1;
         self.tell.tell(Told::Served(spec.title.clone()));
         self.finish(job, Outcome::Made(targets));
@@ -301,10 +334,8 @@ impl Engine<'_> {
         if let Some(why) = self.too_much(job) {
             return self.fail(job, why, false);
         }
-        if self.lock(job) {
-            self.graph[job].stage = Stage::Queued;
-            self.queue.push_back(job);
-        }
+        self.graph[job].stage = Stage::Queued;
+        self.queue.push_back(job);
     }
 
     /// A job needs what could not be made.

@@ -158,7 +158,7 @@ impl Jobs for Answers {
                 || name.is_empty()
         };
         let listed = dep.access.any(Access::LIST);
-        spec.target(name).is_some()
+        (spec.target(name).is_some() && !self.rules.sources.names(name))
             || spec.ignores(name)
             || (!listed && spec.files().any(|(target, _)| above(target)))
     }

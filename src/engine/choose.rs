@@ -15,11 +15,22 @@ impl Engine<'_> {
         match self.graph[node].state {
             NodeState::Done(_) => true,
             NodeState::Making { .. } => false,
+            NodeState::Unknown if self.stands(node) => {
+                self.settle(node, Made::Before);
+                true
+            }
             NodeState::Unknown => {
                 self.choose(node, 0);
                 matches!(self.graph[node].state, NodeState::Done(_))
             }
         }
+    }
+
+    /// Whether a file is as it shall be, as it was before.
+    fn stands(&self, node: NodeId) -> bool {
+        let name = &*self.graph[node].name;
+        let clean = self.clean.as_ref();
+        clean.is_some_and(|clean| clean.names.contains(name))
     }
 
     /// The groups of rules that may make a file.
@@ -104,10 +115,16 @@ impl Engine<'_> {
 
     /// The job of a rule, if all that it is known to need can be had.
     fn applicable(&mut self, candidate: &Candidate, depth: usize) -> Option<JobId> {
+        if let Some(job) = self.graph.known_job(candidate) {
+            return Some(job);
+        }
         let rules = self.rules.clone();
         let spec = rules.spec(candidate.rule, &candidate.stems);
         for dep in &spec.deps {
-            if dep.name.is_empty() || !self.buildable(&dep.name, depth + 1) {
+            if dep.name.is_empty() {
+                return None;
+            }
+            if !self.buildable(&dep.name, depth + 1) && !dep.flags.required {
                 return None;
             }
         }
@@ -123,6 +140,9 @@ impl Engine<'_> {
         let node = self.graph.node(name);
         if let Some(known) = self.graph[node].buildable {
             return known;
+        }
+        if self.stands(node) {
+            return true;
         }
         if depth > MAX_DEPTH {
             self.endless(name);
@@ -146,9 +166,15 @@ impl Engine<'_> {
     }
 
     /// Whether a file that no rule makes is there by right.
-    pub(super) fn is_source(&self, name: &str) -> bool {
+    pub(super) fn is_source(&mut self, name: &str) -> bool {
         let right = !self.rules.sources.are_named() || self.rules.sources.names(name);
-        right && (name.starts_with('/') || self.exists(name))
+        if !right || name.starts_with('/') {
+            return right;
+        }
+        let is_there = self.exists(name);
+        let path = self.path(name);
+        self.witness.decides(path, is_there);
+        is_there
     }
 
     fn endless(&mut self, name: &str) {
@@ -176,7 +202,10 @@ impl Engine<'_> {
         let mut failed = false;
         for job in &jobs {
             match &self.graph[*job].outcome {
-                Some(Outcome::Made(names)) if names.iter().any(|made| **made == *name) => {
+                Some(Outcome::Made(names))
+                    if names.iter().any(|made| **made == *name)
+                        || self.is_phony_star(*job, &name) =>
+                {
                     makers.push(*job);
                 }
                 Some(Outcome::Made(_)) | None => {}
@@ -195,6 +224,12 @@ impl Engine<'_> {
                 self.several(node, &makers);
             }
         }
+    }
+
+    /// Whether a file is a target of a job that is as good absent, whatever files the job makes.
+    fn is_phony_star(&self, job: JobId, name: &str) -> bool {
+        let target = self.graph[job].spec.target(name);
+        matches!(target, Some(Target::Star(_, _, flags)) if flags.phony)
     }
 
     /// A file is as it shall be: who waits for it goes on.

@@ -20,6 +20,8 @@ pub(super) enum Made {
     Source,
     /// This job has made it.
     By(JobId),
+    /// An earlier command has had it made, and nothing has changed since.
+    Before,
     /// It could not be made.
     Failed,
 }
@@ -106,6 +108,8 @@ pub(super) struct Job {
     pub spec: Arc<Spec>,
     pub key: Digest,
     pub stage: Stage,
+    /// How many of its static deps are being made.
+    pub n_deps_begun: usize,
     /// Files that it waits for before it can go on.
     pub awaits: Vec<NodeId>,
     /// Its records that may still hold, the most promising last.
@@ -174,6 +178,13 @@ impl Graph {
         self.by_name.get(name).map(|id| &self[*id])
     }
 
+    /// The job of a rule with these stems, if somebody has asked for it.
+    pub(super) fn known_job(&self, candidate: &Candidate) -> Option<JobId> {
+        // A map of pairs cannot be asked with borrowed ones.
+        let instance = (candidate.rule, candidate.stems.clone());
+        self.by_instance.get(&instance).copied()
+    }
+
     /// The job of a rule with these stems.
     pub(super) fn job(
         &mut self,
@@ -190,6 +201,7 @@ impl Graph {
             spec: Arc::new(spec),
             key,
             stage: Stage::New,
+            n_deps_begun: 0,
             awaits: Vec::new(),
             records: None,
             why: String::new(),

@@ -1,7 +1,7 @@
 //! Whether a job that has ended did what its rule says. Pure: the same for a record of today and an old one.
 
 use crate::base::{Chunk, Record, What};
-use crate::rules::{Rule, Spec, Target};
+use crate::rules::{Rule, Sources, Spec, Target};
 
 /// The names of the workspace that a record says are there afterwards.
 pub(super) fn outputs(record: &Record) -> impl Iterator<Item = &str> {
@@ -21,7 +21,7 @@ pub(super) fn outputs(record: &Record) -> impl Iterator<Item = &str> {
 /// # Errors
 /// Why it failed, with a remedy where there is one.
 pub(super) fn judge(
-    rule: &Rule,
+    (rule, sources): (&Rule, &Sources),
     spec: &Spec,
     status: i32,
     chunks: &[Chunk],
@@ -30,7 +30,7 @@ pub(super) fn judge(
     if status != 0 {
         return Err(format!("exit status {status}"));
     }
-    if !rule.stderr_ok
+    if !spec.limits.stderr_ok
         && chunks
             .iter()
             .any(|chunk| chunk.fd == 2 && !chunk.bytes.is_empty())
@@ -46,6 +46,17 @@ pub(super) fn judge(
         .collect();
     if !strangers.is_empty() {
         return Err(undeclared(rule, &strangers));
+    }
+    let overwritten = made.iter().find(|name| {
+        let flags = spec.target(name).map(Target::flags);
+        sources.names(name) && flags.is_some_and(|flags| !flags.source_ok)
+    });
+    if let Some(name) = overwritten {
+        return Err(format!(
+            "it wrote {name}, which is a source\n  if that is right, write `target(..., source_ok = True)` in \
+             the rule at {}",
+            rule.at
+        ));
     }
     let mut targets: Vec<String> = made.iter().map(|name| (*name).to_owned()).collect();
     targets.retain(|name| !spec.ignores(name));

@@ -17,14 +17,18 @@ mod programs;
 mod rescue;
 mod running;
 mod sharing;
+mod standing;
 mod targets;
+mod witness;
 
 pub use ledger::Ledger;
 pub use marks::{Mark, Marks};
 pub use programs::Programs;
 pub use rescue::remove_half_made;
+pub use standing::Clean;
+pub use witness::key;
 
-use crate::base::{Chunk, JobId};
+use crate::base::{Chunk, Digest, JobId};
 use crate::disk::Disk;
 use crate::rules::Rules;
 use crate::watch::jobs::{Ended, Jobs};
@@ -176,6 +180,10 @@ pub struct Engine<'a> {
     to_us: Sender<Event>,
     ledger: Ledger,
     marks: Marks,
+    /// What still stands of what an earlier command has seen.
+    clean: Option<Clean>,
+    /// What this one sees.
+    witness: witness::Witness,
     /// Forgotten files that were made anew.
     remembered: Vec<String>,
     /// Jobs that can go on.
@@ -211,6 +219,8 @@ pub struct Setting {
     pub ledger: Ledger,
     /// What people have said of single files.
     pub marks: Marks,
+    /// What still stands of what an earlier command for the same targets has seen.
+    pub clean: Option<Clean>,
 }
 
 impl<'a> Engine<'a> {
@@ -245,6 +255,8 @@ impl<'a> Engine<'a> {
             to_us: send.clone(),
             ledger: setting.ledger,
             marks: setting.marks,
+            clean: setting.clean,
+            witness: witness::Witness::default(),
             remembered: Vec::new(),
             todo: VecDeque::new(),
             queue: VecDeque::new(),
@@ -260,9 +272,15 @@ impl<'a> Engine<'a> {
         (engine, send)
     }
 
-    /// Makes some targets. Gives the counts, and the forgotten files that were made anew.
-    pub fn build(mut self, targets: &[String]) -> (Counts, Vec<String>) {
+    /// Makes some targets. Gives the counts, and the forgotten files that were made anew. What it has seen is
+    /// kept under the key that `key` gives in the end.
+    pub fn build(
+        mut self,
+        targets: &[String],
+        key: impl FnOnce() -> Option<Digest>,
+    ) -> (Counts, Vec<String>) {
         self.rescue();
+        self.counts.up_to_date += self.clean.as_ref().map_or(0, Clean::n_jobs);
         if let Err(why) = self.make_dirs() {
             self.error(why);
             return (self.counts, self.remembered);
@@ -295,6 +313,10 @@ impl<'a> Engine<'a> {
         }
         let written = self.ledger.write();
         self.note(written);
+        if let Some(key) = key() {
+            let dir = self.root.join(".rfs");
+            self.keep_witness(targets, &standing::Standing::path(&dir, key));
+        }
         (self.counts, self.remembered)
     }
 
@@ -329,8 +351,11 @@ impl<'a> Engine<'a> {
     fn conclude(&mut self, node: NodeId) {
         let name = self.graph[node].name.clone();
         match self.graph[node].made() {
-            Some(Made::By(_) | Made::Failed) => {}
-            Some(Made::Source) if self.exists(&name) => {}
+            Some(Made::By(_) | Made::Before | Made::Failed) => {}
+            Some(Made::Source) if self.exists(&name) => {
+                let path = self.path(&name);
+                self.witness.decides(path, true);
+            }
             Some(Made::Source) => {
                 let why = self.nobody_makes(&name);
                 self.error(why);

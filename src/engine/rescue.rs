@@ -18,7 +18,9 @@ pub(super) fn claim(spec: &Spec) -> Claim {
         stars: Vec::new(),
         since: i64::MIN,
     };
-    for target in &spec.targets {
+    // Nobody takes a source away.
+    let targets = spec.targets.iter();
+    for target in targets.filter(|target| !target.flags().source_ok) {
         match target {
             Target::File(name, _) => claim.files.push(name.clone()),
             Target::Star(names, dir, _) => claim.stars.push((dir.clone(), names.as_str().into())),

@@ -28,10 +28,12 @@ impl Engine<'_> {
             let Some(job) = self.queue.pop_front() else {
                 break;
             };
-            if self.take_slot(job) {
+            if !self.take_slot(job) {
+                skipped.push(job);
+            } else if self.lock(job) {
                 self.launch(job);
             } else {
-                skipped.push(job);
+                self.give_slot_back(job);
             }
         }
         for job in skipped.into_iter().rev() {
@@ -60,7 +62,8 @@ impl Engine<'_> {
     /// Takes a slot and the resources of a job, if they are free.
     fn take_slot(&mut self, job: JobId) -> bool {
         let rules = self.rules.clone();
-        let needs = &rules.rule(self.graph[job].spec.rule).resources;
+        let limits = self.graph[job].spec.limits.clone();
+        let needs = &limits.resources;
         let fits = |(name, amount): (&String, &u64)| {
             let used = self.in_use.get(name).copied().unwrap_or(0);
             used + amount <= rules.resources.get(name).copied().unwrap_or(0)
@@ -81,8 +84,8 @@ impl Engine<'_> {
             return;
         }
         self.busy -= 1;
-        let rules = self.rules.clone();
-        for (name, amount) in &rules.rule(self.graph[job].spec.rule).resources {
+        let limits = self.graph[job].spec.limits.clone();
+        for (name, amount) in &limits.resources {
             if let Some(used) = self.in_use.get_mut(name) {
                 *used -= amount;
             }
@@ -92,7 +95,7 @@ impl Engine<'_> {
     /// What a job needs more of than there is.
     pub(super) fn too_much(&self, job: JobId) -> Option<String> {
         let rules = &self.rules;
-        let needs = &rules.rule(self.graph[job].spec.rule).resources;
+        let needs = &self.graph[job].spec.limits.resources;
         needs.iter().find_map(|(name, amount)| {
             let all = rules.resources.get(name).copied().unwrap_or(0);
             (*amount > all).then(|| format!("it needs {amount} of {name}, of which there is {all}"))
@@ -125,7 +128,7 @@ impl Engine<'_> {
         own.n_runs += 1;
         self.n_running += 1;
         self.counts.ran += 1;
-        if let Some(timeout) = self.rules.rule(spec.rule).timeout {
+        if let Some(timeout) = spec.limits.timeout {
             self.deadlines.push((Instant::now() + timeout, job));
         }
     }
@@ -213,8 +216,12 @@ impl Engine<'_> {
         match verdict {
             Ok(targets) => {
                 self.keep(&spec, &ended, &made);
-                if let Err(why) = &ended.record {
-                    self.warn(format!("{} will run again next time: {why}", spec.title));
+                match ended.record {
+                    Ok(record) => self.witness.later(job, *record),
+                    Err(why) => {
+                        self.witness.spoil();
+                        self.warn(format!("{} will run again next time: {why}", spec.title));
+                    }
                 }
                 let chunks = std::mem::take(&mut self.graph[job].chunks);
                 self.tell.tell(Told::Done(spec.title.clone(), chunks));
@@ -222,7 +229,7 @@ impl Engine<'_> {
             }
             Err(why) => {
                 self.remove_made(&made);
-                let retries = self.rules.rule(spec.rule).retries.max(self.wish.retries);
+                let retries = spec.limits.retries.max(self.wish.retries);
                 let own = &mut self.graph[job];
                 if own.n_runs <= retries && own.cycle.is_none() && !self.stopping {
                     own.killed = None;
@@ -283,7 +290,7 @@ impl Engine<'_> {
         }
         let names: Vec<&str> = made.iter().map(String::as_str).collect();
         judge(
-            self.rules.rule(spec.rule),
+            (self.rules.rule(spec.rule), &self.rules.sources),
             spec,
             ended.status,
             &ended.chunks,
@@ -300,7 +307,7 @@ impl Engine<'_> {
         let names = gone.filter_map(|output| output.name.as_path().to_str());
         names.into_iter().find(|name| {
             let made = self.graph.known(name).and_then(super::graph::Node::made);
-            matches!(made, Some(Made::By(_))) && spec.target(name).is_none()
+            matches!(made, Some(Made::By(_) | Made::Before)) && spec.target(name).is_none()
         })
     }
 
@@ -319,7 +326,7 @@ impl Engine<'_> {
             let kind = self.known.world.last(&self.path(name)).seen.kind;
             !sources.names(name)
                 && !self.marks.has(Mark::Frozen, name)
-                && !matches!(made, Some(Made::By(_)))
+                && !matches!(made, Some(Made::By(_) | Made::Before))
                 && matches!(kind, Kind::File | Kind::Link)
                 && spec.target(name).is_none()
         };
@@ -338,6 +345,9 @@ impl Engine<'_> {
             return self.remember(spec, record);
         }
         for name in made {
+            if self.rules.sources.names(name) {
+                continue;
+            }
             let path = self.path(name);
             let seen = self.known.world.look(&path).seen;
             let digest = self.known.world.digest(&path, &seen).ok();
@@ -359,9 +369,9 @@ impl Engine<'_> {
     }
 
     fn send_next_signal(&mut self, job: JobId) {
-        let rule = self.rules.rule(self.graph[job].spec.rule);
+        let limits = self.graph[job].spec.limits.clone();
         let own = &mut self.graph[job];
-        let signal = rule.kill.get(own.n_signals).copied();
+        let signal = limits.kill.get(own.n_signals).copied();
         own.n_signals += 1;
         if let Some(group) = own.group {
             self.run.kill(group, signal.unwrap_or(libc::SIGKILL));
@@ -378,7 +388,7 @@ impl Engine<'_> {
         self.deadlines = later;
         let due: Vec<(Instant, JobId)> = due;
         for (_, job) in due {
-            let timeout = self.rules.rule(self.graph[job].spec.rule).timeout;
+            let timeout = self.graph[job].spec.limits.timeout;
             let seconds = timeout.unwrap_or_default().as_secs_f64();
             self.kill(job, format!("it took longer than {seconds} s"));
         }

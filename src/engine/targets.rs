@@ -60,6 +60,7 @@ impl Engine<'_> {
                 .as_path()
                 .to_str()
                 .filter(|name| output.name.inside() && !spec.ignores(name))
+                .filter(|name| !self.rules.sources.names(name))
             {
                 let job = spec.identity;
                 self.ledger.put(name, Thing { digest, job });
@@ -78,7 +79,9 @@ impl Engine<'_> {
         let stage = root.join(".rfs/stage");
         let mut dirs: Vec<PathBuf> = Vec::new();
         for name in &names {
-            self.set_aside(name, NOT_OURS)?;
+            if !self.rules.sources.names(name) {
+                self.set_aside(name, NOT_OURS)?;
+            }
             dirs.extend(root.join(name).parent().map(Path::to_owned));
         }
         let stale = self.no_longer_made(spec, &names);
@@ -108,7 +111,7 @@ impl Engine<'_> {
         let mut start = Start {
             argv: spec.argv.clone(),
             env: spec.env.clone(),
-            remove: self.no_longer_made(spec, &[]),
+            remove: Vec::new(),
             make: Vec::new(),
         };
         for target in &spec.targets {
@@ -117,11 +120,17 @@ impl Engine<'_> {
             };
             let path = self.path(name);
             start.make.extend(path.parent().map(Path::to_owned));
-            if flags.incremental {
+            if flags.incremental || (flags.source_ok && self.rules.sources.names(name)) {
                 continue;
             }
             self.set_aside(name, NOT_OURS)?;
-            if !start.remove.contains(&path) && self.exists(name) {
+            if self.exists(name) {
+                start.remove.push(path);
+            }
+        }
+        // It forgets whose they are.
+        for path in self.no_longer_made(spec, &[]) {
+            if !start.remove.contains(&path) {
                 start.remove.push(path);
             }
         }
@@ -236,7 +245,8 @@ impl Engine<'_> {
 
     /// Removes what a job left that has failed.
     pub(super) fn remove_made(&mut self, names: &[String]) {
-        let there: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
+        let ours = names.iter().filter(|name| !self.rules.sources.names(name));
+        let there: Vec<PathBuf> = ours.map(|name| self.path(name)).collect();
         if let Err(why) = self.prepare(there, Vec::new()) {
             self.warn(why);
         }

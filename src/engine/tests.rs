@@ -58,6 +58,10 @@ struct Plan {
     deps: Vec<String>,
     /// It fails on some inputs.
     may_fail: bool,
+    /// On some inputs it leaves its target out, which another rule makes then.
+    optional: bool,
+    /// It makes a file more, whose name depends on the inputs.
+    star: bool,
 }
 
 impl Op {
@@ -97,6 +101,22 @@ fn result(name: &str, constant: usize, read: &[String]) -> String {
     Digest::of(text.as_bytes()).hex()[..12].to_owned()
 }
 
+fn leaves_out(optional: bool, result: &str) -> bool {
+    optional && result.starts_with(['3', '4', '5', '6', '7'])
+}
+
+/// The last component of the name of a file more.
+fn more(result: &str) -> &str {
+    if result.as_bytes()[1] % 2 == 0 {
+        "0"
+    } else {
+        "1"
+    }
+}
+
+/// What the rule says of a target that is left out.
+const ELSE: usize = 9;
+
 fn fails(may_fail: bool, result: &str) -> bool {
     may_fail && result.starts_with(['0', '1', '2'])
 }
@@ -119,12 +139,20 @@ impl Model {
             let names = ops.iter().map(|op| match op {
                 Op::Read(name) | Op::Follow(name, _) => name.clone(),
             });
+            // A rule does not apply that needs what no rule makes.
+            let known = |name: &String| match name.strip_prefix('t') {
+                Some(rest) => rest.split('.').next().and_then(|n| n.parse().ok()) < Some(n),
+                None => true,
+            };
+            let names = names.filter(known);
             let deps = names.filter(|_| dice.one_in(3)).collect();
             model.plans.push(Plan {
                 constant: dice.roll(2),
                 ops,
                 deps,
                 may_fail: dice.one_in(5),
+                optional: dice.one_in(5),
+                star: dice.one_in(4),
             });
         }
         model
@@ -132,7 +160,15 @@ impl Model {
 
     fn op(&self, below: usize, dice: &mut Dice) -> Op {
         let mut name = || match below > 0 && !dice.one_in(3) {
-            true => format!("t{}", dice.roll(below)),
+            // Some go in a circle.
+            true if dice.one_in(25) => format!("t{}", below + 1),
+            true => {
+                let number = dice.roll(below);
+                match self.plans[number].star && dice.one_in(2) {
+                    true => format!("t{number}.d/{}", dice.roll(2)),
+                    false => format!("t{number}"),
+                }
+            }
             false => format!("s{}", dice.roll(self.sources.len())),
         };
         let (first, list) = (name(), vec![name(), name()]);
@@ -150,36 +186,90 @@ impl Model {
                 .map(|op| format!("'{}'", op.word()))
                 .collect();
             let deps: Vec<String> = plan.deps.iter().map(|dep| format!("'{dep}'")).collect();
+            let star = match plan.star {
+                true => format!(", 't{n}.d/{{*:.*}}'"),
+                false => String::new(),
+            };
             format!(
-                "rule('j{n}', targets = 't{n}', deps = [{}], cmd = ['/p', '{{target}}', '{}', '{}', {}])\n",
+                "rule('j{n}', targets = [target('t{n}', optional = {}){star}], deps = [{}], \
+                 cmd = ['/p', '{{target}}', '{}', '{}', '{}', '{}', {}])\n\
+                 rule('e{n}', targets = 't{n}', priority = -1, \
+                 cmd = ['/p', '{{target}}', '{ELSE}', 'false', 'false', 'false'])\n",
+                if plan.optional { "True" } else { "False" },
                 deps.join(", "),
                 plan.constant,
                 plan.may_fail,
+                plan.optional,
+                plan.star,
                 words.join(", ")
             )
         };
         self.plans.iter().enumerate().map(rule).collect()
     }
 
+    fn has_circles(&self) -> bool {
+        let inside = |number: usize, name: &String| {
+            let rest = name
+                .strip_prefix('t')
+                .and_then(|rest| rest.split('.').next());
+            rest.and_then(|n| n.parse::<usize>().ok())
+                .is_some_and(|n| n >= number)
+        };
+        self.plans.iter().enumerate().any(|(number, plan)| {
+            plan.ops.iter().any(|op| match op {
+                Op::Read(name) => inside(number, name),
+                Op::Follow(name, list) => {
+                    inside(number, name) || list.iter().any(|n| inside(number, n))
+                }
+            })
+        })
+    }
+
     /// The content of a file after a clean build; none where it cannot be made.
     fn value(&self, name: &str) -> Option<String> {
+        self.value_within(name, &mut Vec::new())
+    }
+
+    /// The same where these are being made, which nobody who needs them can wait for.
+    fn value_within(&self, name: &str, within: &mut Vec<usize>) -> Option<String> {
         let (kind, number) = name.split_at(1);
+        let (number, part) = match number.split_once(".d/") {
+            Some((number, part)) => (number, Some(part)),
+            None => (number, None),
+        };
         let number: usize = number.parse().ok()?;
         if kind == "s" {
             return Some(self.sources[number].to_string());
         }
-        let plan = &self.plans[number];
-        let mut failed = plan.deps.iter().any(|dep| self.value(dep).is_none());
+        let Some(plan) = self.plans.get(number) else {
+            return Some(String::new());
+        };
+        if within.contains(&number) {
+            return None;
+        }
+        within.push(number);
+        let mut deps = plan.deps.iter();
+        let mut failed = deps.any(|dep| self.value_within(dep, within).is_none());
         let mut read = Vec::new();
         for op in &plan.ops {
             read.extend(op.read(&mut |name| {
-                let value = self.value(name);
+                let value = self.value_within(name, within);
                 failed |= value.is_none();
                 value.unwrap_or_default()
             }));
         }
-        let result = result(name, plan.constant, &read);
-        (!failed && !fails(plan.may_fail, &result)).then_some(result)
+        within.pop();
+        let target = format!("t{number}");
+        let made = result(&target, plan.constant, &read);
+        if failed || fails(plan.may_fail, &made) {
+            return None;
+        }
+        Some(match part {
+            Some(part) if part == more(&made) => made,
+            Some(_) => String::new(),
+            None if leaves_out(plan.optional, &made) => result(&target, ELSE, &[]),
+            None => made,
+        })
     }
 }
 
@@ -276,7 +366,7 @@ impl Program {
 
     /// Gives what was read.
     fn run(&self, argv: &[String]) -> Vec<String> {
-        let [_, target, constant, may_fail, ops @ ..] = argv else {
+        let [_, target, constant, may_fail, optional, star, ops @ ..] = argv else {
             panic!("{argv:?}");
         };
         let mut deps = Vec::new();
@@ -288,8 +378,15 @@ impl Program {
         let failed = fails(may_fail == "true", &result);
         let mut outputs = Vec::new();
         let cache = self.known.cache.as_ref().unwrap();
-        if !failed {
-            let path = self.root.join(target);
+        let mut names = vec![target.clone()];
+        if leaves_out(optional == "true", &result) {
+            names.clear();
+        }
+        if star == "true" {
+            names.push(format!("{target}.d/{}", more(&result)));
+        }
+        for name in names.iter().filter(|_| !failed) {
+            let path = self.root.join(name);
             fs::write(&path, &result).unwrap();
             self.known.world.changed(&path);
             let (digest, size) = cache.insert(&fs::File::open(&path).unwrap()).unwrap();
@@ -348,7 +445,12 @@ impl crate::report::Sink for Silence {
 }
 
 /// One build: whether it failed, and what was told, for a failed test.
-fn build(dir: &Path, slots: usize, targets: &[String], runs: &Runs) -> (bool, String) {
+fn build(
+    dir: &Path,
+    slots: usize,
+    targets: &[String],
+    (runs, circles): (&Runs, bool),
+) -> (bool, String) {
     let root = dir.join("w");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let known = Known::open(&root, &dir.join("cache"), &disk, &Silence);
@@ -357,8 +459,15 @@ fn build(dir: &Path, slots: usize, targets: &[String], runs: &Runs) -> (bool, St
         env: BTreeMap::new(),
     })
     .unwrap();
+    let key = key(targets.iter().map(|name| name.as_bytes()));
+    let state = root.join(".rfs");
+    let clean = Clean::read(&state, key, &root, &BTreeMap::new());
+    if clean.as_ref().is_some_and(Clean::is_all) {
+        return (false, "all stands".to_owned());
+    }
     let setting = Setting {
         root: root.clone(),
+        clean,
         machine: "machine".to_owned(),
         known: known.clone(),
         disk: disk.clone(),
@@ -391,7 +500,7 @@ fn build(dir: &Path, slots: usize, targets: &[String], runs: &Runs) -> (bool, St
         }
         late
     });
-    let (counts, _) = engine.build(targets);
+    let (counts, _) = engine.build(targets, || Some(key));
     drop(done);
     assert!(
         !watchdog.join().unwrap(),
@@ -399,7 +508,12 @@ fn build(dir: &Path, slots: usize, targets: &[String], runs: &Runs) -> (bool, St
         heard.0
     );
     let twice = twice.lock().unwrap();
-    assert!(twice.is_empty(), "run twice: {twice:?}\n{:?}", heard.0);
+    // Who reads in a circle was not told the truth, and asks again.
+    assert!(
+        circles || twice.is_empty(),
+        "run twice: {twice:?}\n{:?}",
+        heard.0
+    );
     let failed = counts.failed + counts.blocked + counts.errors > 0;
     (failed, format!("{:#?}", heard.0))
 }
@@ -425,7 +539,7 @@ fn history(seed: u64) {
             .map(|number| format!("t{number}"))
             .collect();
         let slots = 1 + dice.roll(3);
-        let (failed, told) = build(dir.path(), slots, &wanted, &runs);
+        let (failed, told) = build(dir.path(), slots, &wanted, (&runs, model.has_circles()));
         let must_fail = wanted.iter().any(|name| model.value(name).is_none());
         assert_eq!(failed, must_fail, "RFS_SEED={seed}: build {n}: {told}");
         for name in &wanted {

@@ -3,12 +3,12 @@
 use super::gathered::Gathered;
 use super::load::other;
 use super::pattern::{Pattern, Template};
-use super::sources::{Sources, below, glob};
+use super::sources::{Sources, glob};
 use super::spec::check;
-use super::{Cmd, DepFlags, Place, Rule, TargetFlags};
+use super::{Attribute, Cmd, DepFlags, FunctionId, Limits, Place, Rule, TargetFlags};
 use nix::sys::signal::Signal;
 use starlark::collections::SmallMap;
-use starlark::environment::GlobalsBuilder;
+use starlark::environment::{GlobalsBuilder, Module};
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
 use starlark::values::Value;
@@ -18,6 +18,7 @@ use starlark::values::list::UnpackList;
 use starlark::values::none::NoneType;
 use starlark::values::tuple::UnpackTuple;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The key of a string of a dict that stands for one with flags.
@@ -75,6 +76,7 @@ fn targets(value: Value<'_>) -> Result<Vec<(Option<String>, Pattern, TargetFlags
             optional: is_set("optional"),
             phony: is_set("phony"),
             incremental: is_set("incremental"),
+            source_ok: is_set("source_ok"),
         };
         targets.push((key, Pattern::new(&text)?, flags));
     }
@@ -84,16 +86,25 @@ fn targets(value: Value<'_>) -> Result<Vec<(Option<String>, Pattern, TargetFlags
     Ok(targets)
 }
 
-fn deps(value: Value<'_>) -> Result<Vec<(Option<String>, Template, DepFlags)>, String> {
+/// Deps as they are written, or as a function gives them.
+pub(super) fn names(value: Value<'_>) -> Result<Vec<(Option<String>, String, DepFlags)>, String> {
     let mut deps = Vec::new();
     for (key, value) in keyed("deps", value)? {
         let (text, is_set) = flagged("deps", value)?;
         let flags = DepFlags {
             ignore_error: is_set("ignore_error"),
+            critical: is_set("critical"),
+            required: is_set("required"),
         };
-        deps.push((key, Template::new(&text)?, flags));
+        deps.push((key, text, flags));
     }
     Ok(deps)
+}
+
+fn deps(value: Value<'_>) -> Result<Vec<(Option<String>, Template, DepFlags)>, String> {
+    let names = names(value)?.into_iter();
+    let deps = names.map(|(key, text, flags)| Ok((key, Template::new(&text)?, flags)));
+    deps.collect()
 }
 
 /// Each stem must have a value whichever target is asked for.
@@ -113,6 +124,13 @@ fn complete(rule: &Rule) -> Result<(), String> {
     for (_, template, _) in &rule.deps {
         check(template, &stems)?;
     }
+    if rule
+        .dynamic
+        .iter()
+        .any(|(attribute, _)| *attribute == Attribute::Cmd)
+    {
+        return Ok(());
+    }
     let holes = rule.holes();
     let templates = rule.cmd.iter().flat_map(Cmd::templates);
     templates
@@ -120,25 +138,99 @@ fn complete(rule: &Rule) -> Result<(), String> {
         .try_for_each(|template| check(template, &holes))
 }
 
-fn strings(
-    what: &str,
-    map: SmallMap<String, Value<'_>>,
-) -> Result<BTreeMap<String, String>, String> {
-    map.into_iter()
-        .map(|(name, value)| match value.unpack_str() {
-            Some(text) => Ok((name, text.to_owned())),
-            None => Err(format!("{what}: {name} is {value}, which is no string")),
-        })
+/// The entries of a dict of strings.
+fn entries<'v>(what: &str, value: Value<'v>) -> Result<Vec<(String, Value<'v>)>, String> {
+    if value.is_none() {
+        return Ok(Vec::new());
+    }
+    let dict = DictRef::from_value(value).ok_or_else(|| format!("{what}: {value} is no dict"))?;
+    let entry = |(name, value): (Value<'v>, Value<'v>)| match name.unpack_str() {
+        Some(name) => Ok((name.to_owned(), value)),
+        None => Err(format!("{what}: the key {name} is no string")),
+    };
+    dict.iter().map(entry).collect()
+}
+
+pub(super) fn environ(value: Value<'_>) -> Result<BTreeMap<String, String>, String> {
+    let text = |(name, value): (String, Value<'_>)| match value.unpack_str() {
+        Some(text) => Ok((name, text.to_owned())),
+        None => Err(format!("environ: {name} is {value}, which is no string")),
+    };
+    entries("environ", value)?.into_iter().map(text).collect()
+}
+
+pub(super) fn resources(value: Value<'_>) -> Result<BTreeMap<String, u64>, String> {
+    let amount = |(name, value): (String, Value<'_>)| match value.unpack_i32() {
+        Some(amount) if amount >= 0 => Ok((name, u64::from(amount.unsigned_abs()))),
+        Some(_) => Err(format!("resources: {name} is negative")),
+        None => Err(format!("resources: {name} is {value}, which is no number")),
+    };
+    entries("resources", value)?
+        .into_iter()
+        .map(amount)
         .collect()
 }
 
-fn amounts(what: &str, map: SmallMap<String, i32>) -> Result<BTreeMap<String, u64>, String> {
-    map.into_iter()
-        .map(|(name, amount)| match u64::try_from(amount) {
-            Ok(amount) => Ok((name, amount)),
-            Err(_) => Err(format!("{what}: {name} is negative")),
-        })
-        .collect()
+pub(super) fn retries(value: Value<'_>) -> Result<u32, String> {
+    let number = value
+        .unpack_i32()
+        .and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| format!("retries: {value} is no number of runs"))
+}
+
+pub(super) fn stderr_ok(value: Value<'_>) -> Result<bool, String> {
+    let truth = value.unpack_bool();
+    truth.ok_or_else(|| format!("stderr_ok: {value} is neither True nor False"))
+}
+
+/// What a function says is to be run: a text for the shell, or words, all of them as they are.
+pub(super) fn words(value: Value<'_>) -> Result<Words, String> {
+    if let Some(text) = value.unpack_str() {
+        return Ok(Words::Shell(text.to_owned()));
+    }
+    let words = ListRef::from_value(value).filter(|words| !words.is_empty());
+    let words =
+        words.ok_or_else(|| format!("cmd: {value} is neither a string nor a list of words"))?;
+    let word = |word: Value<'_>| match word.unpack_str() {
+        Some(word) => Ok(word.to_owned()),
+        None => Err(format!("cmd: {word} is no string")),
+    };
+    words
+        .iter()
+        .map(word)
+        .collect::<Result<_, _>>()
+        .map(Words::Argv)
+}
+
+/// A whole command.
+#[derive(Debug, Clone)]
+pub(super) enum Words {
+    Shell(String),
+    Argv(Vec<String>),
+}
+
+/// Attributes of a rule, of which some are functions.
+struct Attributes<'v, 'g> {
+    gathered: &'g Gathered,
+    module: &'v Module,
+    dynamic: Vec<(Attribute, FunctionId)>,
+}
+
+impl<'v> Attributes<'v, '_> {
+    /// What is written; nothing where a function stands.
+    fn read<T: Default>(
+        &mut self,
+        attribute: Attribute,
+        value: Value<'v>,
+        read: impl FnOnce(Value<'v>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        if value.get_type() != "function" {
+            return read(value);
+        }
+        let id = self.gathered.keep(self.module, value);
+        self.dynamic.push((attribute, id));
+        Ok(T::default())
+    }
 }
 
 /// What a job runs: a text for the shell, or a list of words.
@@ -175,7 +267,7 @@ fn signals(names: Option<UnpackList<String>>) -> Result<Vec<i32>, String> {
 }
 
 /// Seconds, as an int or a float.
-fn seconds(value: Value<'_>) -> Result<Option<Duration>, String> {
+pub(super) fn seconds(value: Value<'_>) -> Result<Option<Duration>, String> {
     if value.is_none() {
         return Ok(None);
     }
@@ -231,35 +323,44 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(require = named)] targets: Value<'v>,
         #[starlark(require = named)] cmd: Value<'v>,
         #[starlark(require = named, default = NoneType)] deps: Value<'v>,
-        #[starlark(require = named)] environ: Option<SmallMap<String, Value<'v>>>,
+        #[starlark(require = named, default = NoneType)] environ: Value<'v>,
         #[starlark(require = named, default = NoneType)] priority: Value<'v>,
         #[starlark(require = named, default = NoneType)] timeout: Value<'v>,
         #[starlark(require = named)] kill: Option<UnpackList<String>>,
-        #[starlark(require = named, default = 0)] retries: u32,
-        #[starlark(require = named, default = true)] stderr_ok: bool,
+        #[starlark(require = named, default = 0)] retries: Value<'v>,
+        #[starlark(require = named, default = true)] stderr_ok: Value<'v>,
         #[starlark(require = named)] ignore: Option<UnpackList<String>>,
-        #[starlark(require = named)] resources: Option<SmallMap<String, i32>>,
+        #[starlark(require = named, default = NoneType)] resources: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
         let rule = (|| -> Result<Rule, String> {
+            let mut all = Attributes {
+                gathered: gathered(eval).map_err(|error| error.to_string())?,
+                module: eval.module(),
+                dynamic: Vec::new(),
+            };
+            let limits = Limits {
+                timeout: all.read(Attribute::Timeout, timeout, seconds)?,
+                kill: signals(kill)?,
+                retries: all.read(Attribute::Retries, retries, self::retries)?,
+                stderr_ok: all.read(Attribute::StderrOk, stderr_ok, self::stderr_ok)?,
+                resources: all.read(Attribute::Resources, resources, self::resources)?,
+            };
             let rule = Rule {
                 name,
                 at: place(eval),
                 targets: self::targets(targets)?,
-                deps: self::deps(deps)?,
-                cmd: Some(command(cmd)?),
-                environ: strings("environ", environ.unwrap_or_default())?,
+                deps: all.read(Attribute::Deps, deps, self::deps)?,
+                cmd: Some(all.read(Attribute::Cmd, cmd, command)?),
+                environ: all.read(Attribute::Environ, environ, self::environ)?,
                 priority: if priority.is_none() {
                     0.0
                 } else {
                     number("priority", priority)?
                 },
-                timeout: seconds(timeout)?,
-                kill: signals(kill)?,
-                retries,
-                stderr_ok,
+                limits: Arc::new(limits),
                 ignore: Sources::new(&ignore.unwrap_or_default().items)?,
-                resources: amounts("resources", resources.unwrap_or_default())?,
+                dynamic: all.dynamic,
             };
             complete(&rule)?;
             Ok(rule)
@@ -290,12 +391,9 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
                 } else {
                     number("priority", priority)?
                 },
-                timeout: None,
-                kill: Vec::new(),
-                retries: 0,
-                stderr_ok: true,
+                limits: Arc::default(),
                 ignore: Sources::default(),
-                resources: BTreeMap::new(),
+                dynamic: Vec::new(),
             })
         })();
         rule.and_then(|rule| gathered.add(rule))
@@ -309,11 +407,13 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = false)] optional: bool,
         #[starlark(require = named, default = false)] phony: bool,
         #[starlark(require = named, default = false)] incremental: bool,
+        #[starlark(require = named, default = false)] source_ok: bool,
     ) -> starlark::Result<SmallMap<String, Value<'v>>> {
         let flags = [
             ("optional", optional),
             ("phony", phony),
             ("incremental", incremental),
+            ("source_ok", source_ok),
         ];
         Ok(with_flags(pattern, &flags))
     }
@@ -322,8 +422,15 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     fn dep<'v>(
         pattern: Value<'v>,
         #[starlark(require = named, default = false)] ignore_error: bool,
+        #[starlark(require = named, default = false)] critical: bool,
+        #[starlark(require = named, default = false)] required: bool,
     ) -> starlark::Result<SmallMap<String, Value<'v>>> {
-        Ok(with_flags(pattern, &[("ignore_error", ignore_error)]))
+        let flags = [
+            ("ignore_error", ignore_error),
+            ("critical", critical),
+            ("required", required),
+        ];
+        Ok(with_flags(pattern, &flags))
     }
 
     /// Names sources by glob patterns. From then on other files are no sources.
@@ -335,7 +442,9 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         for pattern in &patterns {
             glob(pattern).map_err(other)?;
         }
-        gathered(eval)?.sources.borrow_mut().extend(patterns);
+        let gathered = gathered(eval)?;
+        gathered.is_open().map_err(other)?;
+        gathered.sources.borrow_mut().extend(patterns);
         Ok(NoneType)
     }
 
@@ -345,7 +454,9 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         amount: u64,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
-        gathered(eval)?.resources.borrow_mut().insert(name, amount);
+        let gathered = gathered(eval)?;
+        gathered.is_open().map_err(other)?;
+        gathered.resources.borrow_mut().insert(name, amount);
         Ok(NoneType)
     }
 
@@ -358,7 +469,9 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             if !shell.starts_with('/') {
                 return Err(other(format!("shell: {shell:?} must be an absolute path")));
             }
-            gathered(eval)?.shell.replace(shell);
+            let gathered = gathered(eval)?;
+            gathered.is_open().map_err(other)?;
+            gathered.shell.replace(shell);
         }
         Ok(NoneType)
     }
@@ -369,7 +482,12 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(default = NoneType)] default: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        let value = gathered(eval)?.env.get(&name);
+        let gathered = gathered(eval)?;
+        let value = gathered.env.get(&name);
+        gathered
+            .asked
+            .borrow_mut()
+            .variable(&name, value.map(String::as_str));
         Ok(value.map_or(default, |value| eval.heap().alloc(value.as_str())))
     }
 
@@ -379,29 +497,21 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(require = named)] exclude: Option<UnpackList<String>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Vec<String>> {
-        let wanted = super::sources::glob(&pattern).map_err(other)?;
         let exclude = exclude.unwrap_or_default().items;
-        let unwanted: Result<Vec<_>, String> = exclude
-            .iter()
-            .map(|pattern| super::sources::glob(pattern))
-            .collect();
-        let unwanted = unwanted.map_err(other)?;
-        let root = &gathered(eval)?.root;
-        let fixed = pattern.split(['*', '?', '[']).next().unwrap_or_default();
-        let top = fixed.rsplit_once('/').map_or("", |(dir, _)| dir);
-        let mut found = Vec::new();
-        below(root, top, &mut |name| {
-            if wanted.is_match(name) && !unwanted.iter().any(|glob| glob.is_match(name)) {
-                found.push(name.to_owned());
-            }
-        });
-        found.sort();
-        Ok(found)
+        let gathered = gathered(eval)?;
+        let found = gathered
+            .asked
+            .borrow_mut()
+            .glob(&gathered.root, &pattern, &exclude);
+        found.map_err(other)
     }
 
     /// The content of a file of the workspace.
     fn read<'v>(name: String, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<String> {
-        let path = gathered(eval)?.root.join(&name);
+        let gathered = gathered(eval)?;
+        let path = gathered.root.join(&name);
+        gathered.asked.borrow_mut().file(&path);
+        gathered.read.borrow_mut().push(name.clone());
         std::fs::read_to_string(path).map_err(|error| other(format!("{name}: {error}")))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Rules;
 use super::builtin;
+use super::function::Functions;
 use super::gathered::Gathered;
 use super::sources::Sources;
 use starlark::environment::{FrozenModule, Globals, GlobalsBuilder, LibraryExtension, Module};
@@ -10,6 +11,7 @@ use starlark::syntax::{AstModule, Dialect};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The name of the file at the workspace's root that holds its rules.
 pub const RFSFILE: &str = "Rfsfile";
@@ -43,7 +45,7 @@ const LIBRARY: [(&str, &str); 6] = [
 /// # Errors
 /// The first mistake in them.
 pub fn load(inputs: &Inputs) -> Result<Rules, Error> {
-    let gathered = Gathered::new(inputs.root.clone(), inputs.env.clone());
+    let gathered = Gathered::new(inputs.root.clone(), Arc::new(inputs.env.clone()));
     let loader = Loader {
         root: &inputs.root,
         globals: globals(),
@@ -55,11 +57,13 @@ pub fn load(inputs: &Inputs) -> Result<Rules, Error> {
     let rules = gathered.rules.take();
     let sources = Sources::new(&gathered.sources.take()).map_err(Error)?;
     let shell = gathered.shell.take();
-    Rules::new(rules, sources, gathered.resources.take(), shell).map_err(Error)
+    let mut rules = Rules::new(rules, sources, gathered.resources.take(), shell).map_err(Error)?;
+    rules.functions = Functions::new(&gathered);
+    Ok(rules)
 }
 
 /// A message with its snippet, without the name of its kind.
-fn text(error: &starlark::Error) -> String {
+pub(super) fn text(error: &starlark::Error) -> String {
     let text = format!("{error}");
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
@@ -104,6 +108,7 @@ impl Loader<'_> {
             };
         }
         let path = self.root.join(name.trim_start_matches("//"));
+        self.gathered.asked.borrow_mut().file(&path);
         std::fs::read_to_string(&path)
             .map_err(|error| other(format!("{}: {error}", path.display())))
     }
@@ -140,6 +145,7 @@ impl FileLoader for Loader<'_> {
             evaluator.eval_module(ast, &self.globals)?;
         }
         let module = module.freeze()?;
+        self.gathered.take_functions(&module);
         self.loading.borrow_mut().pop();
         self.loaded
             .borrow_mut()

@@ -2,7 +2,9 @@
 //!
 //! Pure but for [`load()`]. Knows nothing of what is up to date, nor how a job is run.
 
+mod asked;
 mod builtin;
+mod function;
 mod gathered;
 pub mod import;
 pub mod load;
@@ -10,14 +12,18 @@ pub mod pattern;
 mod sources;
 mod spec;
 
+pub use asked::Asked;
+pub use function::{Attribute, FunctionId};
 pub use load::{Error, Inputs, load};
 pub use sources::{Sources, matching};
 pub use spec::{Input, Spec, Target};
 
+use function::Functions;
 use pattern::{Pattern, Stems, Template};
 use regex::RegexSet;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where something was written: file, line and column.
@@ -39,6 +45,8 @@ pub struct TargetFlags {
     pub phony: bool,
     /// It is not removed before the job runs.
     pub incremental: bool,
+    /// It may be a source, which the job then writes over.
+    pub source_ok: bool,
 }
 
 /// What is special about a static dep.
@@ -46,6 +54,25 @@ pub struct TargetFlags {
 pub struct DepFlags {
     /// The job runs though the dep could not be made.
     pub ignore_error: bool,
+    /// Deps that are named after it are made when it is.
+    pub critical: bool,
+    /// The rule applies though it cannot be had, and the job fails then.
+    pub required: bool,
+}
+
+/// Within what a job runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// A job that takes longer fails.
+    pub timeout: Option<Duration>,
+    /// Signals that end a job, one a second; SIGKILL comes after them.
+    pub kill: Vec<i32>,
+    /// How often a failed job is run again.
+    pub retries: u32,
+    /// Whether a job may print to standard error and still succeed.
+    pub stderr_ok: bool,
+    /// How much of each resource a job needs while it runs.
+    pub resources: BTreeMap<String, u64>,
 }
 
 /// What a job runs.
@@ -55,6 +82,12 @@ pub enum Cmd {
     Shell(Template),
     /// A program and its arguments. One that is nothing but a hole is as many as there are names for it.
     Argv(Vec<Template>),
+}
+
+impl Default for Cmd {
+    fn default() -> Self {
+        Self::Argv(Vec::new())
+    }
 }
 
 impl Cmd {
@@ -86,18 +119,12 @@ pub struct Rule {
     pub environ: BTreeMap<String, String>,
     /// Rules of a higher priority are tried first.
     pub priority: f64,
-    /// A job that takes longer fails.
-    pub timeout: Option<Duration>,
-    /// Signals that end a job, one a second; SIGKILL comes after them.
-    pub kill: Vec<i32>,
-    /// How often a failed job is run again.
-    pub retries: u32,
-    /// Whether a job may print to standard error and still succeed.
-    pub stderr_ok: bool,
+    /// Within what a job runs.
+    pub limits: Arc<Limits>,
     /// Files that a job may look at, make and change without anybody's notice.
     pub ignore: Sources,
-    /// How much of each resource a job needs while it runs.
-    pub resources: BTreeMap<String, u64>,
+    /// Attributes that are functions of the job; what stands for them above does not count.
+    pub dynamic: Vec<(Attribute, FunctionId)>,
 }
 
 /// A rule, by its place among all.
@@ -131,6 +158,7 @@ pub struct Rules {
     pub resources: BTreeMap<String, u64>,
     /// The shell that runs commands.
     pub shell: String,
+    functions: Functions,
 }
 
 impl Rules {
@@ -167,7 +195,14 @@ impl Rules {
             sources,
             resources,
             shell,
+            functions: Functions::default(),
         })
+    }
+
+    /// What the reading of them, and what was said of jobs, has asked.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        self.functions.asked()
     }
 
     /// A rule.

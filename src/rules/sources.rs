@@ -49,7 +49,7 @@ pub(super) fn glob(text: &str) -> Result<Regex, String> {
 pub fn matching(root: &Path, dir: &str, expression: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(expression) = Regex::new(expression) {
-        below(root, dir, &mut |name| {
+        below(root, dir, &mut |_| {}, &mut |name| {
             if expression.is_match(name) {
                 found.push(name.to_owned());
             }
@@ -59,9 +59,37 @@ pub fn matching(root: &Path, dir: &str, expression: &str) -> Vec<String> {
     found
 }
 
-/// Calls `tell` for each file below a directory of the workspace.
-pub(super) fn below(root: &Path, dir: &str, tell: &mut dyn FnMut(&str)) {
-    let Ok(entries) = std::fs::read_dir(root.join(dir)) else {
+/// The files of the workspace that one glob pattern names and no other excludes, sorted. `enter` hears of
+/// each directory before it is read.
+///
+/// # Errors
+/// What is wrong with a pattern.
+pub(super) fn find(
+    root: &Path,
+    pattern: &str,
+    exclude: &[String],
+    enter: &mut dyn FnMut(&Path),
+) -> Result<Vec<String>, String> {
+    let wanted = glob(pattern)?;
+    let unwanted = exclude.iter().map(|pattern| glob(pattern));
+    let unwanted = unwanted.collect::<Result<Vec<_>, String>>()?;
+    let fixed = pattern.split(['*', '?', '[']).next().unwrap_or_default();
+    let top = fixed.rsplit_once('/').map_or("", |(dir, _)| dir);
+    let mut found = Vec::new();
+    below(root, top, enter, &mut |name| {
+        if wanted.is_match(name) && !unwanted.iter().any(|glob| glob.is_match(name)) {
+            found.push(name.to_owned());
+        }
+    });
+    found.sort();
+    Ok(found)
+}
+
+/// Calls `tell` for each file below a directory of the workspace, and `enter` for each directory before.
+fn below(root: &Path, dir: &str, enter: &mut dyn FnMut(&Path), tell: &mut dyn FnMut(&str)) {
+    let path = root.join(dir);
+    enter(&path);
+    let Ok(entries) = std::fs::read_dir(path) else {
         return;
     };
     for entry in entries.flatten() {
@@ -76,7 +104,7 @@ pub(super) fn below(root: &Path, dir: &str, tell: &mut dyn FnMut(&str)) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => {
                 if !matches!(name.as_str(), ".rfs" | ".git") {
-                    below(root, &path, tell);
+                    below(root, &path, enter, tell);
                 }
             }
             Ok(_) => tell(&path),

@@ -1,9 +1,13 @@
 //! One job: a rule whose stems have values.
 
+use super::builtin::{self, Words};
+use super::function::Field;
 use super::pattern::{Pattern, Stems, Template, quoted};
-use super::{Cmd, DepFlags, Rule, RuleId, Rules, Sources, TargetFlags};
+use super::{Attribute, Cmd, DepFlags, Limits, Rule, RuleId, Rules, Sources, TargetFlags};
 use crate::base::{Digest, digest::Framed};
 use regex::Regex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A target of a job.
 #[derive(Debug, Clone)]
@@ -61,6 +65,10 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Files whose fate in it is nobody's business.
     pub ignore: Sources,
+    /// Within what it runs.
+    pub limits: Arc<Limits>,
+    /// Why it cannot be run: what a function of its rule has to complain about.
+    pub broken: Option<String>,
 }
 
 impl Spec {
@@ -148,87 +156,192 @@ impl Rule {
     }
 }
 
+/// What is known of a job while its attributes are made out.
+struct Draft<'r> {
+    rules: &'r Rules,
+    rule: &'r Rule,
+    stems: &'r Stems,
+    /// Names of targets; empty for star targets.
+    files: Vec<String>,
+    deps: Vec<(Option<String>, Input)>,
+    broken: Option<String>,
+}
+
+impl Draft<'_> {
+    /// What a hole stands for.
+    fn value(&self, hole: &str) -> Vec<&str> {
+        let named = || self.files.iter().filter(|name| !name.is_empty());
+        let deps = || self.deps.iter().map(|(_, dep)| dep.name.as_str());
+        match hole {
+            "target" => self.files.iter().take(1).map(String::as_str).collect(),
+            "targets" => named().map(String::as_str).collect(),
+            "dep" => deps().take(1).collect(),
+            "deps" => deps().collect(),
+            _ => {
+                if let Some(stem) = self.stems.get(hole) {
+                    return vec![stem];
+                }
+                let keyed = |key: &Option<String>| key.as_deref() == Some(hole);
+                let of_targets = self.rule.targets.iter().zip(&self.files);
+                let of_targets = of_targets.filter(|((key, ..), _)| keyed(key));
+                let of_deps = self.deps.iter().filter(|(key, _)| keyed(key));
+                of_targets
+                    .map(|(_, file)| file.as_str())
+                    .chain(of_deps.map(|(_, dep)| dep.name.as_str()))
+                    .collect()
+            }
+        }
+    }
+
+    /// What a function gives for an attribute, where one does.
+    fn call<T>(
+        &mut self,
+        attribute: Attribute,
+        read: impl FnOnce(starlark::values::Value<'_>) -> Result<T, String>,
+    ) -> Option<T> {
+        let mut dynamic = self.rule.dynamic.iter();
+        let (_, id) = dynamic.find(|(other, _)| *other == attribute)?;
+        let makes = |name: &str| self.rules.recognise(name) && !self.rules.sources.names(name);
+        let given = self.rules.functions.call(*id, self.fields(), makes, read);
+        match given {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.broken.get_or_insert(why);
+                None
+            }
+        }
+    }
+
+    /// What functions are told: all that commands can name, and the stems.
+    fn fields(&self) -> Vec<(String, Field)> {
+        let mut holes = self.rule.holes();
+        let keys = self.deps.iter().filter_map(|(key, _)| key.as_deref());
+        holes.extend(keys);
+        holes.sort_unstable();
+        holes.dedup();
+        let field = |hole: &str| {
+            let value = self.value(hole);
+            let field = match hole {
+                "targets" | "deps" => Field::List(value.into_iter().map(str::to_owned).collect()),
+                _ => Field::Text(value.join(" ")),
+            };
+            (hole.to_owned(), field)
+        };
+        let mut fields: Vec<(String, Field)> = holes.into_iter().map(field).collect();
+        fields.push(("stems".to_owned(), Field::Map(self.stems.clone())));
+        fields
+    }
+
+    fn argv(&mut self) -> Vec<String> {
+        let shell = |text: String| vec![self.rules.shell.clone(), "-ec".to_owned(), text];
+        let mut argv = match (&self.rule.cmd, self.rule.dynamic.is_empty()) {
+            (None, _) => return Vec::new(),
+            (Some(cmd), _) if !cmd.templates().is_empty() => match cmd {
+                Cmd::Shell(text) => shell(text.fill(|hole| {
+                    let words = self.value(hole).into_iter().map(quoted);
+                    words.collect::<Vec<_>>().join(" ")
+                })),
+                Cmd::Argv(words) => {
+                    let mut argv = Vec::new();
+                    for word in words {
+                        match word.only_hole() {
+                            Some(hole) => {
+                                argv.extend(self.value(hole).into_iter().map(str::to_owned));
+                            }
+                            None => argv.push(word.fill(|hole| self.value(hole).join(" "))),
+                        }
+                    }
+                    argv
+                }
+            },
+            (Some(_), _) => match self.call(Attribute::Cmd, builtin::words) {
+                Some(Words::Shell(text)) => shell(text),
+                Some(Words::Argv(words)) => words,
+                None => Vec::new(),
+            },
+        };
+        if argv.first().is_some_and(|program| !program.contains('/')) {
+            // It looks through the job's `PATH`, and what it looks at counts as the job's.
+            argv.insert(0, "/usr/bin/env".to_owned());
+        }
+        argv
+    }
+
+    /// Within what it runs.
+    fn limits(&mut self) -> Arc<Limits> {
+        if self.rule.dynamic.is_empty() {
+            return self.rule.limits.clone();
+        }
+        let mut limits = (*self.rule.limits).clone();
+        if let Some(timeout) = self.call(Attribute::Timeout, builtin::seconds) {
+            limits.timeout = timeout;
+        }
+        if let Some(retries) = self.call(Attribute::Retries, builtin::retries) {
+            limits.retries = retries;
+        }
+        if let Some(stderr_ok) = self.call(Attribute::StderrOk, builtin::stderr_ok) {
+            limits.stderr_ok = stderr_ok;
+        }
+        if let Some(resources) = self.call(Attribute::Resources, builtin::resources) {
+            limits.resources = resources;
+        }
+        Arc::new(limits)
+    }
+}
+
 impl Rules {
     /// The job of a rule with these stems.
     #[must_use]
     pub fn spec(&self, id: RuleId, stems: &Stems) -> Spec {
         let rule = self.rule(id);
         let stem = |name: &str| stems.get(name).cloned().unwrap_or_default();
-        let deps: Vec<Input> = rule
-            .deps
-            .iter()
-            .map(|(_, template, flags)| Input {
-                name: template.fill(stem),
-                flags: *flags,
-            })
-            .collect();
         let targets: Vec<Target> = rule.targets.iter().filter_map(|t| made(t, stems)).collect();
         let file = |target: &Target| match target {
             Target::File(name, _) => name.clone(),
             Target::Star(..) => String::new(),
         };
-        let files: Vec<String> = targets.iter().map(file).collect();
-        let named: Vec<&String> = files.iter().filter(|name| !name.is_empty()).collect();
-        let value = |hole: &str| -> Vec<&String> {
-            let keyed = |key: &Option<String>| key.as_deref() == Some(hole);
-            match hole {
-                "target" => files.iter().take(1).collect(),
-                "targets" => named.clone(),
-                "dep" => deps.iter().map(|dep| &dep.name).take(1).collect(),
-                "deps" => deps.iter().map(|dep| &dep.name).collect(),
-                _ if stems.contains_key(hole) => vec![&stems[hole]],
-                _ => {
-                    let of_targets = rule.targets.iter().zip(&files);
-                    let of_targets = of_targets.filter(|((key, ..), _)| keyed(key));
-                    let of_deps = rule.deps.iter().zip(&deps);
-                    let of_deps = of_deps.filter(|((key, ..), _)| keyed(key));
-                    let of_targets = of_targets.map(|(_, file)| file);
-                    of_targets
-                        .chain(of_deps.map(|(_, dep)| &dep.name))
-                        .collect()
-                }
+        let mut draft = Draft {
+            rules: self,
+            rule,
+            stems,
+            files: targets.iter().map(file).collect(),
+            deps: Vec::new(),
+            broken: None,
+        };
+        let input = |name: String, flags: &DepFlags| Input {
+            name,
+            flags: *flags,
+        };
+        draft.deps = match draft.call(Attribute::Deps, builtin::names) {
+            Some(names) => {
+                let deps = names.into_iter();
+                deps.map(|(key, name, flags)| (key, input(name, &flags)))
+                    .collect()
+            }
+            None => {
+                let deps = rule.deps.iter();
+                deps.map(|(key, name, flags)| (key.clone(), input(name.fill(stem), flags)))
+                    .collect()
             }
         };
-        let argv = match &rule.cmd {
-            Some(Cmd::Shell(text)) => {
-                let quote = |name: &&String| quoted(name);
-                let text = text.fill(|hole| {
-                    let words: Vec<String> = value(hole).iter().map(quote).collect();
-                    words.join(" ")
-                });
-                vec![self.shell.clone(), "-ec".to_owned(), text]
-            }
-            Some(Cmd::Argv(words)) => {
-                let mut argv = Vec::new();
-                for word in words {
-                    match word.only_hole() {
-                        Some(hole) => argv.extend(value(hole).into_iter().cloned()),
-                        None => argv.push(word.fill(|hole| {
-                            let words: Vec<&str> = value(hole).iter().map(|w| w.as_str()).collect();
-                            words.join(" ")
-                        })),
-                    }
-                }
-                if argv.first().is_some_and(|program| !program.contains('/')) {
-                    // It looks through the job's `PATH`, and what it looks at counts as the job's.
-                    argv.insert(0, "/usr/bin/env".to_owned());
-                }
-                argv
-            }
-            None => Vec::new(),
-        };
+        let argv = draft.argv();
+        let environ = draft.call(Attribute::Environ, builtin::environ);
+        let limits = draft.limits();
+        let Draft {
+            files,
+            deps,
+            broken,
+            ..
+        } = draft;
+        let mut deps: Vec<Input> = deps.into_iter().map(|(_, dep)| dep).collect();
         let program = argv.first().map_or("", String::as_str);
         let program = program.strip_prefix("./").unwrap_or(program).to_owned();
-        let deps = match program.starts_with('/') || deps.iter().any(|dep| dep.name == program) {
-            true => deps,
-            // One in the workspace has to be there before.
-            false => {
-                let flags = DepFlags::default();
-                let name = program;
-                [deps, vec![Input { name, flags }]].concat()
-            }
-        };
-        let mut env = rule.environ.clone();
+        // One in the workspace has to be there before.
+        let is_ours = !program.is_empty() && !program.starts_with('/');
+        if is_ours && !deps.iter().any(|dep| dep.name == program) {
+            deps.push(input(program, &DepFlags::default()));
+        }
+        let mut env: BTreeMap<String, String> = environ.unwrap_or_else(|| rule.environ.clone());
         env.entry("PATH".to_owned())
             .or_insert_with(|| PATH.to_owned());
         let mut identity = Framed::new("rfs instance 1");
@@ -249,6 +362,8 @@ impl Rules {
             argv,
             env: env.into_iter().collect(),
             ignore: rule.ignore.clone(),
+            limits,
+            broken,
         }
     }
 }

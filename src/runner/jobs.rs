@@ -38,6 +38,8 @@ pub struct Setup {
     pub tracer: Tracer,
     /// What is known of particular tools.
     pub policy: Policy,
+    /// Whether to put the preload library into programs.
+    pub preload: bool,
 }
 
 /// A view in which jobs can be started.
@@ -76,7 +78,7 @@ impl JobView {
                 Tracer::Notify => Backend::Notify,
                 Tracer::Ptrace => Backend::Ptrace,
             },
-            preload: false,
+            preload: setup.preload,
             passthrough: true,
             room: None,
             tokens: None,

@@ -111,6 +111,11 @@ impl Session {
             mask: plan.mask,
             backend: plan.backend,
             preload: plan.preload,
+            guard: match &plan.jobs {
+                // A look that was noted cannot be held any more.
+                Some(_) => plan.workspace.file_name().unwrap_or_default().to_owned(),
+                None => OsString::new(),
+            },
         };
         let root = plan.workspace.clone();
         let launched = rfs_tracer::launch(launch, || {
@@ -122,6 +127,7 @@ impl Session {
             .map_err(|error| Error::Mount(error.to_string()))?;
 
         let host = Machine::here();
+        let guarded = plan.jobs.is_some();
         let (jobs, known) = plan.jobs.unzip();
         let Known {
             world,
@@ -163,7 +169,7 @@ impl Session {
 
         let mut view = rfs_fs::Config::new(&plan.workspace);
         view.hide = vec![OsString::from(".rfs")];
-        if plan.preload {
+        if plan.preload && !guarded {
             view.ttl = BELIEVED;
         }
         if !plan.passthrough {

@@ -288,6 +288,12 @@ impl World {
         *seen.digest.get_or_init(|| digest)
     }
 
+    /// Whether what was seen now is sure to be told from what is there after another change.
+    #[must_use]
+    pub fn is_sure(&self, seen: &Seen) -> bool {
+        seen.is_absent() || self.clock.tells_apart(&seen.id)
+    }
+
     fn memo_of(&self, path: &Path) -> &Memo {
         if path.starts_with(&self.root) {
             &self.own

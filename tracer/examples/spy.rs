@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         mask: SigSet::thread_get_mask().unwrap_or(SigSet::empty()),
         backend,
         preload,
+        guard: std::ffi::OsString::new(),
     };
     let ended = launch(command, || Ok(()))
         .and_then(|launched| launched.observe(Arc::clone(&spy) as Arc<_>))

@@ -91,6 +91,8 @@ pub(crate) enum Loading {
 #[derive(Debug)]
 pub(crate) struct Fast {
     cookie: u64,
+    /// The name that paths have which are not noted.
+    guard: Vec<u8>,
     pool: Arc<Pool>,
     library: File,
     members: Mutex<BTreeMap<Pid, Arc<Member>>>,
@@ -130,11 +132,12 @@ impl Member {
 
 impl Fast {
     /// The fast path for processes whose calls pass with this cookie.
-    pub(crate) fn new(cookie: u64) -> io::Result<Self> {
+    pub(crate) fn new((cookie, guard): (u64, Vec<u8>)) -> io::Result<Self> {
         let mut library = File::from(memfd_create(c"rfs-preload", MFdFlags::MFD_CLOEXEC)?);
         library.write_all(LIBRARY)?;
         Ok(Self {
             cookie,
+            guard,
             pool: Pool::new()?,
             library,
             members: Mutex::default(),
@@ -249,6 +252,7 @@ impl Fast {
         let Some(slab) = self.pool.take() else {
             return denied(libc::EBADF);
         };
+        slab.guard(&self.guard);
         let greeting = [self.cookie, slab.offset()].map(u64::to_le_bytes);
         let greeting = greeting.as_flattened();
         let to = caller

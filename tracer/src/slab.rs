@@ -120,6 +120,18 @@ impl Slab {
         self.word(wire::STOP).store(1, Release);
     }
 
+    /// Says which name is guarded: none, if it is empty.
+    pub(crate) fn guard(&self, name: &[u8]) {
+        for (at, bytes) in name.chunks(4).enumerate().take(wire::MAX_GUARD / 4) {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            let place = self.word(wire::GUARDED + 4 * at);
+            place.store(u32::from_le_bytes(word), Relaxed);
+        }
+        let len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+        self.word(wire::GUARD).store(len, Release);
+    }
+
     /// Relative paths mean something else from now on.
     pub(crate) fn next_cwd(&self) {
         self.word(wire::CWD).fetch_add(1, Release);

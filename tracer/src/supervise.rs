@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ pub struct Launch {
     pub backend: Backend,
     /// Whether to put a library into dynamic programs that notes what they look at, which is quicker.
     pub preload: bool,
+    /// A name: of a look at a path that has it in it, or is relative, the library does not note but stops. Empty:
+    /// there is none.
+    pub guard: OsString,
 }
 
 /// A command that exists as a process, but has not been executed yet.
@@ -36,6 +40,7 @@ pub struct Launch {
 pub struct Launched {
     launched: spawn::Launched,
     preload: bool,
+    guard: OsString,
 }
 
 /// A command that runs observed. Dropping it kills what is left of it.
@@ -58,6 +63,7 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         mask,
         backend,
         preload,
+        guard,
     } = launch;
     let preload = preload && fast::has_library();
     let launch = spawn::Launch {
@@ -74,7 +80,11 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
             .collect(),
     };
     let launched = spawn::launch(launch, prepare)?;
-    Ok(Launched { launched, preload })
+    Ok(Launched {
+        launched,
+        preload,
+        guard,
+    })
 }
 
 impl Launched {
@@ -89,7 +99,8 @@ impl Launched {
     /// # Errors
     /// When the preparation failed or the command cannot be supervised; it has not run then.
     pub fn observe(self, observer: Arc<dyn Observer>) -> Result<Running, Error> {
-        let fast = self.preload.then(|| self.launched.cookie());
+        let guard = self.guard.into_vec();
+        let fast = self.preload.then(|| (self.launched.cookie(), guard));
         let supervisor = Supervisor::with(observer, fast).map_err(|source| Error::Sys {
             call: "epoll_create1",
             source,

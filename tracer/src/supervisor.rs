@@ -35,7 +35,10 @@ impl Supervisor {
     ///
     /// # Errors
     /// As above, and where the memory for the fast path cannot be had.
-    pub(crate) fn with(observer: Arc<dyn Observer>, fast: Option<u64>) -> io::Result<Self> {
+    pub(crate) fn with(
+        observer: Arc<dyn Observer>,
+        fast: Option<(u64, Vec<u8>)>,
+    ) -> io::Result<Self> {
         let links = Arc::new(Links::default());
         Ok(Self(Arc::new(Shared {
             observer,

@@ -1,12 +1,14 @@
 //! `rfs build TARGET...`: what runs and what does not, told by the lines of `--explain`.
 
 mod control;
+mod functions;
 mod language;
 mod library;
 mod marks;
 mod project;
 mod reads;
 mod sharing;
+mod standing;
 mod stories;
 mod targets;
 
@@ -90,6 +92,13 @@ impl TestSpace {
     /// `rfs build --explain ARGS`.
     pub fn build(&self, args: &str) -> Jobs {
         let mut argv = vec![self.program().to_str().unwrap(), "build", "--explain"];
+        argv.extend(args.split_whitespace());
+        Jobs::of(self.bare(Cmd::new(argv)))
+    }
+
+    /// `rfs build ARGS`, which may rely on what an earlier command has seen.
+    pub fn build_plainly(&self, args: &str) -> Jobs {
+        let mut argv = vec![self.program().to_str().unwrap(), "build"];
         argv.extend(args.split_whitespace());
         Jobs::of(self.bare(Cmd::new(argv)))
     }

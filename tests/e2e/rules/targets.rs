@@ -25,6 +25,19 @@ fn a_star_target_is_made_with_its_siblings() {
     s.build("out/c").failed(&["no rule makes out/c"]).tried(&[]);
 }
 
+/// A job with both kinds of targets knows those that it made itself.
+#[test]
+fn a_file_beside_a_star_is_no_work_of_people() {
+    let s = rules(
+        "rule('r', targets = ['x', 'd/{*:.*}'], deps = 'src', cmd = 'cp src x; cp src d/y')\n",
+    );
+    s.write("src", "1\n");
+    s.build("x").ran(&["r x"]);
+    s.write("src", "2\n");
+    s.build("x").ran(&["r x"]);
+    assert!(!s.exists(".rfs/quarantine"));
+}
+
 /// What one rule leaves out another may make.
 #[test]
 fn an_optional_target_that_is_left_out_is_made_by_others() {

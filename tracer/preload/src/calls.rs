@@ -157,7 +157,7 @@ struct Fast<'a> {
 impl<'a> Fast<'a> {
     fn new(path: &'a [u8]) -> Option<Self> {
         let state = ready()?;
-        Some(Self { state, path })
+        (!state.is_guarded(path)).then_some(Self { state, path })
     }
 
     /// # Safety

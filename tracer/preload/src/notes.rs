@@ -156,6 +156,24 @@ impl State {
         unsafe { &*slab.wrapping_add(at).cast::<AtomicU32>() }
     }
 
+    /// Whether a look at a path must stop.
+    pub(crate) fn is_guarded(&self, path: &[u8]) -> bool {
+        let len = self.word(wire::GUARD).load(Relaxed) as usize;
+        if len == 0 {
+            return false;
+        }
+        if len > wire::MAX_GUARD || path.first() != Some(&b'/') {
+            return true;
+        }
+        let mut name = [0; wire::MAX_GUARD];
+        for (at, bytes) in name.chunks_exact_mut(4).enumerate().take(len.div_ceil(4)) {
+            let word = self.word(wire::GUARDED + 4 * at).load(Relaxed);
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let name = name.get(..len).unwrap_or_default();
+        path.windows(len).any(|part| part == name)
+    }
+
     /// The secret.
     pub(crate) fn cookie(&self) -> usize {
         self.cookie.load(Relaxed)

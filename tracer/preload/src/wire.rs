@@ -11,7 +11,7 @@ pub const LIBRARY: &str = "linux-rfs/preload.so";
 /// Directory descriptor of the openat(2) by which a process asks for a slab; no descriptor has it.
 pub const HELLO: i32 = -0x0072_6673;
 /// Third argument of that call: changes with the layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of a slab's control page.
 pub const CONTROL: usize = 4096;
@@ -28,6 +28,13 @@ pub const HEAD: usize = 4;
 pub const STOP: usize = 8;
 /// Control word: another number after each change of the working directory.
 pub const CWD: usize = 12;
+/// Control word: bytes of the guarded name; 0 where nothing is guarded. A path is noted only if it is absolute
+/// and does not have that name in it: other looks must stop.
+pub const GUARD: usize = 16;
+/// The guarded name, in words of four bytes.
+pub const GUARDED: usize = 64;
+/// Bytes of the longest that can be guarded.
+pub const MAX_GUARD: usize = 256;
 
 /// What a process that asks for a slab shows, and the supervisor fills in.
 #[repr(C)]

@@ -29,6 +29,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
             Backend::Notify
         },
         preload: backend == "fast",
+        guard: std::ffi::OsString::new(),
     };
     let notes = Arc::new(Notes(Mutex::new(File::create(log).unwrap())));
     let launched = launch(command, || Ok(())).unwrap();
