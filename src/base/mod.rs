@@ -11,6 +11,7 @@ pub mod name;
 pub mod policy;
 pub mod reason;
 pub mod record;
+pub mod scrap;
 pub mod seen;
 pub mod topology;
 
@@ -25,4 +26,5 @@ pub use record::{
     Chunk, Command, Cost, Dep, Output, Placement, Provenance, Record, Stamp, Start, State, Stdin,
     What,
 };
+pub use scrap::Scraps;
 pub use seen::{JobId, Kind, PathId, Seen};

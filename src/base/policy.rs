@@ -122,7 +122,7 @@ impl Default for Policy {
                 "COLUMNS LINES WINDOWID SHLVL _ OLDPWD SSH_* XDG_SESSION_* \
                  XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS DESKTOP_SESSION DISPLAY WAYLAND_DISPLAY XAUTHORITY \
                  TMUX TMUX_PANE STY GPG_TTY GPG_AGENT_INFO INVOCATION_ID JOURNAL_STREAM SYSTEMD_EXEC_PID \
-                 TERM_SESSION_ID WT_SESSION VTE_VERSION COLORFGBG LS_COLORS RFS_CACHE_DIR RFS_LOG",
+                 TERM_SESSION_ID TERM_PROGRAM TERM_PROGRAM_VERSION WT_SESSION VTE_VERSION COLORFGBG LS_COLORS RFS_CACHE_DIR RFS_LOG",
             ),
             jobs_ignore: words("make gmake ninja samu"),
             asks_terminal: words("bash sh rustc cargo git less clang clang++ ninja meson cmake"),

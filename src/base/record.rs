@@ -1,6 +1,6 @@
 //! What one execution read, wrote, printed and returned.
 
-use super::{Access, Change, Digest, Name};
+use super::{Access, Change, Digest, Name, Scraps};
 use serde::{Deserialize, Serialize};
 
 /// What was true of a path. Fields that the access kinds of the dep do not cover carry no meaning.
@@ -335,6 +335,8 @@ pub struct Record {
     pub command: Command,
     /// Weak keys of the steps that it started, in their order.
     pub inner: Vec<Digest>,
+    /// Files that it made for those, and removed.
+    pub scraps: Scraps,
 }
 
 impl Record {

@@ -44,6 +44,18 @@ impl Asked {
         Ok(Self { root, cwd, state })
     }
 
+    /// The index of the cache: what was served as a part of something else is looked up there. Without a
+    /// cache it is looked up in the workspace alone.
+    pub(super) fn index(
+        &self,
+        option: Option<&Path>,
+    ) -> Result<Option<Arc<Snapshot>>, CommandError> {
+        let config = place::config(&self.root)?;
+        let dir = place::cache(option, config.cache_dir.as_deref(), &self.cwd)?;
+        let index = Store::open_existing(&dir.join("index"), Arc::new(RealDisk));
+        Ok(index.and_then(|store| store.snapshot()).ok())
+    }
+
     /// What a user names.
     pub(super) fn subject(&self, text: &str) -> Subject {
         Subject::parse(text, &self.cwd, &self.root)

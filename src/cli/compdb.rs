@@ -1,13 +1,10 @@
 //! `rfs compdb`.
 
 use super::ask::Asked;
+use super::console;
 use super::error::CommandError;
-use super::{console, place};
-use crate::disk::RealDisk;
 use crate::query::compdb;
-use crate::store::Store;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Print how each source was compiled, as a compile_commands.json
 ///
@@ -25,12 +22,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let asked = Asked::here()?;
-    let config = place::config(&asked.root)?;
-    let (option, configured) = (args.cache_dir.as_deref(), config.cache_dir.as_deref());
-    let index = place::cache(option, configured, &asked.cwd)?.join("index");
-    // Without a cache what was served as a part of something else is looked up in the workspace alone.
-    let index = Store::open_existing(&index, Arc::new(RealDisk)).and_then(|store| store.snapshot());
-    let index = index.ok();
+    let index = asked.index(args.cache_dir.as_deref())?;
     let entries = compdb::compdb(
         &asked.state,
         index.as_deref(),

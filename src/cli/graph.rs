@@ -1,6 +1,7 @@
 //! `rfs graph`.
 
 use super::ask::{self, Asked};
+use super::console;
 use super::error::CommandError;
 use crate::query::{Subject, graph};
 
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// For dot(1), as without
     #[arg(long, conflicts_with = "json")]
     dot: bool,
+    /// As a picture for browsers
+    #[arg(long, conflicts_with_all = ["json", "dot"])]
+    svg: bool,
     #[command(flatten)]
     options: ask::Options,
 }
@@ -34,5 +38,9 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let _as_without = args.dot;
     let (from, to) = (name(&args.from)?, name(&args.to)?);
     let graph = graph::graph(&asked.state, args.options.run, from.as_ref(), to.as_ref());
+    if args.svg {
+        console::answer(graph.map_err(CommandError::new)?.svg());
+        return Ok(0);
+    }
     ask::answer(graph, args.options.json)
 }

@@ -34,22 +34,26 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
             let root = workspace::find(&cwd);
             make::read(&text(file)?, &root.to_string_lossy())
         }
-        (None, Some(file)) => {
-            let dir = file.parent().unwrap_or(Path::new(""));
-            let open = |name: &str| {
-                let path = dir.join(name);
-                std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
-            };
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            ninja::read(&name, &open).map_err(CommandError::new)?
-        }
+        (None, Some(file)) => from_ninja(file)?,
         (None, None) => Imported::default(),
     };
     console::answer(imported.text().trim_end());
     Ok(0)
 }
 
-fn text(file: &Path) -> Result<String, CommandError> {
+/// What a build.ninja and what it includes say.
+pub(super) fn from_ninja(file: &Path) -> Result<Imported, CommandError> {
+    let dir = file.parent().unwrap_or(Path::new(""));
+    let open = |name: &str| {
+        let path = dir.join(name);
+        std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    ninja::read(&name, &open).map_err(CommandError::new)
+}
+
+/// What a file says, or standard input for `-`.
+pub(super) fn text(file: &Path) -> Result<String, CommandError> {
     let mut text = String::new();
     let read = match file == Path::new("-") {
         true => std::io::stdin().read_to_string(&mut text).map(drop),

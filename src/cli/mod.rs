@@ -30,6 +30,7 @@ mod mount;
 mod place;
 mod profile;
 mod progress;
+mod reproduce;
 mod rules;
 mod run;
 mod signals;
@@ -74,6 +75,7 @@ enum Command {
     Graph(graph::Args),
     Compdb(compdb::Args),
     Lint(lint::Args),
+    Reproduce(reproduce::Args),
     Stats(stats::Args),
     Mount(mount::Args),
     Umount(mount::Umount),
@@ -154,6 +156,7 @@ fn run(command: Command) -> i32 {
         Command::Graph(args) => graph::run(&args),
         Command::Compdb(args) => compdb::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),

@@ -1,12 +1,13 @@
 //! `rfs store`: the file in which is kept what is known of executions and files.
 
+use super::ask::Asked;
 use super::error::CommandError;
 use super::{console, place, workspace};
 use crate::disk::{Disk, RealDisk};
 use crate::report::size;
 use crate::runner::STATE;
 use crate::store::census::{Census, census, dump};
-use crate::store::rebuild::{compact, salvage};
+use crate::store::rebuild::{compact, export, salvage};
 use crate::store::{self, Snapshot, Store, recover};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,11 @@ enum What {
     ///
     /// Safe while builds run: they go on reading the old file, and wait for a moment to write.
     Compact(Options),
+    /// Write what is known of the builds of this workspace to a file, to compare with elsewhere
+    ///
+    /// For `rfs why-miss --against FILE`. Names, commands, digests and the environment of steps are in it, and no
+    /// content but what commands printed and small files that were made and removed.
+    Export(Export),
     /// Take over what can be read of a file that was set aside
     ///
     /// What is damaged is set aside as `index.damaged` by whoever finds it, and everything starts anew. This
@@ -46,6 +52,16 @@ struct Options {
     /// The store of the workspace, which keeps its builds, in place of the cache's
     #[arg(long, conflicts_with = "cache_dir")]
     workspace: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// A file that is not there yet
+    #[arg(value_name = "FILE")]
+    to: PathBuf,
+    /// Leave out the environment of the steps
+    #[arg(long)]
+    no_environment: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,8 +96,22 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             ));
             Ok(0)
         }
+        What::Export(args) => export_to(&args, &disk),
         What::Repair(options) => repair(&path(&options)?, &disk),
     }
+}
+
+fn export_to(args: &Export, disk: &Arc<dyn Disk>) -> Result<i32, CommandError> {
+    let asked = Asked::here()?;
+    let to = asked.cwd.join(&args.to);
+    if to.symlink_metadata().is_ok() {
+        let error = CommandError::new(format_args!("{} is there already", to.display()));
+        return Err(error.hint("another name, or remove it first"));
+    }
+    let copied = export(&asked.state, &to, !args.no_environment, disk).map_err(damaged)?;
+    let n_executions = copied.executions;
+    console::answer(format_args!("{}: {n_executions} executions", to.display()));
+    Ok(0)
 }
 
 fn check(path: &Path, disk: Arc<dyn Disk>) -> Result<i32, CommandError> {

@@ -3,7 +3,8 @@
 use super::ask::{self, Asked};
 use super::error::CommandError;
 use super::place;
-use crate::query::{Run, diff, miss, why};
+use crate::base::Name;
+use crate::query::{Run, configure, diff, miss, why};
 use crate::runner::STATE;
 use std::path::PathBuf;
 
@@ -14,15 +15,47 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
-    subject: String,
+    #[arg(value_name = "PATH|STEP", required_unless_present = "configure")]
+    subject: Option<String>,
+    /// Instead: tell which probe of a configure script decided a define or a flag. With --json: schema
+    /// `rfs.why-configure/1`
+    #[arg(long, value_name = "SYMBOL", conflicts_with = "subject")]
+    configure: Option<String>,
+    /// Directory of the cache, for --configure [default: as for `rfs build`]
+    #[arg(long, value_name = "DIR", requires = "configure")]
+    cache_dir: Option<PathBuf>,
     #[command(flatten)]
     options: ask::Options,
 }
 
+/// A file that is larger is not searched for a symbol, in bytes.
+const LARGEST: u64 = 16 << 20;
+
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let asked = Asked::here()?;
-    let subject = asked.subject(&args.subject);
+    if let Some(symbol) = &args.configure {
+        let read = |name: &Name| {
+            let path = name.at(&asked.root);
+            let size = path
+                .metadata()
+                .ok()
+                .filter(std::fs::Metadata::is_file)?
+                .len();
+            let bytes = (size <= LARGEST)
+                .then(|| std::fs::read(path).ok())
+                .flatten();
+            bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let index = asked.index(args.cache_dir.as_deref())?;
+        let sources = configure::Sources {
+            index: index.as_deref(),
+            read: &read,
+            cwd: &Name::of(&asked.cwd, &asked.root),
+        };
+        let found = configure::configured(&asked.state, args.options.run, symbol, sources);
+        return ask::answer(found, args.options.json);
+    }
+    let subject = asked.subject(args.subject.as_deref().unwrap_or_default());
     let why = why::why(&asked.state, args.options.run, &subject);
     ask::answer(why, args.options.json)
 }

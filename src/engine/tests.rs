@@ -10,7 +10,7 @@
 
 use super::*;
 use crate::base::{
-    Access, Cost, Dep, Digest, Name, Output, Provenance, Record, Stamp, Stdin, What,
+    Access, Cost, Dep, Digest, Name, Output, Provenance, Record, Scraps, Stamp, Stdin, What,
 };
 use crate::disk::RealDisk;
 use crate::rules::{Inputs, load};
@@ -416,6 +416,7 @@ impl Program {
             provenance: Provenance::default(),
             command: crate::base::Command::default(),
             inner: Vec::new(),
+            scraps: Scraps::default(),
         };
         cache.add(&self.ticket.key, record.clone()).unwrap();
         let ended = Ended {

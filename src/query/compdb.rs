@@ -65,7 +65,7 @@ pub fn compdb(
             if !seen.insert(key) {
                 continue;
             }
-            if let Some(inner) = known(&key, store, index)? {
+            if let Some(inner) = known(&key, store, index, &|_| true)? {
                 add(&inner);
                 next.extend(inner.inner);
             }
@@ -74,18 +74,24 @@ pub fn compdb(
     Ok(found.into_values().collect())
 }
 
-/// The newest record of a key.
-fn known(
+/// The newest record of a key, the newest that `is_better` where there is one.
+pub(super) fn known(
     key: &Digest,
     store: &Snapshot,
     index: Option<&Snapshot>,
+    is_better: &dyn Fn(&Record) -> bool,
 ) -> Result<Option<Record>, Error> {
+    let mut found = None;
     for store in std::iter::once(store).chain(index) {
-        if let Some(newest) = history::under(store, key)?.first() {
-            return Ok(Some(history::rest(store, *newest)?));
+        for execution in history::under(store, key)? {
+            let record = history::rest(store, execution)?;
+            if is_better(&record) {
+                return Ok(Some(record));
+            }
+            found = found.or(Some(record));
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// The sources that a command compiles, with their absolute paths.

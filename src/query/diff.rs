@@ -3,10 +3,11 @@
 use super::Error;
 use super::run::{Run, StepRef};
 use crate::base::{Command, Difference, difference};
+use crate::store::graph::Step;
 use crate::store::history::{self, Execution};
 use crate::store::{Snapshot, graph};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display, Formatter};
 
 /// Differences of one step that are told, at most.
@@ -45,17 +46,34 @@ pub struct Changed {
 /// One of them is not known, or the store is damaged.
 pub fn diff(store: &Snapshot, old: u32, new: u32) -> Result<Diff, Error> {
     let (old, new) = (Run::open(store, Some(old))?, Run::open(store, Some(new))?);
-    let mut before = by_command(&old)?;
+    // What did the same is one execution, and needs no second look.
+    let mut kept: HashMap<Execution, usize> = HashMap::new();
+    for step in old.steps.iter().filter_map(|step| step.execution) {
+        *kept.entry(step).or_default() += 1;
+    }
+    let mut same: HashMap<Execution, usize> = HashMap::new();
+    let mut is_same = |step: &&Step| {
+        let left = step.execution.and_then(|execution| {
+            let left = kept.get_mut(&execution).filter(|left| **left > 0)?;
+            *left -= 1;
+            *same.entry(execution).or_default() += 1;
+            Some(())
+        });
+        left.is_some()
+    };
+    let (as_before, others): (Vec<&Step>, Vec<&Step>) =
+        new.steps.iter().partition(|step| is_same(step));
+    let mut before = by_command(&old, same)?;
     let mut answer = Diff {
         schema: "rfs.diff/1",
         old: old.build.number,
         new: new.build.number,
-        same: 0,
+        same: as_before.len(),
         changed: Vec::new(),
         lost: Vec::new(),
         added: Vec::new(),
     };
-    for step in &new.steps {
+    for step in others {
         let Some(execution) = step.execution else {
             continue;
         };
@@ -66,13 +84,10 @@ pub fn diff(store: &Snapshot, old: u32, new: u32) -> Result<Diff, Error> {
             continue;
         };
         let (_, known) = other;
-        let found = match known == execution {
-            true => Vec::new(),
-            false => difference(
-                &history::record(store, known)?,
-                &history::record(store, execution)?,
-            ),
-        };
+        let found = difference(
+            &history::record(store, known)?,
+            &history::record(store, execution)?,
+        );
         if found.is_empty() {
             answer.same += 1;
             continue;
@@ -106,10 +121,15 @@ pub fn before(store: &Snapshot, run: u32) -> Result<u32, Error> {
 
 type ByCommand = BTreeMap<Vec<Vec<u8>>, Vec<(usize, Execution)>>;
 
-fn by_command(run: &Run<'_>) -> Result<ByCommand, Error> {
+/// The steps of a run but for some of each execution.
+fn by_command(run: &Run<'_>, mut without: HashMap<Execution, usize>) -> Result<ByCommand, Error> {
     let mut found = ByCommand::new();
     for (place, step) in run.steps.iter().enumerate() {
         if let Some(execution) = step.execution {
+            if let Some(left) = without.get_mut(&execution).filter(|left| **left > 0) {
+                *left -= 1;
+                continue;
+            }
             let command = command(run.state, execution)?;
             found.entry(command).or_default().push((place, execution));
         }

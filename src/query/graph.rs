@@ -1,14 +1,14 @@
 //! `rfs graph`: the files of a run and the steps between them.
 
 use super::run::Run;
-use super::{Error, needs};
+use super::{Error, needs, svg};
 use crate::base::Name;
 use crate::report::explain::plain;
 use crate::store::edges::{self, Inputs};
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, history};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 
 /// The answer. Prints itself as a graph for dot(1).
@@ -46,56 +46,37 @@ pub fn graph(
 ) -> Result<Graph, Error> {
     let run = Run::open(store, run)?;
     let mut inputs = Inputs::default();
-    let mut names: BTreeMap<Node, Name> = BTreeMap::new();
-    let mut steps = Vec::new();
     let reads = needs::own(&run, |_, execution| inputs.read_by(store, execution, false))?;
     let writes = needs::own(&run, |_, execution| edges::writes(store, execution))?;
-    for ((step, reads), writes) in run.steps.iter().zip(reads).zip(writes) {
+    let steps: Vec<Edges> = reads.into_iter().zip(writes).collect();
+    let mut wanted = vec![true; steps.len()];
+    let ends = [(from, true), (to, false)];
+    for (name, is_forward) in ends {
+        if let Some(name) = name {
+            let node = nodes::find(store, name.bytes())?;
+            keep(&mut wanted, reached(node, &steps, is_forward));
+        }
+    }
+    let mut found = Vec::new();
+    for ((step, (reads, writes)), _) in run
+        .steps
+        .iter()
+        .zip(steps)
+        .zip(wanted)
+        .filter(|(_, wanted)| *wanted)
+    {
         let Some(execution) = step.execution else {
             continue;
         };
-        let mut text = |nodes: BTreeSet<Node>| -> Result<BTreeSet<Name>, Error> {
-            let mut found = BTreeSet::new();
-            for node in nodes {
-                let name = match names.get(&node) {
-                    Some(name) => name.clone(),
-                    None => nodes::name(store, node)?,
-                };
-                names.insert(node, name.clone());
-                if name.inside() {
-                    found.insert(name);
-                }
-            }
-            Ok(found)
-        };
-        let (reads, writes) = (text(reads)?, text(writes)?);
-        if reads.is_empty() && writes.is_empty() {
+        let (inputs, outputs) = (inside(store, &reads)?, inside(store, &writes)?);
+        if inputs.is_empty() && outputs.is_empty() {
             continue;
         }
-        steps.push((step.number, execution, reads, writes));
-    }
-    let mut wanted = vec![true; steps.len()];
-    if let Some(from) = from {
-        keep(
-            &mut wanted,
-            reached(from, &steps, |(_, _, reads, writes)| (reads, writes)),
-        );
-    }
-    if let Some(to) = to {
-        keep(
-            &mut wanted,
-            reached(to, &steps, |(_, _, reads, writes)| (writes, reads)),
-        );
-    }
-    let mut found = Vec::new();
-    let all = steps.into_iter().zip(wanted).filter(|(_, wanted)| *wanted);
-    for ((step, execution, reads, writes), _) in all {
-        let text = |names: BTreeSet<Name>| names.iter().map(Name::to_string).collect();
         found.push(Vertex {
-            step,
+            step: step.number,
             command: plain(&history::rest(store, execution)?.title),
-            inputs: text(reads),
-            outputs: text(writes),
+            inputs,
+            outputs,
         });
     }
     Ok(Graph {
@@ -111,28 +92,55 @@ fn keep(wanted: &mut [bool], reached: Vec<bool>) {
     }
 }
 
-/// Which steps are reached from a name, by way of the two sets of names of each.
-fn reached<S>(
-    start: &Name,
-    steps: &[S],
-    ways: impl Fn(&S) -> (&BTreeSet<Name>, &BTreeSet<Name>),
-) -> Vec<bool> {
-    let mut entered: BTreeMap<&Name, Vec<usize>> = BTreeMap::new();
+/// What a step and none that it started read and wrote.
+type Edges = (Vec<Node>, Vec<Node>);
+
+/// Names of the workspace, sorted.
+fn inside(store: &Snapshot, nodes: &[Node]) -> Result<Vec<String>, Error> {
+    let names = nodes.iter().map(|node| nodes::name(store, *node));
+    let mut names: Vec<Name> = names.collect::<Result<_, _>>()?;
+    names.retain(Name::inside);
+    names.sort_unstable();
+    Ok(names.iter().map(Name::to_string).collect())
+}
+
+/// Which steps are reached from a name: by who reads what was written, or the other way round.
+fn reached(start: Option<Node>, steps: &[Edges], is_forward: bool) -> Vec<bool> {
+    let mut entered: HashMap<Node, Vec<usize>> = HashMap::new();
     for (place, step) in steps.iter().enumerate() {
-        for name in ways(step).0 {
-            entered.entry(name).or_default().push(place);
+        let entries = if is_forward { &step.0 } else { &step.1 };
+        for node in entries {
+            entered.entry(*node).or_default().push(place);
         }
     }
     let mut reached = vec![false; steps.len()];
-    let mut next = vec![start];
-    while let Some(name) = next.pop() {
-        for place in entered.remove(name).unwrap_or_default() {
+    let mut next: Vec<Node> = start.into_iter().collect();
+    while let Some(node) = next.pop() {
+        for place in entered.remove(&node).unwrap_or_default() {
             if !std::mem::replace(&mut reached[place], true) {
-                next.extend(ways(&steps[place]).1);
+                let (reads, writes) = &steps[place];
+                next.extend(if is_forward { writes } else { reads });
             }
         }
     }
     reached
+}
+
+impl Graph {
+    /// The same as a picture, for who has no dot(1).
+    #[must_use]
+    pub fn svg(&self) -> String {
+        svg::draw(self)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(steps: Vec<Vertex>) -> Self {
+        Self {
+            schema: "rfs.graph/1",
+            run: 1,
+            steps,
+        }
+    }
 }
 
 impl Display for Graph {

@@ -30,12 +30,13 @@ pub struct Lint {
 /// One thing that may go wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `race`, `written-twice`, `chance`, `refused` or `outside`.
+    /// `race`, `written-twice`, `chance`, `refused` or `outside`; `undeclared` or `unused`, where it is known
+    /// what a Makefile or a ninja file says.
     pub kind: &'static str,
     /// The file that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What it is, where there is no file.
+    /// What it is, where there is no file; the target that a Makefile or a ninja file tells of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// The steps that it is about.
@@ -57,12 +58,22 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
         inputs.read_by(store, execution, step.fate == Fate::Refused)
     })?;
     let own_writes = needs::own(&run, |_, execution| edges::writes(store, execution))?;
-    for place in 0..run.steps.len() {
-        for name in &own_reads[place] {
-            reads.entry(*name).or_default().push(place);
-        }
-        for name in &own_writes[place] {
+    // By name: the first that read it and is none of those that wrote it.
+    let mut first_reads: BTreeMap<Node, usize> = BTreeMap::new();
+    let mut is_known = vec![false; nodes::count(store)? as usize + 1];
+    for (place, names) in own_writes.iter().enumerate() {
+        for name in names {
             writes.entry(*name).or_default().push(place);
+        }
+    }
+    for (place, names) in own_reads.iter().enumerate() {
+        for name in names {
+            let known = is_known.get_mut(name.0 as usize);
+            if writes.contains_key(name) {
+                reads.entry(*name).or_default().push(place);
+            } else if known.is_some_and(|known| !std::mem::replace(known, true)) {
+                let _first = first_reads.insert(*name, place);
+            }
         }
     }
     for place in needs::innermost(&run) {
@@ -113,21 +124,17 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
             });
         }
     }
-    for (name, readers) in &reads {
-        let path = nodes::name(store, *name)?;
+    for (name, reader) in first_reads {
+        let path = nodes::name(store, name)?;
         let is_shared = matches!(path.bytes(), b"/" | b"/tmp" | b"/var/tmp");
-        if is_of_system(&path) || is_shared || writes.contains_key(name) {
+        if is_of_system(&path) || is_shared {
             continue;
         }
-        let steps = readers
-            .iter()
-            .take(1)
-            .map(|place| run.name(&run.steps[*place]));
         findings.push(Finding {
             kind: "outside",
             path: Some(path.to_string()),
             note: None,
-            steps: steps.collect::<Result<_, _>>()?,
+            steps: vec![run.name(&run.steps[reader])?],
         });
     }
     Ok(Lint {
@@ -155,6 +162,8 @@ impl Display for Lint {
             let what = match finding.kind {
                 "race" => "read or written by steps at the same time",
                 "written-twice" => "written by two steps",
+                "undeclared" => "read, and not said to be needed",
+                "unused" => "said to be needed, and not looked at",
                 "outside" => "read, and neither of the workspace nor of the system",
                 "chance" => "depends on chance or time",
                 _ => "cannot be served",
@@ -166,6 +175,9 @@ impl Display for Lint {
                 finding.kind,
                 about.unwrap_or_default()
             )?;
+            if let (Some(_), Some(target)) = (&finding.path, &finding.note) {
+                write!(f, " for {target}")?;
+            }
             for step in &finding.steps {
                 write!(f, "\n    {step}")?;
             }

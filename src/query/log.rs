@@ -8,7 +8,7 @@ use crate::report::explain::plain;
 use crate::store::graph::{self, Build, Fate, Step};
 use crate::store::{Snapshot, history};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
@@ -104,29 +104,26 @@ pub fn runs(store: &Snapshot, max: usize) -> Result<Runs, Error> {
         return Err(Error::NoRuns);
     }
     builds.reverse();
-    let runs = builds
-        .into_iter()
-        .take(max)
-        .map(|build| run_line(store, build));
     Ok(Runs {
         schema: "rfs.log/1",
-        runs: runs.collect::<Result<_, _>>()?,
+        runs: builds.into_iter().take(max).map(run_line).collect(),
     })
 }
 
-fn run_line(store: &Snapshot, build: Build) -> Result<RunLine, Error> {
-    let steps = graph::steps(store, build.number)?;
-    let count = |fate| steps.iter().filter(|step| step.fate == fate).count();
-    Ok(RunLine {
+fn run_line(build: Build) -> RunLine {
+    let n_ran = build
+        .n_steps
+        .saturating_sub(build.n_served.saturating_add(build.n_refused));
+    RunLine {
         run: build.number,
         began: build.began,
         command: plain(&build.title),
         status: build.ended.map(|(status, _)| status),
         wall_s: build.ended.map(|(_, wall_us)| seconds(wall_us)),
-        hit: count(Fate::Served),
-        ran: count(Fate::Ran),
-        refused: count(Fate::Refused),
-    })
+        hit: build.n_served as usize,
+        ran: n_ran as usize,
+        refused: build.n_refused as usize,
+    }
 }
 
 /// Some steps of a run, at most `max`.
@@ -141,7 +138,7 @@ pub fn steps(store: &Snapshot, run: Option<u32>, wanted: Wanted, max: usize) -> 
         Wanted::Ran => all
             .filter(|place| run.steps[*place].fate != Fate::Served)
             .collect(),
-        Wanted::Failed => failed(&run)?,
+        Wanted::Failed => failed(&run),
         Wanted::Slow => {
             let mut slow: Vec<_> = all.collect();
             slow.sort_by_key(|place| std::cmp::Reverse(own[*place]));
@@ -203,36 +200,36 @@ fn own_times(run: &Run<'_>) -> Vec<u64> {
 }
 
 /// Those that failed and in which no other one did.
-fn failed(run: &Run<'_>) -> Result<Vec<usize>, Error> {
-    let mut failed = Vec::new();
-    for (place, step) in run.steps.iter().enumerate() {
-        let execution = step.execution;
-        let record = execution
-            .map(|one| history::rest(run.state, one))
-            .transpose()?;
-        if record.is_some_and(|record| record.status != 0) {
-            failed.push(place);
+fn failed(run: &Run<'_>) -> Vec<usize> {
+    let all = 0..run.steps.len();
+    let failed: Vec<usize> = all.filter(|place| run.steps[*place].status != 0).collect();
+    let mut outer: HashSet<u32> = HashSet::new();
+    for place in &failed {
+        let mut next = run.steps[*place].parent;
+        // What is around a known one is known.
+        while let Some(number) = next.filter(|number| outer.insert(*number)) {
+            next = run.step(number).ok().and_then(|step| step.parent);
         }
     }
-    let inner = |place: &usize| {
-        let step = &run.steps[*place];
-        !failed
-            .iter()
-            .any(|other| run.is_in(&run.steps[*other], step))
-    };
-    Ok(failed.iter().copied().filter(inner).collect())
+    let inner = |place: &usize| !outer.contains(&run.steps[*place].number);
+    failed.into_iter().filter(inner).collect()
 }
 
 /// Those that may not be cached, but for those that only hold another one which may not for the same reason.
 fn refused(run: &Run<'_>) -> Vec<usize> {
     let is_refused = |place: &usize| run.steps[*place].fate == Fate::Refused;
     let all: Vec<usize> = (0..run.steps.len()).filter(is_refused).collect();
+    let mut outer: HashSet<(u32, &str)> = HashSet::new();
+    for place in &all {
+        let why = run.steps[*place].why.as_str();
+        let mut next = run.steps[*place].parent;
+        while let Some(number) = next.filter(|number| outer.insert((*number, why))) {
+            next = run.step(number).ok().and_then(|step| step.parent);
+        }
+    }
     let inner = |place: &usize| {
         let step = &run.steps[*place];
-        !all.iter().any(|other| {
-            let other = &run.steps[*other];
-            other.why == step.why && run.is_in(other, step)
-        })
+        !outer.contains(&(step.number, step.why.as_str()))
     };
     all.iter().copied().filter(inner).collect()
 }

@@ -105,7 +105,9 @@ pub fn miss(
     let given2 = graph::start(other_store, other.build.number, counterpart.number)?;
     let given2 = given2.unwrap_or_default();
     let (env, env2) = (environment(&given, policy), environment(&given2, policy));
-    for name in union(&env, &env2) {
+    // An export may have left it out.
+    let is_known = !given.env.is_empty() && !given2.env.is_empty();
+    for name in union(&env, &env2).into_iter().filter(|_| is_known) {
         tell(
             "environment",
             name.clone(),

@@ -5,6 +5,9 @@
 //! but [`packages`], which reads what the system tells of itself.
 
 pub mod compdb;
+mod configlog;
+pub mod configure;
+pub mod declared;
 pub mod deps;
 pub mod diff;
 pub mod forecast;
@@ -14,9 +17,11 @@ pub mod log;
 pub mod miss;
 mod needs;
 pub mod packages;
+pub mod reproduce;
 mod run;
 mod state;
 pub mod stats;
+mod svg;
 pub mod why;
 
 pub use run::{Run, StepRef};
@@ -46,6 +51,9 @@ pub enum Error {
     /// The other run has no such step.
     #[error("run {1} has no step like {0}")]
     NoCounterpart(String, u32),
+    /// No script is known to have asked for a symbol.
+    #[error("no configure script that ran here is known to have asked for {0}")]
+    NoProbe(String),
     /// What a step did is not known any more.
     #[error("what step {1} of run {0} did is not known any more")]
     Forgotten(u32, u32),

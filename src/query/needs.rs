@@ -6,8 +6,8 @@ use crate::store;
 use crate::store::edges::{self, Among};
 use crate::store::graph::Step;
 use crate::store::history::Execution;
-use crate::store::nodes::Node;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use crate::store::nodes::{self, Node};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// That a step read what another one had written. Places among the steps of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,28 +30,39 @@ pub(super) fn innermost(run: &Run<'_>) -> Vec<usize> {
     (0..run.steps.len()).filter(is_inner).collect()
 }
 
-/// By place: names that `of` gives for a step and for none that it started.
+/// By place: names that `of` gives for a step and for none that it started, by number.
 pub(super) fn own(
     run: &Run<'_>,
     mut of: impl FnMut(&Step, Execution) -> Result<Vec<Node>, store::Error>,
-) -> Result<Vec<BTreeSet<Node>>, Error> {
+) -> Result<Vec<Vec<Node>>, Error> {
     let mut all = Vec::with_capacity(run.steps.len());
-    for step in &run.steps {
+    let mut started: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (place, step) in run.steps.iter().enumerate() {
         let names = step
             .execution
             .map(|execution| of(step, execution))
             .transpose()?;
         all.push(names.unwrap_or_default());
+        if let Some(parent) = step.parent.and_then(|parent| run.place(parent)) {
+            started.entry(parent).or_default().push(place);
+        }
     }
-    let own = all.iter().map(|names| names.iter().copied().collect());
-    let mut own: Vec<BTreeSet<Node>> = own.collect();
-    for (step, names) in run.steps.iter().zip(&all) {
-        let parent = step.parent.and_then(|parent| run.place(parent));
-        if let Some(parent) = parent {
-            for name in names {
-                own[parent].remove(name);
+    // By name: the last of those that started others one of which had to do with it.
+    let mut inner = vec![usize::MAX; nodes::count(run.state)? as usize + 1];
+    let mut own = all.clone();
+    for (parent, children) in started {
+        for child in children {
+            for name in &all[child] {
+                if let Some(place) = inner.get_mut(name.0 as usize) {
+                    *place = parent;
+                }
             }
         }
+        own[parent].retain(|name| inner.get(name.0 as usize) != Some(&parent));
+    }
+    for names in &mut own {
+        names.sort_unstable();
+        names.dedup();
     }
     Ok(own)
 }

@@ -177,7 +177,8 @@ fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
 /// Whether the last name of a path holds characters that mkstemp(3) and the like may have chosen: six or
 /// more, with capital letters or digits where a person would not put them. To be wrong about a random name
 /// costs an input that is always as it was.
-fn is_random(path: &[u8]) -> bool {
+#[must_use]
+pub fn is_random(path: &[u8]) -> bool {
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
     // As Python makes them, in small letters, and cargo, in any.
     let prefixed = |prefix: &[u8], len: usize| name.len() == len && name.starts_with(prefix);

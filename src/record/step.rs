@@ -1,5 +1,6 @@
 //! A step while it runs: what it looked at first, what it changed, what it printed.
 
+use crate::base::scrap::Collecting;
 use crate::base::{
     Access, Chunk, Cost, Digest, Held, JobId, Miss, PathId, Placement, Refusal, Seen, Start, Stdin,
 };
@@ -149,6 +150,8 @@ pub struct Step {
     pub printed_to: HashMap<i32, u64>,
     /// What it read from its standard input.
     pub stdin: Stdin,
+    /// Files that it made for the steps that it started, and removed.
+    pub scraps: Collecting,
     /// Why it may not be cached.
     pub refusal: Option<Refusal>,
     /// Things worth knowing.
@@ -199,6 +202,7 @@ impl Step {
             printed: 0,
             printed_to: HashMap::new(),
             stdin: Stdin::Unread,
+            scraps: Collecting::default(),
             refusal: None,
             notes: BTreeSet::new(),
             cut_short: false,

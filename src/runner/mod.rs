@@ -10,6 +10,7 @@ pub mod launch;
 pub mod location;
 pub mod pins;
 pub mod pmi;
+pub mod replica;
 pub mod room;
 pub mod slots;
 pub mod spawn;

@@ -3,15 +3,17 @@
 //!
 //! A build is time of start (i64, seconds since 1970), microseconds (u64), number (u32, 0 for a free
 //! record), its steps and its title (u32 each: addresses), exit status (i32), whether it has ended (u32),
-//! number of steps (u32), what the steps were given (u32: address), nothing (u32). By id of a name: the execution that wrote it last (u32).
+//! number of steps (u32), what the steps were given (u32: address), how many of the steps were served and how
+//! many refused (u32 each), nothing (u32). By id of a name: the execution that wrote it last (u32).
 
 use super::history::{self, BEFORE, BEFORE_SERIAL, Execution, SERIAL, live};
 use super::layout::{u32_at, u64_at};
 use super::pages::{Pages, PagesMut};
 pub use super::readers::{note as note_readers, readers};
 use super::schema::{BUILDS, EXECUTIONS, HEAP, NAMES, WRITERS};
+use super::starts::Starts;
 use super::{Error, canonical, readers};
-use crate::base::{Cause, Difference, Digest, Name, Record, Start, difference};
+use crate::base::{Cause, Difference, Digest, Name, Record, Start, What, difference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,6 +26,8 @@ const STATUS: usize = 28;
 const ENDED: usize = 32;
 const N_STEPS: usize = 36;
 const STARTS: usize = 40;
+const SERVED: usize = 44;
+const REFUSED: usize = 48;
 /// The cell that holds the last number of a build.
 const LAST: u8 = 0;
 /// Executions that are kept under one key.
@@ -45,6 +49,10 @@ pub struct Build {
     pub ended: Option<(i32, u64)>,
     /// Steps that were served, run or refused.
     pub n_steps: u32,
+    /// Those that were served.
+    pub n_served: u32,
+    /// Those that ran and may not be cached.
+    pub n_refused: u32,
 }
 
 /// What became of a step.
@@ -75,6 +83,8 @@ pub struct Step {
     pub began_us: i64,
     /// Microseconds.
     pub wall_us: u64,
+    /// Its exit status.
+    pub status: i32,
     /// What it did; none if that is not known any more.
     pub execution: Option<Execution>,
 }
@@ -114,16 +124,9 @@ struct Row {
     cause: Option<Cause>,
     began_us: i64,
     wall_us: u64,
+    status: i32,
     execution: u32,
     serial: u32,
-}
-
-/// What the steps of a build were given: words that many share, and each step's by their numbers.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Starts {
-    words: Vec<Vec<u8>>,
-    /// By number of the step: how many of its words are of the environment, and its words.
-    of: BTreeMap<u32, (u32, Vec<u32>)>,
 }
 
 /// A build that is being noted. What it holds is of transactions that were committed or are open.
@@ -145,7 +148,7 @@ impl Noting {
     pub fn start(pages: &mut impl PagesMut, began: i64, title: &str) -> Result<Self, Error> {
         let number = u32::try_from(BUILDS.cell(pages, LAST)?).unwrap_or(u32::MAX);
         let number = number.saturating_add(1);
-        let mut fields = [0; 48];
+        let mut fields = [0; 56];
         fields[..8].copy_from_slice(&began.to_le_bytes());
         let mut put =
             |at: usize, value: u32| fields[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -194,6 +197,7 @@ impl Noting {
                 cause: done.cause,
                 began_us: done.began_us,
                 wall_us: done.wall_us,
+                status: done.record.status,
                 execution: execution.0,
                 serial: history::facts(pages, execution)?.serial,
             });
@@ -205,6 +209,12 @@ impl Noting {
         let n_steps = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         BUILDS.put(pages, id, STEPS, &list.to_le_bytes())?;
         BUILDS.put(pages, id, STARTS, &starts.to_le_bytes())?;
+        let count = |fate| {
+            let n = rows.iter().filter(|row| row.fate == fate).count();
+            u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes()
+        };
+        BUILDS.put(pages, id, SERVED, &count(Fate::Served))?;
+        BUILDS.put(pages, id, REFUSED, &count(Fate::Refused))?;
         BUILDS.put(pages, id, N_STEPS, &n_steps.to_le_bytes())
     }
 
@@ -232,7 +242,7 @@ impl Noting {
         let newest = chain.first().copied();
         let mut known = None;
         for one in chain {
-            if known.is_none() && history::record(pages, one)?.does_as(&done.record) {
+            if known.is_none() && is_it(pages, one, &done.record)? {
                 known = Some(one);
             }
         }
@@ -283,7 +293,10 @@ impl Noting {
             WRITERS.set(pages, name, &execution.0.to_le_bytes())?;
         }
         for old in history::under(pages, &done.key)?.into_iter().skip(MAX_RUNS) {
-            history::remove(pages, old)?;
+            // A script asks many questions by one command.
+            if history::facts(pages, old)?.used < self.number {
+                history::remove(pages, old)?;
+            }
         }
         Ok(execution)
     }
@@ -297,6 +310,25 @@ impl Noting {
         }
         next == Some(step) && inner != step
     }
+}
+
+/// Whether an execution did from the same what a record says. Most that did not are told apart without their
+/// deps.
+fn is_it(pages: &impl Pages, one: Execution, record: &Record) -> Result<bool, Error> {
+    let bytes = record.outputs.iter().map(|output| match &output.what {
+        What::File { size, .. } => *size,
+        What::Absent | What::Link(_) | What::Dir(_) => 0,
+        What::Fifo(_) | What::HardLink(_) | What::Attributes(_) => 0,
+    });
+    let facts = history::facts(pages, one)?;
+    if facts.n_deps as usize != record.deps.len() || facts.bytes != bytes.sum::<u64>() {
+        return Ok(false);
+    }
+    let known = history::rest(pages, one)?;
+    let alike = known.status == record.status
+        && known.outputs == record.outputs
+        && known.chunks == record.chunks;
+    Ok(alike && history::record(pages, one)?.does_as(record))
 }
 
 /// The builds that are known, the oldest first.
@@ -315,6 +347,8 @@ pub fn builds(pages: &impl Pages) -> Result<Vec<Build>, Error> {
             title: String::from_utf8_lossy(&title).into_owned(),
             ended: (u32_at(fields, ENDED) != 0).then_some(ended),
             n_steps: u32_at(fields, N_STEPS),
+            n_served: u32_at(fields, SERVED),
+            n_refused: u32_at(fields, REFUSED),
         });
     }
     Ok(found)
@@ -338,6 +372,7 @@ pub fn steps(pages: &impl Pages, build: u32) -> Result<Vec<Step>, Error> {
             cause: row.cause,
             began_us: row.began_us,
             wall_us: row.wall_us,
+            status: row.status,
             execution: still(pages, row.execution, row.serial)?,
         })
     });
@@ -433,6 +468,7 @@ pub(super) fn copy(
     from: &impl Pages,
     to: &mut impl PagesMut,
     new: &HashMap<Execution, Execution>,
+    keeps_environment: bool,
 ) -> Result<(), Error> {
     let mut olds: Vec<_> = new.iter().map(|(old, new)| (*old, *new)).collect();
     olds.sort_unstable();
@@ -462,7 +498,13 @@ pub(super) fn copy(
         let steps = HEAP.add(to, &to_bytes(to, &rows)?)?;
         fields[STEPS..STEPS + 4].copy_from_slice(&steps.to_le_bytes());
         for at in [TITLE, STARTS] {
-            let block = HEAP.add(to, &HEAP.read(from, u32_at(&fields, at))?)?;
+            let mut bytes = HEAP.read(from, u32_at(&fields, at))?;
+            if at == STARTS && !keeps_environment {
+                let mut starts: Starts = read(from, u32_at(&fields, at))?;
+                starts.forget_environment();
+                bytes = to_bytes(to, &starts)?.into();
+            }
+            let block = HEAP.add(to, &bytes)?;
             fields[at..at + 4].copy_from_slice(&block.to_le_bytes());
         }
         BUILDS.add(to, &fields)?;
@@ -508,39 +550,6 @@ fn ids(pages: &impl Pages) -> Result<BTreeMap<u32, u32>, Error> {
         }
     }
     Ok(found)
-}
-
-impl Starts {
-    fn add(&mut self, step: u32, start: &Start, known: &mut HashMap<Vec<u8>, u32>) {
-        let env = start.env.iter().map(Vec::as_slice);
-        let around = start.around.iter().map(String::as_bytes);
-        let mut numbers = Vec::with_capacity(start.env.len() + start.around.len());
-        for word in env.chain(around) {
-            let number = known.get(word).copied().unwrap_or_else(|| {
-                let number = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
-                self.words.push(word.to_vec());
-                known.insert(word.to_vec(), number);
-                number
-            });
-            numbers.push(number);
-        }
-        let n_env = u32::try_from(start.env.len()).unwrap_or(u32::MAX);
-        self.of.insert(step, (n_env, numbers));
-    }
-
-    fn get(&self, step: u32) -> Option<Start> {
-        let (n_env, numbers) = self.of.get(&step)?;
-        let word = |number: &u32| self.words.get(*number as usize).cloned();
-        let mut env: Vec<Vec<u8>> = numbers.iter().map(word).collect::<Option<_>>()?;
-        let around = env.split_off(env.len().min(*n_env as usize));
-        let around = around
-            .iter()
-            .map(|word| String::from_utf8_lossy(word).into_owned());
-        Some(Start {
-            around: around.collect(),
-            env,
-        })
-    }
 }
 
 fn read<T: DeserializeOwned>(pages: &impl Pages, block: u32) -> Result<T, Error> {

@@ -31,6 +31,7 @@ pub mod recover;
 mod schema;
 mod snapshot;
 mod space;
+mod starts;
 mod table;
 mod txn;
 

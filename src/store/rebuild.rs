@@ -38,7 +38,7 @@ pub fn compact(store: &Store, disk: &Arc<dyn Disk>) -> Result<Copied, Error> {
     if new_path.exists() {
         disk.unlink(&new_path)?;
     }
-    let copied = copy_into(&snapshot, &new_path, disk)
+    let copied = copy_into(&snapshot, &new_path, true, disk)
         .and_then(|copied| Ok(disk.rename(&new_path, store.path()).map(|()| copied)?));
     if copied.is_err() {
         drop(disk.unlink(&new_path));
@@ -47,7 +47,30 @@ pub fn compact(store: &Store, disk: &Arc<dyn Disk>) -> Result<Copied, Error> {
     copied
 }
 
-fn copy_into(snapshot: &Snapshot, path: &Path, disk: &Arc<dyn Disk>) -> Result<Copied, Error> {
+/// Writes what a state knows to a new file, for another machine: without what is not needed any more, and
+/// without the environment of the steps where that is not wanted.
+///
+/// # Errors
+/// Damage, or a system call fails; what was written is removed.
+pub fn export(
+    snapshot: &Snapshot,
+    to: &Path,
+    keeps_environment: bool,
+    disk: &Arc<dyn Disk>,
+) -> Result<Copied, Error> {
+    let copied = copy_into(snapshot, to, keeps_environment, disk);
+    if copied.is_err() {
+        drop(disk.unlink(to));
+    }
+    copied
+}
+
+fn copy_into(
+    snapshot: &Snapshot,
+    path: &Path,
+    keeps_environment: bool,
+    disk: &Arc<dyn Disk>,
+) -> Result<Copied, Error> {
     let store = Store::open(path, SCHEMA, disk.clone())?;
     let mut copied = Copied::default();
     let all = in_order(snapshot, history::all(snapshot)?)?;
@@ -61,7 +84,7 @@ fn copy_into(snapshot: &Snapshot, path: &Path, disk: &Arc<dyn Disk>) -> Result<C
         txn.commit(Durability::Lazy)?;
     }
     let mut txn = store.begin()?;
-    graph::copy(snapshot, &mut txn, &new)?;
+    graph::copy(snapshot, &mut txn, &new, keeps_environment)?;
     for file in digests::all(snapshot) {
         let (identity, digest) = file?;
         digests::put(&mut txn, &identity, &digest)?;

@@ -6,7 +6,7 @@ use super::names::Names;
 use super::table::Table;
 
 /// The version of everything below: tables, records and their encoding.
-pub(super) const SCHEMA: u32 = 5;
+pub(super) const SCHEMA: u32 = 6;
 
 pub(super) const NAMES: Names = Names {
     tree: Heap::new(0),
@@ -30,6 +30,6 @@ pub(super) const PIECES: Index = Index::new(10);
 pub(super) const SHAPES: Table = Table::new(11, 20);
 pub(super) const SHAPES_BY_BYTES: Index = Index::new(12);
 /// What `graph` says.
-pub(super) const BUILDS: Table = Table::new(13, 48);
+pub(super) const BUILDS: Table = Table::new(13, 56);
 /// By id of a name: what `readers` says (u64).
 pub(super) const READERS: Table = Table::new(14, 8);

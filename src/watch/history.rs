@@ -2,7 +2,7 @@
 //! What fails here costs answers about this build, nothing else.
 
 use super::close::micros;
-use crate::base::{Chunk, Command, Cost, Digest, Name, Record};
+use crate::base::{Access, Chunk, Command, Cost, Digest, Kind, Name, Record};
 use crate::disk::Disk;
 use crate::record::{Step, Wrote, seen};
 use crate::store::graph::{Done, Fate, Noting};
@@ -16,6 +16,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Deps of steps that wait to be written, at most: they are in memory.
 const MANY: usize = 200_000;
+
+/// Bytes of one file, and of all files of a build, that are hashed only to be known here.
+const LARGEST: u64 = 4 << 20;
+const ALL: u64 = 256 << 20;
 
 /// Where a build is written down.
 #[derive(Debug, Clone)]
@@ -55,6 +59,7 @@ impl History {
                 noting: None,
                 done: Vec::new(),
                 n_deps: 0,
+                n_hashed: 0,
             };
             let _detached = std::thread::spawn(move || writer.run(&work));
             queue
@@ -109,6 +114,7 @@ struct Writer {
     noting: Option<Noting>,
     done: Vec<Done>,
     n_deps: usize,
+    n_hashed: u64,
 }
 
 impl Writer {
@@ -180,20 +186,29 @@ impl Writer {
         Ok(())
     }
 
-    /// What is known of a step that was not folded: names, and what stat(2) told of them.
-    fn unfolded(&self, step: &Step, status: i32, wall: Duration) -> Done {
-        let root = self.world.root();
+    /// What is known of a step that was not folded: names, what stat(2) told of them, and the contents of small
+    /// files that are still as they were.
+    fn unfolded(&mut self, step: &Step, status: i32, wall: Duration) -> Done {
+        let world = self.world.clone();
+        let root = world.root();
         let mut paths: Vec<_> = step.paths.iter().collect();
         paths.sort_unstable_by_key(|(id, _)| **id);
         let (mut deps, mut outputs) = (Vec::new(), Vec::new());
         for (id, entry) in paths {
-            let path = self.world.path(*id);
+            let path = world.path(*id);
             let name = Name::of(&path, root);
+            let size = entry.first.id.size;
+            let is_wanted = entry.access.has(Access::REG) && entry.first.kind == Kind::File;
+            if is_wanted && size <= LARGEST && self.n_hashed < ALL {
+                self.n_hashed += size;
+                // Failing that, it is not known.
+                let _known = world.digest(&path, &entry.first);
+            }
             if let Some(dep) = seen::dep(&name, entry.access, &entry.first) {
                 deps.push(dep);
             }
             if entry.wrote != Wrote::NOTHING {
-                outputs.extend(seen::output(name, &self.world.last(&path).seen));
+                outputs.extend(seen::output(name, &world.last(&path).seen));
             }
         }
         let chunks = step.chunks.iter().map(|chunk| Chunk {
@@ -214,6 +229,7 @@ impl Writer {
             },
             command: command(step, root),
             inner: step.inner.clone(),
+            scraps: step.scraps.scraps(),
             ..Record::default()
         };
         let why = step.refusal.as_ref();

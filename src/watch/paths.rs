@@ -8,8 +8,10 @@ use super::places::{Device, device, nobody_s};
 use crate::base::policy::Times;
 use crate::base::{Access, Kind, PathId};
 use crate::record::Wrote;
+use crate::record::fold::is_random;
 use crate::world;
 use rfs_tracer::event::{End, Event, FdTarget, Look, Pid, Scope, Walk};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The kernel takes no longer names (path_resolution(7)).
@@ -458,7 +460,27 @@ impl Watch {
             (&before.seen, before.changes),
             &parents,
         );
+        let goes = how.any(Wrote::REMOVED) || how.any(Wrote::WHOLE);
+        if goes && before.seen.kind == Kind::File {
+            self.scrap(&mut model, at, &walk.path, &before);
+        }
         Some(before)
+    }
+
+    /// A file goes: what it said is kept with the step that had made it, where others have read it.
+    fn scrap(&self, model: &mut Model, at: usize, path: &Path, before: &world::Look) {
+        let Some((digest, text)) = self.world.text(&before.seen) else {
+            return;
+        };
+        let made = |at: &usize| {
+            let entry = model.steps[*at].paths.get(&before.id);
+            entry.is_some_and(|entry| entry.first.is_absent())
+        };
+        if let Some(at) = model.chain(at).into_iter().find(made) {
+            if !is_random(path.as_os_str().as_bytes()) {
+                model.steps[at].scraps.add(digest, text);
+            }
+        }
     }
 
     fn unlink(&self, pid: Pid, walk: &Walk, dir: bool) {

@@ -321,6 +321,7 @@ impl Store {
             provenance: job.provenance.clone(),
             command: history::command(&job.step, root),
             inner: job.step.inner.clone(),
+            scraps: job.step.scraps.scraps(),
         };
         let told = job.step.job.map(|_| Box::new(record.clone()));
         cache

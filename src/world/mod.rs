@@ -8,6 +8,7 @@ mod attributes;
 mod clock;
 pub mod listing;
 mod others;
+mod texts;
 
 use crate::base::{Digest, Identity, Kind, PathId, Seen};
 use crate::disk;
@@ -48,6 +49,7 @@ pub struct World {
     clock: clock::Clock,
     others: others::Others,
     saved: (Mutex<()>, Condvar),
+    texts: texts::Texts,
 }
 
 struct Inner {
@@ -96,6 +98,7 @@ impl World {
             stale: OnceLock::new(),
             absent: Arc::new(Seen::absent()),
             saved: (Mutex::new(()), Condvar::new()),
+            texts: texts::Texts::default(),
         }
     }
 
@@ -283,7 +286,15 @@ impl World {
         let memo = self.memo_of(path);
         let digest = match memo.get(&seen.id) {
             Some(digest) => Ok(digest),
-            None => hash(path, seen).inspect(|digest| self.remember(memo, seen, *digest)),
+            None => {
+                let made = seen.id.size <= texts::LARGEST && self.is_made(path);
+                let hashed = if made {
+                    self.texts.hash(path, seen)
+                } else {
+                    hash(path, seen)
+                };
+                hashed.inspect(|digest| self.remember(memo, seen, *digest))
+            }
         };
         *seen.digest.get_or_init(|| digest)
     }
@@ -292,6 +303,19 @@ impl World {
     #[must_use]
     pub fn is_sure(&self, seen: &Seen) -> bool {
         seen.is_absent() || self.clock.tells_apart(&seen.id)
+    }
+
+    /// What a small file says that the build has made, if somebody has asked for its digest lately.
+    #[must_use]
+    pub fn text(&self, seen: &Seen) -> Option<(Digest, Arc<str>)> {
+        self.texts.of(seen)
+    }
+
+    /// Whether the build itself has changed the path.
+    fn is_made(&self, path: &Path) -> bool {
+        let mut inner = self.lock();
+        let id = inner.id(path, &self.root);
+        inner.slots[id.0 as usize].changes > 0
     }
 
     fn memo_of(&self, path: &Path) -> &Memo {

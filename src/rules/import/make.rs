@@ -77,7 +77,7 @@ fn target(line: &str) -> Option<(&str, &str)> {
 }
 
 /// Whether make says something itself.
-fn is_message(line: &str, what: &str) -> bool {
+pub(super) fn is_message(line: &str, what: &str) -> bool {
     let rest = line.strip_prefix("make").unwrap_or_default();
     let rest = match rest.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or("", |(_, rest)| rest),
@@ -87,20 +87,20 @@ fn is_message(line: &str, what: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(what))
 }
 
-fn entered(line: &str) -> Option<&str> {
+pub(super) fn entered(line: &str) -> Option<&str> {
     let is_it = is_message(line, "Entering directory");
     let (_, dir) = line.split_once('\'').filter(|_| is_it)?;
     dir.strip_suffix('\'')
 }
 
-fn relative(dir: &str, root: &str) -> String {
+pub(super) fn relative(dir: &str, root: &str) -> String {
     let inside = dir.strip_prefix(root);
     inside
         .map_or(dir, |rest| rest.trim_start_matches('/'))
         .to_owned()
 }
 
-fn below(dir: &str, name: &str) -> String {
+pub(super) fn below(dir: &str, name: &str) -> String {
     match dir.is_empty() || name.starts_with('/') {
         true => tidy(name),
         false => tidy(&format!("{dir}/{name}")),

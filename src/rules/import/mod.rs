@@ -2,6 +2,7 @@
 //!
 //! Pure: text in, the text of an `Rfsfile` out.
 
+pub mod database;
 pub mod make;
 pub mod ninja;
 
@@ -19,6 +20,10 @@ pub struct Recipe {
     pub phony: bool,
     /// What it needs.
     pub deps: Vec<String>,
+    /// Those of them that must only be there first.
+    pub order: Vec<String>,
+    /// Whether the command tells what else it has read (a depfile), so that it need not be said before.
+    pub tells: bool,
     /// The text for `sh -c`; none where the target stands for its deps.
     pub cmd: Option<String>,
     /// How many of these run at a time, by a name.
@@ -121,7 +126,7 @@ fn braced(text: &str) -> String {
 }
 
 /// A name relative to the workspace, without `.` and `..` where that can be told.
-fn tidy(name: &str) -> String {
+pub fn tidy(name: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {
         match part {
@@ -179,6 +184,7 @@ mod tests {
                 cmd: Some("echo \"$x\" \\\n > a".to_owned()),
                 pool: Some(("link".to_owned(), 2)),
                 phony: false,
+                ..Recipe::default()
             }],
             left_out: Vec::new(),
         };

@@ -121,6 +121,8 @@ impl Reader<'_> {
             .filter(|name| !matches!(name.as_str(), "|" | "||"))
             .map(|name| tidy(name))
             .collect();
+        let order = ins[..validations].iter().skip_while(|name| *name != "||");
+        let order: Vec<String> = order.skip(1).map(|name| tidy(name)).collect();
         if rule == "phony" {
             // Without inputs it says that a file needs nobody to make it.
             if !deps.is_empty() {
@@ -149,6 +151,7 @@ impl Reader<'_> {
         }
         let mut cmd = value("command");
         let mut optional = Vec::new();
+        let tells = !value("depfile").is_empty() || !value("deps").is_empty();
         let depfile = value("depfile");
         if !depfile.is_empty() {
             optional.push(tidy(&depfile));
@@ -171,6 +174,8 @@ impl Reader<'_> {
             targets,
             optional,
             deps,
+            order,
+            tells,
             cmd: Some(cmd),
             phony: false,
             pool: depth.map(|depth| (pool, depth)),

@@ -53,7 +53,12 @@ fn a_miss_against_another_run_or_checkout_is_explained() {
     let _first = s.rfs(Cmd::sh(script).env("MODE", "1")).expect_code(0);
     s.write("a.c", "other\n");
     let _second = s
-        .rfs(Cmd::sh(script).env("MODE", "2").env("TMUX", "x"))
+        .rfs(
+            Cmd::sh(script)
+                .env("MODE", "2")
+                .env("TMUX", "x")
+                .env("TERM_PROGRAM", "editor"),
+        )
         .expect_code(0);
     let miss = json(&s, &["why-miss", "a.o"]);
     assert_eq!(miss["schema"], "rfs.why-miss/1");

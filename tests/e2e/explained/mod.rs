@@ -1,9 +1,13 @@
 //! The questions about what was built: `rfs why`, `deps`, `rdeps`, `log`. By the face only.
 
 mod compared;
+mod configured;
 mod counted;
+mod declared;
 mod documented;
 mod outside;
+mod reproduced;
+mod stable;
 
 use crate::run::Cmd;
 use crate::space::TestSpace;
@@ -131,6 +135,11 @@ fn why_tells_what_was_served_and_what_was_refused() {
     let why = json(&s, &["why", "0"]);
     let culprit = why["culprit"]["command"].as_str().unwrap();
     assert!(culprit.ends_with("never stamp"), "{why:#}");
+    // What it read is known all the same.
+    let deps = json(&s, &["deps", "stamp"]);
+    let inputs = deps["inputs"].as_array().unwrap();
+    let seed = inputs.iter().find(|input| input["path"] == "seed").unwrap();
+    assert!(seed["state"]["content"].is_string(), "{deps:#}");
 }
 
 #[test]

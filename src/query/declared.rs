@@ -1,0 +1,204 @@
+//! What a Makefile or a ninja file says of its targets, against what the commands that made them have read.
+
+use super::Error;
+use super::lint::Finding;
+use super::run::Run;
+use crate::base::Name;
+use crate::store::edges::Inputs;
+use crate::store::graph::{self, Step};
+use crate::store::nodes::{self, Node};
+use crate::store::{Snapshot, edges, history};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// What is said of some targets that one command makes. Paths are relative to the workspace.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    /// What it makes.
+    pub targets: Vec<String>,
+    /// What it needs.
+    pub deps: Vec<String>,
+    /// Those of them that must only be there first.
+    pub order: Vec<String>,
+    /// Whether the build tool learns from the command itself what else it has read, so that only what
+    /// others make has to be said before.
+    pub tells: bool,
+    /// Whether there is a command: else the targets stand for what they need.
+    pub has_command: bool,
+}
+
+/// Programs that start the commands of others.
+const TOOLS: [&str; 4] = ["make", "gmake", "ninja", "samu"];
+
+/// Files that commands read and their targets do not depend on (`undeclared`), and files that targets depend on
+/// and no command has looked at (`unused`). Of what a known run has made.
+///
+/// # Errors
+/// The store is damaged.
+pub fn findings(store: &Snapshot, all: &[Declared]) -> Result<Vec<Finding>, Error> {
+    let all = merged(all);
+    let says: HashMap<&str, &Declared> = all
+        .iter()
+        .flat_map(|one| one.targets.iter().map(move |target| (target.as_str(), one)))
+        .collect();
+    let mut runs: BTreeMap<u32, Run<'_>> = BTreeMap::new();
+    let mut inputs = Inputs::default();
+    let mut found = Vec::new();
+    for one in all.iter().filter(|one| one.has_command) {
+        let Some((run, place)) = maker(store, one, &mut runs)? else {
+            continue;
+        };
+        let run = &runs[&run];
+        let step = &run.steps[place];
+        let Some(execution) = step.execution else {
+            continue;
+        };
+        let written: HashSet<Node> = edges::writes(store, execution)?.into_iter().collect();
+        let read = inputs.read_by(store, execution, false)?;
+        let declared = closure(one, &says);
+        for node in read.into_iter().collect::<BTreeSet<_>>() {
+            let name = nodes::name(store, node)?;
+            if !name.inside() || written.contains(&node) {
+                continue;
+            }
+            let path = name.to_string();
+            let is_made = says.get(path.as_str()).is_some_and(|made| made.has_command);
+            if declared.contains(path.as_str()) || (one.tells && !is_made) {
+                continue;
+            }
+            found.push(finding("undeclared", path, one, run, step)?);
+        }
+        let looked_at = looked_at(store, run, step, &says, &mut inputs)?;
+        for dep in &one.deps {
+            let name = Name::from_bytes(dep.as_bytes());
+            let node = nodes::find(store, name.bytes())?;
+            let is_file =
+                node.is_some() && says.get(dep.as_str()).is_none_or(|made| made.has_command);
+            let is_used = node.is_some_and(|node| looked_at.contains(&node));
+            if is_file && !is_used && !one.order.contains(dep) {
+                found.push(finding("unused", dep.clone(), one, run, step)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn finding(
+    kind: &'static str,
+    path: String,
+    one: &Declared,
+    run: &Run<'_>,
+    step: &Step,
+) -> Result<Finding, Error> {
+    Ok(Finding {
+        kind,
+        path: Some(path),
+        note: one.targets.first().cloned(),
+        steps: vec![run.name(step)?],
+    })
+}
+
+/// What several makes say of one target, each in its directory, belongs together.
+fn merged(all: &[Declared]) -> Vec<Declared> {
+    let mut merged: Vec<Declared> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for one in all {
+        let Some(first) = one.targets.first() else {
+            continue;
+        };
+        let place = *places.entry(first).or_insert(merged.len());
+        match merged.get_mut(place) {
+            Some(known) => {
+                known.deps.extend_from_slice(&one.deps);
+                known.order.extend_from_slice(&one.order);
+                known.tells |= one.tells;
+                known.has_command |= one.has_command;
+            }
+            None => merged.push(one.clone()),
+        }
+    }
+    merged
+}
+
+/// The run and the place in it of the outermost step that made a target and is no build tool.
+fn maker<'a>(
+    store: &'a Snapshot,
+    one: &Declared,
+    runs: &mut BTreeMap<u32, Run<'a>>,
+) -> Result<Option<(u32, usize)>, Error> {
+    for target in &one.targets {
+        let name = Name::from_bytes(target.as_bytes());
+        let Some(made) = graph::writer(store, &name)? else {
+            continue;
+        };
+        let number = history::facts(store, made)?.used;
+        let run = match runs.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => match Run::open(store, Some(number)) {
+                Ok(run) => place.insert(run),
+                Err(Error::NoRun(..)) => continue,
+                Err(error) => return Err(error),
+            },
+        };
+        let run: &Run<'_> = run;
+        let Some(step) = run.of(made) else { continue };
+        let mut outermost = step;
+        for outer in run.around(step).into_iter().rev() {
+            if is_tool(run, outer)? {
+                return Ok(run.place(outermost.number).map(|place| (number, place)));
+            }
+            outermost = outer;
+        }
+    }
+    Ok(None)
+}
+
+fn is_tool(run: &Run<'_>, step: &Step) -> Result<bool, Error> {
+    let Some(execution) = step.execution else {
+        return Ok(false);
+    };
+    let program = history::rest(run.state, execution)?.command.program;
+    let last = program.as_path().file_name();
+    Ok(last.is_some_and(|last| TOOLS.iter().any(|tool| last == *tool)))
+}
+
+/// What the commands of a recipe may have looked at: its step, and those beside it that made no target.
+fn looked_at(
+    store: &Snapshot,
+    run: &Run<'_>,
+    step: &Step,
+    says: &HashMap<&str, &Declared>,
+    inputs: &mut Inputs,
+) -> Result<HashSet<Node>, Error> {
+    let mut found = HashSet::new();
+    for other in run.steps.iter().filter(|other| other.parent == step.parent) {
+        let Some(execution) = other.execution else {
+            continue;
+        };
+        let mut is_another_s = false;
+        for node in edges::writes(store, execution)? {
+            let name = nodes::name(store, node)?.to_string();
+            is_another_s |= other.number != step.number && says.contains_key(name.as_str());
+        }
+        if !is_another_s {
+            found.extend(inputs.read_by(store, execution, true)?);
+        }
+    }
+    Ok(found)
+}
+
+/// All that a target needs, also by way of others.
+fn closure<'a>(one: &'a Declared, says: &HashMap<&'a str, &'a Declared>) -> HashSet<&'a str> {
+    let mut found: HashSet<&str> = one.targets.iter().map(String::as_str).collect();
+    let mut next: Vec<&str> = one.deps.iter().map(String::as_str).collect();
+    while let Some(name) = next.pop() {
+        if found.insert(name) {
+            if let Some(made) = says.get(name) {
+                next.extend(made.deps.iter().map(String::as_str));
+                // What one command makes together is there together.
+                found.extend(made.targets.iter().map(String::as_str));
+            }
+        }
+    }
+    found
+}
