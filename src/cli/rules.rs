@@ -154,7 +154,9 @@ fn load(root: &Path) -> Result<rules::Rules, CommandError> {
         root: root.to_owned(),
         env: std::env::vars_os().filter_map(text).collect(),
     };
-    rules::load(&inputs).map_err(CommandError::new)
+    rules::load(&inputs).map_err(|error| {
+        CommandError::new(error).hint("doc/rules.md tells what an Rfsfile can say")
+    })
 }
 
 /// The name in the workspace of a target that was typed in some directory.

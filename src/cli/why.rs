@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
     subject: String,
     #[command(flatten)]
     options: ask::Options,
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
 #[derive(Debug, clap::Args)]
 pub(super) struct MissArgs {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
     subject: String,
     /// The run to compare with: a number, or another checkout, or a copy of its `.rfs/state` [default: the run before]
     #[arg(long, value_name = "RUN|PATH")]

@@ -1,8 +1,10 @@
 //! The questions about what was built: `rfs why`, `deps`, `rdeps`, `log`. By the face only.
 
+mod attested;
 mod compared;
 mod counted;
 mod documented;
+mod drawn;
 mod outside;
 
 use crate::run::Cmd;
