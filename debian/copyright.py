@@ -19,6 +19,7 @@ COMMON = {"Apache-2.0": "Apache-2.0", "CC0-1.0": "CC0-1.0", "LGPL-2.1-or-later":
 TEXTS = {
     "Unicode-3.0": (r"LICENSE-UNICODE|LICENSE", "UNICODE LICENSE V3"),
     "BSL-1.0": (r"LICENSE.*", "Boost Software License"),
+    "BSD-1-Clause": (r"LICENSE.*BSD.*", "Redistribution and use"),
     "BSD-2-Clause": (r"LICENSE.*", "Redistribution and use"),
     "BSD-3-Clause": (r"LICENSE.*", "Neither the name"),
     "Unlicense": (r"UNLICENSE|LICENSE.*", "free and unencumbered"),

@@ -1,5 +1,6 @@
 //! rfs: a filesystem for builds. Read the rooms by their numbers in doc/architecture.md.
 
+pub mod attest;
 pub mod base;
 pub mod cache;
 pub mod cli;

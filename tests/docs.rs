@@ -132,14 +132,24 @@ fn run(commands: &[Typed]) -> Vec<String> {
 
 #[test]
 fn the_tutorial_prints_what_it_says() {
-    let tutorial = text("doc/tutorial.md");
-    let all = blocks(&tutorial);
+    prints_what_it_says("doc/tutorial.md", 25);
+}
+
+#[test]
+fn the_guide_prints_what_it_says() {
+    prints_what_it_says("doc/guide.md", 25);
+}
+
+/// Runs a document of at least so many commands.
+fn prints_what_it_says(name: &str, at_least: usize) {
+    let document = text(name);
+    let all = blocks(&document);
     assert!(
         all.iter().all(|(kind, _)| kind == "console"),
         "a block that is not run"
     );
     let commands: Vec<_> = all.iter().flat_map(|(_, lines)| typed(lines)).collect();
-    assert!(commands.len() > 25, "{}", commands.len());
+    assert!(commands.len() >= at_least, "{}", commands.len());
     let printed = run(&commands);
     assert_eq!(printed.len(), commands.len());
     for (typed, printed) in commands.iter().zip(&printed) {
@@ -151,6 +161,70 @@ fn the_tutorial_prints_what_it_says() {
             typed.command
         );
     }
+}
+
+/// The targets of a document's links.
+fn links(document: &str) -> Vec<&str> {
+    let ends = document.split("](").skip(1);
+    ends.filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// The set is whole: every page is in the summary, and every link of every page leads somewhere.
+#[test]
+fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let summary = text("doc/SUMMARY.md");
+    let listed = links(&summary);
+    let mut n_pages = 0;
+    for page in fs::read_dir(root.join("doc")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".md") {
+            continue;
+        }
+        n_pages += 1;
+        assert!(
+            name == "SUMMARY.md" || listed.contains(&name.as_str()),
+            "{name} is not in the summary"
+        );
+    }
+    assert!(n_pages > 15);
+    let mut pages: Vec<_> = listed.iter().map(|page| format!("doc/{page}")).collect();
+    pages.push("doc/SUMMARY.md".to_owned());
+    for page in pages {
+        let document = text(&page);
+        for link in links(&document) {
+            let path = link.split('#').next().unwrap();
+            if path.is_empty() || path.contains("://") || path.contains(' ') {
+                continue;
+            }
+            let target = root.join(&page).parent().unwrap().join(path);
+            assert!(target.exists(), "{page}: {link}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_is_of_these_commands() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_rfs"))
+        .args(["manual", "--reference"])
+        .output()
+        .unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert_eq!(
+        text("doc/reference.md"),
+        printed,
+        "make it anew: rfs manual --reference >doc/reference.md"
+    );
+    for word in [
+        "## `rfs build`",
+        "## `rfs cache gc`",
+        "`--progress WHEN`",
+        "`notify`",
+    ] {
+        assert!(printed.contains(word), "{word}");
+    }
+    assert!(!printed.contains("guard-jobs"));
 }
 
 /// Each command of README's that is no command of the tutorial's is run by whoever is named here.

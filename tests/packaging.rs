@@ -69,6 +69,16 @@ fn every_command_has_a_manual_page_and_is_completed() {
         }
     }
     assert!(dir.path().join("rfs.1").exists());
+    // Where a file is wanted, files are offered, and commands where a command is.
+    let zsh = &shells[1].1;
+    let place = zsh.find("'::subject").or_else(|| zsh.find("':subject"));
+    let line = zsh[place.expect("a subject")..].lines().next().unwrap();
+    assert!(line.contains("_files"), "{line}");
+    let line = zsh
+        .lines()
+        .find(|line| line.contains("command -- The command and its"))
+        .unwrap();
+    assert!(line.contains("_cmdambivalent"), "{line}");
     let mut check = Command::new("bash");
     let checked = check.arg("-nc").arg(&shells[0].1).output().unwrap();
     assert!(checked.status.success(), "{checked:?}");

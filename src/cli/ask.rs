@@ -73,7 +73,7 @@ pub(super) fn state(path: &Path) -> Result<Arc<Snapshot>, CommandError> {
     }
     let store = Store::open_existing(path, Arc::new(RealDisk));
     let state = store.and_then(|store| store.snapshot());
-    state.map_err(CommandError::new)
+    state.map_err(|error| explained(error.into()))
 }
 
 /// The newest state of a workspace's store, if there is one that can be read; nothing is waited for.
@@ -83,12 +83,35 @@ pub(super) fn last_state(path: &Path) -> Option<Arc<Snapshot>> {
     store??.snapshot().ok()
 }
 
+/// Why there is no answer, and how there will be one.
+pub(super) fn explained(error: query::Error) -> CommandError {
+    let hint = match &error {
+        query::Error::Store(_) => {
+            "`rfs store check` tells what is damaged, `rfs store repair` mends it"
+        }
+        query::Error::NoRuns => "`rfs build -- COMMAND` makes one",
+        query::Error::NoRun(..) => "`rfs log` lists the runs that are known",
+        query::Error::NoStep(..) => "`rfs log what-ran` lists steps with their numbers",
+        query::Error::Unknown(_) => {
+            "`rfs log` tells what was built here; a path is relative to this directory"
+        }
+        query::Error::Source(_) => "name a file that the build has made",
+        query::Error::NoProbe(_) => {
+            "name a define of config.h, or a variable of config.status or a Makefile; a build under rfs must \
+             have run the script"
+        }
+        query::Error::NoCounterpart(..) => "`rfs diff` tells which steps two runs have in common",
+        query::Error::Forgotten(..) => "build again: the oldest of many runs are forgotten",
+    };
+    CommandError::new(error).hint(hint)
+}
+
 /// Gives an answer.
 pub(super) fn answer<A: Serialize + Display>(
     answer: Result<A, query::Error>,
     json: bool,
 ) -> Result<i32, CommandError> {
-    let answer = answer.map_err(CommandError::new)?;
+    let answer = answer.map_err(explained)?;
     if json {
         let json = serde_json::to_string_pretty(&answer);
         console::answer(json.expect("BUG: plain values make JSON"));

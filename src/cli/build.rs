@@ -90,7 +90,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
     /// The command and its arguments; or targets, where there is an Rfsfile and no `--` before them
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
 }
 

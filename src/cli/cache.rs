@@ -172,9 +172,14 @@ fn stats(options: &Options) -> Result<i32, CommandError> {
 
 fn stats_of(dir: &Path) -> Result<Stats, CommandError> {
     match open(dir)? {
-        Some(cache) => cache.stats().map_err(CommandError::new),
+        Some(cache) => cache.stats().map_err(damaged),
         None => Ok(Stats::default()),
     }
+}
+
+fn damaged(error: impl std::fmt::Display) -> CommandError {
+    CommandError::new(error)
+        .hint("`rfs cache verify` removes what is damaged; `rfs cache clear` forgets all of it")
 }
 
 fn stats_text(dir: &Path, stats: &Stats, max_size: u64) -> String {
@@ -202,9 +207,7 @@ pub(super) fn told() -> Result<String, CommandError> {
 fn pin(args: &Pin) -> Result<i32, CommandError> {
     let dir = dir(&args.options)?;
     let n_records = match open(&dir)? {
-        Some(cache) => cache
-            .pin(&args.text, !args.off)
-            .map_err(CommandError::new)?,
+        Some(cache) => cache.pin(&args.text, !args.off).map_err(damaged)?,
         None => 0,
     };
     if args.options.json {
@@ -239,7 +242,7 @@ fn free(
     let freed = match open(&dir)? {
         Some(cache) => {
             let mut progress = console::Progress::new("freed");
-            free(&cache, &mut |bytes| progress.show(bytes)).map_err(CommandError::new)?
+            free(&cache, &mut |bytes| progress.show(bytes)).map_err(damaged)?
         }
         None => Freed::default(),
     };
@@ -328,7 +331,7 @@ pub(super) fn all_records(dir: Option<&Path>) -> Result<Vec<Record>, CommandErro
     let Some(cache) = open(&self::dir(&options)?)? else {
         return Ok(Vec::new());
     };
-    let keys = cache.keys().map_err(CommandError::new)?;
+    let keys = cache.keys().map_err(damaged)?;
     // The newest of each command: what it is now.
     let newest = |key| cache.load(key).records.into_iter().next();
     let newest = keys.iter().filter_map(newest);
@@ -339,7 +342,7 @@ fn records(args: &Records) -> Result<i32, CommandError> {
     let Some(cache) = open(&dir(&args.options)?)? else {
         return Ok(0);
     };
-    for key in cache.keys().map_err(CommandError::new)? {
+    for key in cache.keys().map_err(damaged)? {
         for found in cache.load(&key).records {
             let text = args.text.as_deref().unwrap_or_default();
             if !found.title.contains(text) {
@@ -373,7 +376,7 @@ fn open(dir: &Path) -> Result<Option<Cache>, CommandError> {
     }
     Cache::open(dir, Arc::new(RealDisk))
         .map(Some)
-        .map_err(CommandError::new)
+        .map_err(damaged)
 }
 
 fn unreadable(error: crate::disk::Error) -> CommandError {

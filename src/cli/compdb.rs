@@ -1,6 +1,6 @@
 //! `rfs compdb`.
 
-use super::ask::Asked;
+use super::ask::{self, Asked};
 use super::console;
 use super::error::CommandError;
 use crate::query::compdb;
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
         &asked.root,
         &Path::exists,
     );
-    let entries = entries.map_err(CommandError::new)?;
+    let entries = entries.map_err(ask::explained)?;
     let json = serde_json::to_string_pretty(&entries).expect("BUG: plain values make JSON");
     console::answer(json);
     Ok(0)

@@ -254,6 +254,7 @@ impl Source<'_> {
     fn wrong(&self, key: &Key<'_>, wanted: &str) -> CommandError {
         let message = format!("`{}` must be {wanted}", key.get_ref());
         self.error(key.span().start, message)
+            .hint("mend this line, or remove it")
     }
 
     fn unknown(
@@ -359,19 +360,23 @@ mod tests {
             ),
             (
                 "[build]\ntracer = 'gdb'\n",
-                "rfs: error: /w/rfs.toml:2: `tracer` must be \"auto\", \"notify\" or \"ptrace\"",
+                "rfs: error: /w/rfs.toml:2: `tracer` must be \"auto\", \"notify\" or \"ptrace\"\n\
+                 rfs: hint: mend this line, or remove it",
             ),
             (
                 "[cache]\nsize = 20\n",
-                "rfs: error: /w/rfs.toml:2: `size` must be a size such as \"500M\" or \"20G\"",
+                "rfs: error: /w/rfs.toml:2: `size` must be a size such as \"500M\" or \"20G\"\n\
+                 rfs: hint: mend this line, or remove it",
             ),
             (
                 "[tools]\nfold = 'cat'\n",
-                "rfs: error: /w/rfs.toml:2: `fold` must be a list of strings",
+                "rfs: error: /w/rfs.toml:2: `fold` must be a list of strings\n\
+                 rfs: hint: mend this line, or remove it",
             ),
             (
                 "build = 3\n",
-                "rfs: error: /w/rfs.toml:1: `build` must be a table",
+                "rfs: error: /w/rfs.toml:1: `build` must be a table\n\
+                 rfs: hint: mend this line, or remove it",
             ),
         ] {
             assert_eq!(config(&[text]).unwrap_err(), want);

@@ -12,7 +12,7 @@ use crate::query::packages::Packages;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
     subject: String,
     /// Also what made the inputs was made from, and so on
     #[arg(short, long)]
@@ -38,7 +38,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct ReverseArgs {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
     subject: String,
     /// Also who looked at what those wrote, and so on
     #[arg(short, long)]

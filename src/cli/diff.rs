@@ -23,9 +23,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let asked = Asked::here()?;
-    let new = Run::open(&asked.state, args.new).map_err(CommandError::new)?;
+    let new = Run::open(&asked.state, args.new).map_err(ask::explained)?;
     let new = new.build.number;
     let old = args.old.map_or_else(|| diff::before(&asked.state, new), Ok);
-    let old = old.map_err(CommandError::new)?;
+    let old = old.map_err(ask::explained)?;
     ask::answer(diff::diff(&asked.state, old, new), args.json)
 }

@@ -13,6 +13,10 @@ pub(super) enum Kind {
     NotFound,
 }
 
+/// What can be done where nothing better is known.
+const ELSE: &str =
+    "`rfs doctor` tells what this machine lacks; `rfs bugreport` gathers what others need to know";
+
 /// A failure with its remedies.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CommandError {
@@ -63,7 +67,10 @@ impl fmt::Display for CommandError {
         for hint in &self.hints {
             write!(f, "\nrfs: hint: {hint}")?;
         }
-        Ok(())
+        match self.kind {
+            Kind::Failed if self.hints.is_empty() => write!(f, "\nrfs: hint: {ELSE}"),
+            Kind::Failed | Kind::NotExecutable | Kind::NotFound => Ok(()),
+        }
     }
 }
 
@@ -81,6 +88,12 @@ mod tests {
             "rfs: error: cannot read x\nrfs: hint: make it readable"
         );
         assert_eq!(error.status(), 125);
+    }
+
+    #[test]
+    fn no_failure_leaves_its_reader_alone() {
+        let told = CommandError::new("cannot read x").to_string();
+        assert!(told.contains("\nrfs: hint: `rfs doctor`"), "{told}");
     }
 
     #[test]

@@ -12,10 +12,10 @@ use crate::query::{Subject, graph};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only what was made from this file
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     from: Option<String>,
     /// Only what this file was made from
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     to: Option<String>,
     /// For dot(1), as without
     #[arg(long, conflicts_with = "json")]

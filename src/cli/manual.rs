@@ -1,8 +1,8 @@
 //! `rfs completions` and `rfs manual`: what shells and man(1) know of the command line, made from its
 //! definition, so that they cannot tell anything else.
 
-use super::console;
 use super::error::CommandError;
+use super::{console, reference};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -20,7 +20,11 @@ pub(super) struct Completions {
 #[derive(Debug, clap::Args)]
 pub(super) struct Manual {
     /// A directory that exists
-    dir: PathBuf,
+    #[arg(required_unless_present = "reference")]
+    dir: Option<PathBuf>,
+    /// Print the page of the documentation instead
+    #[arg(long)]
+    reference: bool,
 }
 
 pub(super) fn completions(
@@ -35,8 +39,12 @@ pub(super) fn completions(
 }
 
 pub(super) fn manual(args: &Manual, program: clap::Command) -> Result<i32, CommandError> {
-    clap_mangen::generate_to(program, &args.dir).map_err(|error| {
-        let dir = args.dir.display();
+    let Some(dir) = args.dir.as_ref().filter(|_| !args.reference) else {
+        console::answer(reference::page(&program).trim_end());
+        return Ok(0);
+    };
+    clap_mangen::generate_to(program, dir).map_err(|error| {
+        let dir = dir.display();
         CommandError::new(format_args!("cannot write manual pages to {dir}: {error}"))
             .hint("the directory must exist and be writable")
     })?;

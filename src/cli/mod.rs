@@ -2,6 +2,7 @@
 //! standard streams and exit statuses.
 
 mod ask;
+mod attest;
 mod behind;
 mod bugreport;
 mod build;
@@ -30,6 +31,8 @@ mod mount;
 mod place;
 mod profile;
 mod progress;
+mod reference;
+mod report;
 mod reproduce;
 mod rules;
 mod run;
@@ -38,6 +41,7 @@ mod stats;
 mod store;
 mod summary_file;
 mod topo;
+mod verify;
 mod why;
 mod wire;
 mod workspace;
@@ -77,6 +81,10 @@ enum Command {
     Lint(lint::Args),
     Reproduce(reproduce::Args),
     Stats(stats::Args),
+    Report(report::Args),
+    Attest(attest::Args),
+    Sbom(attest::BillArgs),
+    Verify(verify::Args),
     Mount(mount::Args),
     Umount(mount::Umount),
     Status(mount::StatusArgs),
@@ -116,6 +124,7 @@ impl Command {
                 | Self::Completions(_)
                 | Self::Manual(_)
                 | Self::Run(_)
+                | Self::Verify(_)
                 | Self::Topo(_)
                 | Self::Spawner
                 | Self::Guard(_)
@@ -158,6 +167,10 @@ fn run(command: Command) -> i32 {
         Command::Lint(args) => lint::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Attest(args) => attest::run(&args),
+        Command::Sbom(args) => attest::bill(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Mount(args) => mount::mount(&args),
         Command::Umount(args) => mount::umount(&args),
         Command::Status(args) => mount::tell(&args),

@@ -50,6 +50,11 @@ fn base(variable_name: &str, dir: &str) -> Option<PathBuf> {
         .or_else(|| Some(home()?.join(dir)))
 }
 
+/// Where the user's configuration lies.
+pub(super) fn user_config() -> Option<PathBuf> {
+    Some(base("XDG_CONFIG_HOME", ".config")?.join("rfs"))
+}
+
 /// The configuration files for a workspace: the machine's, the user's, its own.
 pub(super) fn config_files(workspace: &Path) -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from(config::SYSTEM)];

@@ -95,7 +95,9 @@ pub(super) fn run(
         }
         return Ok(0);
     }
-    let rules = rules::load(&inputs).map_err(CommandError::new)?;
+    let rules = rules::load(&inputs).map_err(|error| {
+        CommandError::new(error).hint("doc/rules.md tells what an Rfsfile can say")
+    })?;
     workspace::prepare(&root, &RealDisk).map_err(CommandError::new)?;
     let taken = Taken::take()?;
     let mask = taken.mask;

@@ -130,7 +130,8 @@ fn check(path: &Path, disk: Arc<dyn Disk>) -> Result<i32, CommandError> {
             console::warn(error, None);
             Ok(1)
         }
-        Err(error) => Err(CommandError::new(error)),
+        Err(error) => Err(CommandError::new(error)
+            .hint("`rfs store repair` takes over what can be read and sets the rest aside")),
     }
 }
 

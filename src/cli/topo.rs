@@ -174,9 +174,9 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         );
         return Ok(0);
     }
-    let machine = topology::read(&source).map_err(CommandError::new)?;
+    let machine = topology::read(&source).map_err(undescribed)?;
     let threads = match source {
-        Source::Pid(pid) => topology::threads(pid).map_err(CommandError::new)?,
+        Source::Pid(pid) => topology::threads(pid).map_err(undescribed)?,
         Source::Here | Source::Xml(_) | Source::Synthetic(_) => Vec::new(),
     };
     console::answer(match format {
@@ -221,10 +221,16 @@ impl Args {
             .map(|&(_given, format)| format);
         let first = named.next();
         if named.next().is_some() {
-            return Err(CommandError::new("only one format can be written"));
+            return Err(CommandError::new("only one format can be written")
+                .hint("leave out all but one of the formats"));
         }
         Ok(first.unwrap_or(self.format))
     }
+}
+
+fn undescribed(error: impl std::fmt::Display) -> CommandError {
+    CommandError::new(error)
+        .hint("`rfs topo --help` tells in which ways a machine can be described")
 }
 
 /// How many jobs a batch system has given to this process, if it has.
@@ -239,7 +245,7 @@ fn plan(
     policy: Policy,
     steps: Option<&[Work]>,
 ) -> Result<i32, CommandError> {
-    let machine = topology::read(source).map_err(CommandError::new)?;
+    let machine = topology::read(source).map_err(undescribed)?;
     let budget = Budget::of(&machine, batch().filter(|_jobs| machine.here));
     let jobs = jobs.map_or_else(|| budget.jobs(), |jobs| jobs as usize);
     let slots = slots::plan(&machine, &budget.cpus, jobs, policy);
@@ -268,7 +274,8 @@ fn plan(
                 .join("\n")
         }
         Format::Xml | Format::Svg => {
-            return Err(CommandError::new("a plan is written as text or as JSON"));
+            return Err(CommandError::new("a plan is written as text or as JSON")
+                .hint("leave the format out, or say `--json`"));
         }
     });
     Ok(0)
@@ -309,7 +316,7 @@ fn diff(old: &str, new: &str) -> Result<i32, CommandError> {
             _ if PathBuf::from(text).is_file() => Source::Xml(PathBuf::from(text)),
             _ => Source::Synthetic(text.to_owned()),
         };
-        topology::read(&source).map_err(CommandError::new)
+        topology::read(&source).map_err(undescribed)
     };
     let lines = difference::lines(&machine(old)?, &machine(new)?);
     if lines.is_empty() {

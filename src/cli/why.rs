@@ -15,7 +15,8 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP", required_unless_present = "configure")]
+    #[arg(value_name = "PATH|STEP", required_unless_present = "configure",
+          value_hint = clap::ValueHint::AnyPath)]
     subject: Option<String>,
     /// Instead: tell which probe of a configure script decided a define or a flag. With --json: schema
     /// `rfs.why-configure/1`
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
 #[derive(Debug, clap::Args)]
 pub(super) struct MissArgs {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
     subject: String,
     /// The run to compare with: a number, or another checkout, or a copy of its `.rfs/state` [default: the run before]
     #[arg(long, value_name = "RUN|PATH")]

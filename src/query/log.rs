@@ -256,7 +256,7 @@ fn line(run: &Run<'_>, step: &Step, own_us: u64, printed: bool) -> Result<Line, 
     })
 }
 
-fn seconds(us: u64) -> f64 {
+pub(super) fn seconds(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64()
 }
 

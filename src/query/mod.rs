@@ -16,7 +16,9 @@ pub mod lint;
 pub mod log;
 pub mod miss;
 mod needs;
+pub mod origin;
 pub mod packages;
+pub mod report;
 pub mod reproduce;
 mod run;
 mod state;
@@ -48,6 +50,9 @@ pub enum Error {
     /// Nothing is known of a path.
     #[error("nothing that was built here has looked at or written {0}")]
     Unknown(Name),
+    /// Nobody wrote it.
+    #[error("{0} is a source: no step is known to have written it")]
+    Source(Name),
     /// The other run has no such step.
     #[error("run {1} has no step like {0}")]
     NoCounterpart(String, u32),
@@ -81,7 +86,13 @@ impl Subject {
                 return Self::Step(Some(run), step);
             }
         }
-        Self::Path(Name::of(&normal(&cwd.join(text)), root))
+        Self::of_path(&cwd.join(text), root)
+    }
+
+    /// A file by its absolute path.
+    #[must_use]
+    pub fn of_path(path: &Path, root: &Path) -> Self {
+        Self::Path(Name::of(&normal(path), root))
     }
 }
 

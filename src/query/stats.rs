@@ -110,6 +110,17 @@ pub fn stats(store: &Snapshot) -> Result<Stats, Error> {
     })
 }
 
+/// Of one run.
+///
+/// # Errors
+/// The store is damaged.
+pub(super) fn of_run(store: &Snapshot, build: &graph::Build) -> Result<Counts, Error> {
+    let mut counting = Counting::default();
+    let steps = graph::steps(store, build.number)?;
+    counting.build(store, build, &steps, &mut Known::new())?;
+    Ok(counting.counts())
+}
+
 /// What is needed of an execution: its tool, and microseconds from its start to its end when it ran.
 type Known = HashMap<Execution, (String, u64)>;
 

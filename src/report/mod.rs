@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod duration;
 pub mod explain;
+pub mod page;
 pub mod profile;
 pub mod progress;
 pub mod record;

@@ -1,10 +1,12 @@
 //! The questions about what was built: `rfs why`, `deps`, `rdeps`, `log`. By the face only.
 
+mod attested;
 mod compared;
 mod configured;
 mod counted;
 mod declared;
 mod documented;
+mod drawn;
 mod outside;
 mod reproduced;
 mod stable;
