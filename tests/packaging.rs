@@ -84,6 +84,69 @@ fn every_command_has_a_manual_page_and_is_completed() {
     assert!(checked.status.success(), "{checked:?}");
 }
 
+/// The completed words of a command line in bash, whose last word is incomplete.
+fn completed(line: &str, dir: &Path) -> BTreeSet<String> {
+    let script = rfs(&["completions", "bash"]);
+    let words: Vec<_> = line.split(' ').collect();
+    let at = words.len() - 1;
+    let ask = format!(
+        "{script}\nCOMP_WORDS=({line}); COMP_WORDS[{at}]='{}'; COMP_CWORD={at}\n\
+         _rfs_and_targets rfs '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words[at],
+        words[at],
+        words[at - 1]
+    );
+    let path = format!(
+        "{}:/usr/bin:/bin",
+        Path::new(RFS).parent().unwrap().display()
+    );
+    let mut bash = Command::new("bash");
+    let run = bash.args(["-c", &ask]).env("PATH", path).current_dir(dir);
+    let run = run.output().unwrap();
+    let told = String::from_utf8(run.stdout).unwrap();
+    told.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn targets_are_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(".git")).unwrap();
+    fs::create_dir_all(dir.path().join("out/deep")).unwrap();
+    let rules = "rule('a', targets = 'out/alpha', cmd = 'echo > {target}')\n\
+                 rule('b', targets = 'out/beta', cmd = 'echo > {target}')\n\
+                 rule('c', targets = 'out/{n}.c', cmd = 'echo > {target}')\n";
+    fs::write(dir.path().join("Rfsfile"), rules).unwrap();
+    let offered = |line: &str, dir: &Path| completed(line, dir);
+    let targets = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let found = offered("rfs build out/a", dir.path());
+    assert_eq!(found, targets(&["out/alpha"]));
+    let found = offered("rfs build be", &dir.path().join("out"));
+    assert_eq!(found, targets(&["beta"]), "relative to where one is");
+    let found = offered("rfs build --str", dir.path());
+    assert!(
+        found.contains("--strict") && !found.contains("out/alpha"),
+        "{found:?}"
+    );
+    assert!(offered("rfs log out/a", dir.path()).is_disjoint(&targets(&["out/alpha"])));
+    // What a pattern stands for is known once it was made.
+    let cache = dir.path().join("cache");
+    let mut build = Command::new(RFS);
+    build
+        .args(["build", "-q", "out/x.c"])
+        .current_dir(dir.path());
+    let built = build.env("RFS_CACHE_DIR", &cache).output().unwrap();
+    assert!(built.status.success(), "{built:?}");
+    assert_eq!(
+        offered("rfs build out/x", dir.path()),
+        targets(&["out/x.c"])
+    );
+}
+
 #[test]
 fn the_packages_version_is_the_programs() {
     let first = text("debian/changelog").lines().next().unwrap().to_owned();

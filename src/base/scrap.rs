@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// Bytes of the scraps of one step, at most; later ones are not kept.
 const MOST: usize = 4 << 20;
 
+/// Bytes of all texts of one step, at most: what is kept may share much more than it has.
+const MOST_TEXT: usize = 64 * MOST;
+
 /// Texts of files that are gone, in the order in which they went.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Scraps {
@@ -77,11 +80,16 @@ impl Scraps {
     #[must_use]
     pub fn texts(&self) -> Vec<(Digest, String)> {
         let mut found: Vec<(Digest, String)> = Vec::new();
+        let mut n_bytes = 0;
         for scrap in &self.all {
             let last = found.last().map_or("", |(_, text)| text);
             let Some(shared) = last.get(..scrap.shared as usize) else {
                 break;
             };
+            n_bytes += shared.len() + scrap.rest.len();
+            if n_bytes > MOST_TEXT {
+                break;
+            }
             let text = format!("{shared}{}", scrap.rest);
             found.push((scrap.digest, text));
         }
@@ -145,5 +153,14 @@ mod tests {
         let mut scraps = collected(&["abc", "abd", "x"]);
         scraps.all[1].shared = 9;
         assert_eq!(scraps.texts().len(), 1);
+        let mut bomb = collected(&["z".repeat(MOST - 1).as_str(), "y"]);
+        let more = Scrap {
+            shared: u32::try_from(MOST - 1).unwrap(),
+            ..bomb.all[1].clone()
+        };
+        bomb.all[1] = more.clone();
+        bomb.all.resize(10_000, more);
+        let texts = bomb.texts();
+        assert!(texts.iter().map(|(_, text)| text.len()).sum::<usize>() <= MOST_TEXT);
     }
 }

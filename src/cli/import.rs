@@ -1,7 +1,9 @@
-//! `rfs rules`: rules out of what other build tools know.
+//! `rfs rules`: rules out of what other build tools know, and what rules can make.
 
 use super::error::CommandError;
 use super::{console, place, workspace};
+use crate::engine::made;
+use crate::rules;
 use crate::rules::import::{Imported, make, ninja};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,11 +26,17 @@ enum What {
         #[arg(long, value_name = "FILE", required_unless_present = "make")]
         ninja: Option<PathBuf>,
     },
+    /// Print the targets below this directory that the rules name, or that were made before
+    ///
+    /// Shells complete them. What only a pattern stands for is told once it was made.
+    Targets,
 }
 
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
-    let What::Import { make, ninja } = &args.what;
     let cwd = place::cwd()?;
+    let What::Import { make, ninja } = &args.what else {
+        return targets(&cwd);
+    };
     let imported = match (make, ninja) {
         (Some(file), _) => {
             let root = workspace::find(&cwd);
@@ -38,6 +46,23 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
         (None, None) => Imported::default(),
     };
     console::answer(imported.text().trim_end());
+    Ok(0)
+}
+
+/// Prints the targets below a directory.
+fn targets(cwd: &Path) -> Result<i32, CommandError> {
+    let root = workspace::find(cwd);
+    let rules = rules::load(&super::rules::inputs(&root)).map_err(|error| {
+        CommandError::new(error).hint("doc/rules.md tells what an Rfsfile can say")
+    })?;
+    let mut names = made(&root.join(".rfs"));
+    names.extend(rules.named().map(str::to_owned));
+    let here = cwd.strip_prefix(&root).unwrap_or(Path::new(""));
+    for name in &names {
+        if let Ok(below) = Path::new(name).strip_prefix(here) {
+            console::answer(below.display());
+        }
+    }
     Ok(0)
 }
 

@@ -33,9 +33,21 @@ pub(super) fn completions(
 ) -> Result<i32, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, "rfs", &mut script);
-    let script = String::from_utf8(script).map_err(CommandError::new)?;
+    let mut script = String::from_utf8(script).map_err(CommandError::new)?;
+    script.push_str(targets(args.shell));
     console::answer(script.trim_end());
     Ok(0)
+}
+
+/// What completes the targets of rules.
+fn targets(shell: Shell) -> &'static str {
+    match shell {
+        Shell::Bash => include_str!("targets.bash"),
+        Shell::Zsh => include_str!("targets.zsh"),
+        Shell::Fish => include_str!("targets.fish"),
+        Shell::Elvish | Shell::PowerShell => "",
+        _ => "",
+    }
 }
 
 pub(super) fn manual(args: &Manual, program: clap::Command) -> Result<i32, CommandError> {

@@ -194,7 +194,8 @@ fn standing_key(root: &Path, cache: &Path, targets: &[String]) -> Option<Digest>
     Some(engine::key(parts))
 }
 
-fn inputs(root: &Path) -> Inputs {
+/// What the rules of a workspace are read from.
+pub(super) fn inputs(root: &Path) -> Inputs {
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };

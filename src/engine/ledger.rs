@@ -277,6 +277,25 @@ impl Ledger {
     }
 }
 
+/// The files that jobs have made in a workspace, by what its `.rfs` tells somebody who only reads.
+#[must_use]
+pub fn made(dir: &Path) -> BTreeSet<String> {
+    let bytes = std::fs::read(dir.join("made")).unwrap_or_default();
+    let mut rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
+    let mut names = BTreeSet::new();
+    while let Some((entries, after)) = unframe(rest) {
+        rest = after;
+        for entry in entries {
+            match entry {
+                Entry::Made { name, .. } => _ = names.insert(name),
+                Entry::Gone { name } => _ = names.remove(&name),
+                Entry::Begun { .. } | Entry::Ended { .. } => {}
+            }
+        }
+    }
+    names
+}
+
 /// A file that root made in the workspace of somebody else is his: he must be able to use it later.
 fn belong(file: &File, dir: &Path) {
     if let (Ok(file_meta), Ok(dir)) = (file.metadata(), dir.metadata()) {

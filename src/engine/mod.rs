@@ -21,7 +21,7 @@ mod standing;
 mod targets;
 mod witness;
 
-pub use ledger::Ledger;
+pub use ledger::{Ledger, made};
 pub use marks::{Mark, Marks};
 pub use programs::Programs;
 pub use rescue::remove_half_made;

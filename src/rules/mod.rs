@@ -223,6 +223,14 @@ impl Rules {
         self.rules.is_empty()
     }
 
+    /// The targets that are single names and can be made, in no order.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let can_be_made =
+            |of: &[(RuleId, usize)]| of.iter().any(|(id, _)| self.rule(*id).cmd.is_some());
+        let made = self.literal.iter().filter(move |(_, of)| can_be_made(of));
+        made.map(|(name, _)| name.as_str())
+    }
+
     /// The directories that targets are said to lie in, sorted.
     #[must_use]
     pub fn dirs(&self) -> Vec<&str> {

@@ -258,7 +258,7 @@ impl Watch {
             (Stdin::File { left, .. }, Some(offset)) => *left = offset,
             (Stdin::Unread | Stdin::Null | Stdin::File { .. }, _) => (),
         }
-        let provenance = self.config.provenance.clone();
+        let provenance = self.provenance();
         self.saver.save(Job {
             step,
             folded,

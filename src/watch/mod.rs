@@ -41,7 +41,7 @@ use rfs_tracer::event::{
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a watch needs to know.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ pub struct Watch {
     hold: hold::Hold,
     /// Some process has heard from outside of the build.
     outside: AtomicBool,
+    /// How calls are stopped, for people.
+    tracer: OnceLock<&'static str>,
 }
 
 impl Watch {
@@ -120,6 +122,20 @@ impl Watch {
             n_killed: AtomicUsize::new(0),
             hold: hold::Hold::default(),
             outside: AtomicBool::new(false),
+            tracer: OnceLock::new(),
+        }
+    }
+
+    /// Says how calls are stopped, which is known once the command is watched. Only the first time counts.
+    pub fn traced_by(&self, tracer: &'static str) {
+        let _first = self.tracer.set(tracer).is_ok();
+    }
+
+    fn provenance(&self) -> Provenance {
+        let tracer = self.tracer.get().copied().unwrap_or_default();
+        Provenance {
+            tracer: tracer.to_owned(),
+            ..self.config.provenance.clone()
         }
     }
 

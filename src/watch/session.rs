@@ -149,7 +149,6 @@ impl Session {
                 host: host.node.clone(),
                 uid: nix::unistd::getuid().as_raw(),
                 time: 0,
-                tracer: String::new(),
                 rfs: env!("CARGO_PKG_VERSION").to_owned(),
                 ..Provenance::default()
             },
@@ -185,6 +184,10 @@ impl Session {
         world.tell(Arc::new(Invalidate(mounted.clone())));
 
         let running = launched.observe(watch.clone())?;
+        watch.traced_by(match running.backend() {
+            Backend::Ptrace => "ptrace",
+            Backend::Notify | Backend::Auto => "notify",
+        });
         Ok(Self {
             watch,
             running,

@@ -52,6 +52,15 @@ pub struct Project {
     commands: Vec<Cmd>,
     /// Paths, or their beginnings before a `*`, each with a reason beside it.
     varies: &'static [&'static str],
+    /// It prints what `ls -l` says of files that it has just made.
+    lists: bool,
+}
+
+/// A line of `ls -l` without its time stamp.
+fn listed(line: &str) -> Option<String> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let is_one = words.len() >= 9 && words[0].len() == 10 && words[0].starts_with('-');
+    is_one.then(|| [&words[..5], &words[8..]].concat().join(" "))
 }
 
 impl Project {
@@ -60,6 +69,7 @@ impl Project {
             lay: Box::new(move |space| unpack(space, name, "")),
             commands: commands.into_iter().map(long).collect(),
             varies: &[],
+            lists: false,
         }
     }
 
@@ -72,7 +82,14 @@ impl Project {
             lay: Box::new(lay),
             commands: commands.into_iter().map(long).collect(),
             varies: &[],
+            lists: false,
         }
+    }
+
+    /// It prints what `ls -l` says of files that it has just made: with the time of the day.
+    pub fn lists(mut self) -> Self {
+        self.lists = true;
+        self
     }
 
     pub fn varies(mut self, paths: &'static [&'static str]) -> Self {
@@ -124,7 +141,11 @@ impl Project {
         for (bare, wrapped) in bare.iter().zip(wrapped) {
             let lines = |bytes: &[u8]| {
                 let text = String::from_utf8_lossy(bytes).into_owned();
-                let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+                let said = text.lines().map(|line| match listed(line) {
+                    Some(what) if self.lists => what,
+                    Some(_) | None => line.to_owned(),
+                });
+                let mut lines: Vec<_> = said.collect();
                 // Parallel jobs print in the order in which they end.
                 lines.sort();
                 lines
@@ -293,6 +314,7 @@ fn a_python_byte_compile_is_served_whole() {
         }),
         commands: vec![compile],
         varies: &[],
+        lists: false,
     };
     project.check(&space);
     assert!(

@@ -186,6 +186,8 @@ fn records_tell_what_it_cost_and_where() {
         topology.starts_with("packages ") && !topology.contains(" 0"),
         "{record}"
     );
+    let tracer = record["provenance"]["tracer"].as_str().unwrap();
+    assert!(["notify", "ptrace"].contains(&tracer), "{record}");
     let placement = &record["provenance"]["placement"];
     let cpus = placement["cpus"].as_str().unwrap();
     assert_eq!(cpus.parse::<CpuSet>().unwrap().len(), 1, "{record}");

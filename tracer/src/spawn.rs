@@ -296,6 +296,14 @@ impl Running {
         self.reaper.command()
     }
 
+    /// The backend that was to be had.
+    pub fn backend(&self) -> Backend {
+        match self.threads {
+            Threads::Notify(_) => Backend::Notify,
+            Threads::Ptrace(_) => Backend::Ptrace,
+        }
+    }
+
     /// Waits until the command itself has ended. What it left behind goes on and is supervised.
     ///
     /// # Errors

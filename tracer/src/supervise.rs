@@ -120,6 +120,11 @@ impl Running {
         self.running.pid()
     }
 
+    /// How its calls are stopped: never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        self.running.backend()
+    }
+
     /// To be called when something outside the command moved a directory or changed a symbolic link.
     pub fn forget_names(&self) {
         self.supervisor.forget_names();

@@ -45,7 +45,10 @@ fn build(what: &str, lay: impl Fn(&TestSpace) + 'static, varies: &'static [&'sta
         lay(s);
         age(s);
     };
-    let runs = Project::laid(lay, [cmd]).varies(varies).check(&space);
+    let runs = Project::laid(lay, [cmd])
+        .varies(varies)
+        .lists()
+        .check(&space);
     assert!(runs[0].summary().whole_hit, "{runs:#?}");
     let package = space
         .bare(Cmd::sh("for one in ./*_*_*.deb; do dpkg-deb -c $one; done"))

@@ -31,7 +31,7 @@ pub enum Blow {
     Everybody,
     /// `kill -9` of the command.
     Command,
-    /// `kill -9` of any process of the build.
+    /// `kill -9` of any process of the build that has run a program.
     Traced,
     /// A process of the build is stopped, and the host killed.
     StoppedTraced,
@@ -171,7 +171,7 @@ pub fn strike(
             let command = cast.traced.iter().min_by_key(|process| process.pid);
             slay(command.cloned())
         }
-        Blow::Traced => slay(any(dice, &cast.traced)),
+        Blow::Traced => slay(any(dice, &known(&cast.traced))),
         Blow::StoppedTraced => {
             let (victim, host) = (any(dice, &cast.traced), any(dice, &cast.hosts));
             // Nobody would let it go on where there is no host yet.
@@ -192,6 +192,15 @@ pub fn strike(
             n > 0
         }
     }
+}
+
+/// Those that have made a call that is looked at: what is known of the others is in doc/semantics.md. A child that
+/// has run no program yet goes by its parent's name.
+fn known(traced: &[Process]) -> Vec<Process> {
+    let of_parent = |process: &Process| traced.iter().find(|other| other.pid == process.parent);
+    let has_run =
+        |process: &&Process| of_parent(process).is_none_or(|other| other.name != process.name);
+    traced.iter().filter(has_run).cloned().collect()
 }
 
 fn send(pid: i32, signal: Signal) -> bool {

@@ -1,11 +1,12 @@
 //! The store side by side with LMDB, redb and SQLite on the same operations.
 //!
 //!     cargo run --release --manifest-path tests/bench/store/Cargo.toml -- [--divisor N] [--dir DIR]
-//!         [--engines rfs,lmdb,redb,sqlite] [--apart] [--cold]
+//!         [--engines rfs,lmdb,redb,sqlite] [--apart] [--cold] [--absent]
 //!
 //! The whole is 1 000 000 names, 200 000 executions, 50 000 000 deps; `--divisor 20` takes a twentieth.
 //! `--apart`: executions share no deps. `--cold`: what is opened is dropped from the page cache first (as
-//! root). Each engine fills its database in one process and answers in another.
+//! root). `--absent`: fills the store of rfs with and without the deps on what is absent, half of all, and
+//! fails when one costs more than 4 bytes. Each engine fills its database in one process and answers in another.
 
 mod lmdb;
 mod ours;
@@ -46,6 +47,7 @@ struct Args {
     dir: PathBuf,
     shares: bool,
     cold: bool,
+    absent: bool,
     role: Option<String>,
 }
 
@@ -56,6 +58,7 @@ fn args() -> Args {
         dir: std::env::temp_dir().join("rfs-store-bench"),
         shares: true,
         cold: false,
+        absent: false,
         role: None,
     };
     let mut words = std::env::args().skip(1);
@@ -68,6 +71,7 @@ fn args() -> Args {
             "--role" => args.role = Some(value()),
             "--apart" => args.shares = false,
             "--cold" => args.cold = true,
+            "--absent" => args.absent = true,
             _ => panic!("unknown: {word}"),
         }
     }
@@ -86,6 +90,9 @@ fn main() {
             "sqlite" => act::<sqlite::Sqlite>(role, &dir, size),
             other => panic!("unknown engine {other}"),
         };
+    }
+    if args.absent {
+        return weigh_absent(&args.dir.join("absent"), size);
     }
     println!(
         "{} names, {} executions, {} deps each{}",
@@ -112,6 +119,38 @@ fn main() {
         println!("  {:<34}{:>12.1} MB", "on disk", megabytes(disk(&dir)));
         std::fs::remove_dir_all(&dir).unwrap();
     }
+}
+
+/// What a dep on an absent name costs on disk: the same executions with and without those deps.
+fn weigh_absent(dir: &Path, size: Size) {
+    let [(without, none), (with, n_absent)] = [false, true].map(|absent| {
+        let size = Size { absent, ..size };
+        drop(std::fs::remove_dir_all(dir));
+        std::fs::create_dir_all(dir).unwrap();
+        let mut engine = ours::Ours::open(dir, size);
+        for first in (0..size.nodes).step_by(AT_ONCE as usize) {
+            let end = (first + AT_ONCE).min(size.nodes);
+            let names: Vec<String> = (first..end).map(|number| size.name(number)).collect();
+            engine.add_names(first, &names);
+        }
+        let mut n_absent = 0;
+        for first in (0..size.executions).step_by(AT_ONCE as usize) {
+            let end = (first + AT_ONCE).min(size.executions);
+            let steps: Vec<Step> = (first..end).map(|number| size.step(number)).collect();
+            let deps = steps.iter().flat_map(|step| &step.deps);
+            n_absent += deps.filter(|(_, content)| content.is_none()).count();
+            engine.add(&steps, false);
+        }
+        (disk(dir), n_absent)
+    });
+    std::fs::remove_dir_all(dir).unwrap();
+    let each = (with.saturating_sub(without)) as f64 / n_absent as f64;
+    println!(
+        "{} names, {} executions, {n_absent} deps on absent names: {:.1} MB with them, {:.1} MB without: {each:.2} bytes each",
+        size.nodes, size.executions, megabytes(with), megabytes(without)
+    );
+    assert!(none == 0 && n_absent > 0);
+    assert!(each <= 4.0, "a dep on an absent name costs more than 4 bytes");
 }
 
 fn act<E: Engine>(role: &str, dir: &Path, size: Size) {

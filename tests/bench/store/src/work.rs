@@ -9,6 +9,8 @@ pub struct Size {
     pub deps: u32,
     /// Whether executions of one component look at the same headers; else each at any of all.
     pub shares: bool,
+    /// Whether they look for what is absent, too: half of their deps.
+    pub absent: bool,
 }
 
 /// One dep: the number of a name, and that of its content; none for a name that is absent.
@@ -28,7 +30,7 @@ const COMPONENT: u32 = 100;
 impl Size {
     /// The whole of what the store is made for.
     pub fn whole(shares: bool) -> Self {
-        Self { nodes: 1_000_000, executions: 200_000, deps: 250, shares }
+        Self { nodes: 1_000_000, executions: 200_000, deps: 250, shares, absent: true }
     }
 
     /// A part of it.
@@ -75,7 +77,7 @@ impl Size {
         let [outputs, sources, headers, absent] = self.kinds();
         let first_header = outputs + sources;
         let first_absent = first_header + headers;
-        let (n_there, n_absent) = (self.deps / 2, self.deps - 1 - self.deps / 2);
+        let (n_headers, n_absent) = (self.deps / 2, self.deps - 1 - self.deps / 2);
         let mut deps = vec![(outputs + number, Some(outputs + number))];
         let component = number / COMPONENT;
         let mut pick = |first: u32, of: u32, n: u32, there: bool| {
@@ -91,8 +93,12 @@ impl Size {
             names.dedup();
             deps.extend(names.into_iter().map(|name| (name, there.then_some(name))));
         };
-        pick(first_header, headers, n_there, true);
+        pick(first_header, headers, n_headers, true);
+        let n_there = deps.len();
         pick(first_absent, absent, n_absent, false);
+        if !self.absent {
+            deps.truncate(n_there);
+        }
         let mut key = [0; 32];
         for part in key.chunks_mut(8) {
             part.copy_from_slice(&random.next().to_le_bytes());
