@@ -91,14 +91,13 @@ impl Size {
             };
             names.sort_unstable();
             names.dedup();
-            deps.extend(names.into_iter().map(|name| (name, there.then_some(name))));
+            // Those that are left out are rolled as well, so that the others are the same.
+            if there || self.absent {
+                deps.extend(names.into_iter().map(|name| (name, there.then_some(name))));
+            }
         };
         pick(first_header, headers, n_headers, true);
-        let n_there = deps.len();
         pick(first_absent, absent, n_absent, false);
-        if !self.absent {
-            deps.truncate(n_there);
-        }
         let mut key = [0; 32];
         for part in key.chunks_mut(8) {
             part.copy_from_slice(&random.next().to_le_bytes());
