@@ -34,7 +34,7 @@ mod stamps;
 mod tell;
 
 /// The sequences of the short form.
-const SHORT: Range<u64> = 0..320;
+const SHORT: Range<u64> = 0..304;
 const LONG: u64 = 100_000;
 
 /// The sequence that belongs to a seed.
