@@ -75,11 +75,13 @@ impl Usage {
     }
 }
 
-/// A file of proc(5), which is read in one go: it does not tell its size.
+/// A file of proc(5): it does not tell its size, so most are read in one go.
 fn text(path: &str) -> String {
-    let mut bytes = [0; 4096];
-    let read = File::open(path).and_then(|mut file| file.read(&mut bytes));
-    String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).into_owned()
+    let mut bytes = Vec::with_capacity(4096);
+    // A bound keeps the library from asking for the size.
+    let read = File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes));
+    drop(read);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The processor time of a process, all threads, in microseconds; 0 when it is gone.
