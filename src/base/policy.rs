@@ -20,9 +20,9 @@ pub enum Times {
 pub struct Policy {
     /// Programs that cost less to run than to look up: their accesses belong to the step around them.
     pub fold: Vec<String>,
-    /// Programs that make a few calls and end: their calls are watched one by one, for the library that would
-    /// note them costs more to load.
-    pub brief: Vec<String>,
+    /// Those of `fold` that look at so many names that the preload library pays: of the others each call is
+    /// watched, for the library would cost more to load.
+    pub noted: Vec<String>,
     /// Programs that only serve another one, with temporary names in their arguments: `cc1` under `gcc`.
     pub parts: Vec<String>,
     /// The same, as long as a program of `drivers` started them: `as` under `gcc`.
@@ -79,12 +79,7 @@ impl Default for Policy {
                  sha256sum sleep sort stat tail tee test touch tr true tty uname uniq wc which whoami xargs \
                  arch nproc md5sum sha1sum cksum tac tsort link unlink sync timeout",
             ),
-            brief: words(
-                "[ awk basename bc cat chmod cmp comm cut date dirname echo egrep env expr false fgrep fold \
-                 gawk getconf grep head hostname id join link ln mawk mkdir mktemp mv nice nl od paste printenv \
-                 printf pwd readlink realpath rm rmdir sed seq sleep sort tail tee test touch tr true tty uname \
-                 uniq wc whoami arch nproc md5sum sha1sum sha256sum cksum tac tsort unlink sync",
-            ),
+            noted: words("cp dd diff find install ls stat timeout which xargs"),
             parts: words("cc1 cc1plus cc1obj lto1 collect2 lto-wrapper f951 gnat1 d21 go1"),
             driven: words("as ld ld.bfd ld.gold ld.lld collect2 gcc g++ cc c++ gfortran f95 f77"),
             drivers: words(

@@ -172,7 +172,7 @@ type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 20] {
     let Policy {
         fold,
-        brief,
+        noted,
         parts,
         driven,
         drivers,
@@ -194,7 +194,7 @@ fn lists(policy: &mut Policy) -> [(&'static str, &mut Vec<String>); 20] {
     } = policy;
     [
         ("fold", fold),
-        ("brief", brief),
+        ("noted", noted),
         ("parts", parts),
         ("driven", driven),
         ("drivers", drivers),

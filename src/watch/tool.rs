@@ -61,7 +61,7 @@ impl Tool {
             times,
             dirs,
             times_opened,
-            brief: policy.brief.contains(&name),
+            brief: policy.fold.contains(&name) && !policy.noted.contains(&name),
             stores: policy.times_dirs.contains(&name),
             name,
             replaces,
