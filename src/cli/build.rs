@@ -1,27 +1,22 @@
 //! `rfs build`: one command under watch. Makes the request out of options, configuration and
 //! environment, becomes front and host, and ends as the command has ended.
 
-use super::descriptors::{self, Inherited};
-use super::error::{CommandError, Kind};
-use super::front::{self, Outcome};
+use super::descriptors::Inherited;
+use super::error::CommandError;
 use super::progress::When;
 use super::signals::Taken;
 use super::topo::{self, PolicyName};
-use super::wire::{self, Failure};
-use super::{console, host, place, profile, rules, summary_file, workspace};
+use super::{console, place, profile, rules, watched, workspace};
 use crate::cache::gc;
-use crate::disk::RealDisk;
 use crate::report::size;
 use crate::runner::budget::Budget;
 use crate::runner::jobserver::MAX_JOBS;
 use crate::runner::pins::Places;
 use crate::runner::room::{Here, Pressure};
 use crate::runner::topology::{self, Source};
-use crate::runner::{Jobs, Request, Tracer, spawn};
-use nix::unistd::ForkResult;
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use crate::runner::{Jobs, Request, Tracer};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Run a command; steps of it that were computed before are served
@@ -157,7 +152,6 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         progress: args.progress.or(config.progress).unwrap_or_default(),
     };
     let taken = Taken::take()?;
-    let strict = args.strict;
     let request = Request {
         argv: args.command,
         env: std::env::vars_os().collect(),
@@ -172,6 +166,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             .or(config.tracer)
             .unwrap_or_default(),
         preload: place::preload().or(config.preload).unwrap_or(true),
+        shell: false,
         rerun: args.rerun,
         strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),
         pins: args
@@ -183,59 +178,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             .then(|| Arc::new(room(args.memory, args.pressure))),
         jobs: args.jobs.map(job_count).transpose()?,
     };
-    log::debug!(
-        "workspace {:?}, cache {:?}",
-        request.workspace,
-        request.cache
-    );
-
-    let outcome = match prepare(&request.workspace) {
-        Ok(()) => {
-            let failed = |error| CommandError::new(format_args!("cannot start the host: {error}"));
-            let (front_end, host_end) = wire::pair().map_err(failed)?;
-            match spawn::fork().map_err(failed)? {
-                ForkResult::Child => {
-                    drop(front_end);
-                    host::run(&request, &telling, host_end, inherited);
-                    return Ok(0);
-                }
-                ForkResult::Parent { child } => {
-                    drop(host_end);
-                    let started = || {
-                        descriptors::leave_input_and_output();
-                        inherited.close();
-                    };
-                    front::follow(child, &front_end, &taken, started).map_err(|error| {
-                        CommandError::new(format_args!("lost touch with the build: {error}"))
-                    })?
-                }
-            }
-        }
-        Err(reason) => Outcome::Failed(Failure::Watch(reason)),
-    };
-    match outcome {
-        Outcome::Exited(status) => Ok(status),
-        Outcome::Died(signal) => Ok(spawn::die_by(signal)),
-        Outcome::Interrupted(signal) => Ok(spawn::die_by(signal as i32)),
-        Outcome::Lost(reason) => Err(CommandError::new(format_args!(
-            "lost sight of the command, which may have done anything or nothing: {reason}"
-        ))),
-        Outcome::Failed(Failure::Exec(name, errno)) => Err(cannot_execute(&name, errno)),
-        Outcome::Failed(Failure::Watch(reason)) if strict => {
-            Err(CommandError::new(reason).hint(REMEDY))
-        }
-        Outcome::Failed(Failure::Watch(reason)) => {
-            console::warn(
-                format_args!("{reason}; the command runs plainly, nothing is recorded or served"),
-                Some(REMEDY),
-            );
-            if let Some(path) = &telling.summary {
-                summary_file::remove(path, &RealDisk);
-            }
-            taken.give_back();
-            Err(run_plainly(&request.argv))
-        }
-    }
+    watched::run(&request, &telling, taken, inherited, args.strict)
 }
 
 /// `--memory none`.
@@ -289,53 +232,4 @@ fn pins(policy: PolicyName, near: &[String]) -> Result<Arc<Places>, CommandError
         CommandError::new(error).hint("`near` in [tools] of rfs.toml names places of this machine")
     })?;
     Ok(Arc::new(places))
-}
-
-const REMEDY: &str = "`rfs doctor` tells what this machine lacks and how to get it";
-
-/// Makes `.rfs/`, or says why the build cannot be watched.
-fn prepare(root: &Path) -> Result<(), String> {
-    let made = workspace::prepare(root, &RealDisk)
-        .map_err(|error| format!("cannot keep state in the workspace: {error}"))?;
-    if made && place::home().as_deref() == Some(root) {
-        console::warn(
-            "the home directory as a whole is now a workspace",
-            Some("remove ~/.rfs and use `rfs init` in the project's directory"),
-        );
-    }
-    Ok(())
-}
-
-/// execve(2) in place of ourselves, so that nothing of us remains. Returns why it could not be done.
-fn run_plainly(argv: &[OsString]) -> CommandError {
-    let name = argv.first().map(OsString::as_os_str).unwrap_or_default();
-    let words: Result<Vec<CString>, _> = argv
-        .iter()
-        .map(|word| CString::new(word.as_bytes()))
-        .collect();
-    let errno = match words {
-        Ok(words) => match nix::unistd::execvp(&words[0], &words) {
-            Err(errno) => errno as i32,
-        },
-        Err(_) => libc::EINVAL,
-    };
-    cannot_execute(&name.to_string_lossy(), errno)
-}
-
-/// What a shell says and returns for a command that cannot be executed.
-fn cannot_execute(name: &str, errno: i32) -> CommandError {
-    if errno == libc::ENOENT {
-        let what = if name.contains('/') {
-            "no such file or directory"
-        } else {
-            "command not found"
-        };
-        CommandError::of(Kind::NotFound, format_args!("{name}: {what}"))
-    } else {
-        let why = nix::errno::Errno::from_raw(errno).desc();
-        CommandError::of(
-            Kind::NotExecutable,
-            format_args!("{name}: cannot execute: {why}"),
-        )
-    }
 }

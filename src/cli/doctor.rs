@@ -180,6 +180,7 @@ fn request(tracer: Tracer, dir: &Path) -> Request {
         mask: SigSet::empty(),
         tracer,
         preload: true,
+        shell: false,
         rerun: false,
         strict_clock: false,
         policy: crate::base::policy::Policy::default(),

@@ -36,12 +36,15 @@ mod report;
 mod reproduce;
 mod rules;
 mod run;
+mod shell;
+mod shims;
 mod signals;
 mod stats;
 mod store;
 mod summary_file;
 mod topo;
 mod verify;
+mod watched;
 mod why;
 mod wire;
 mod workspace;
@@ -69,6 +72,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(build::Args),
+    Shell(shell::Args),
+    Shims(shims::Args),
     Init(init::Args),
     Why(why::Args),
     Deps(deps::Args),
@@ -138,9 +143,12 @@ impl Command {
 #[must_use]
 pub fn main() -> i32 {
     descriptors::occupy_standard();
-    catch_unwind(|| match Cli::try_parse() {
-        Ok(cli) => run(cli.command),
-        Err(error) => usage(&error),
+    catch_unwind(|| match shims::called() {
+        Some(tool) => told(shims::serve(tool)),
+        None => match Cli::try_parse() {
+            Ok(cli) => run(cli.command),
+            Err(error) => usage(&error),
+        },
     })
     .unwrap_or(FAILED)
 }
@@ -155,6 +163,8 @@ fn run(command: Command) -> i32 {
     }
     let done = match command {
         Command::Build(args) => build::run(args),
+        Command::Shell(args) => shell::run(args),
+        Command::Shims(args) => shims::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Deps(args) => deps::run(&args),
@@ -192,6 +202,11 @@ fn run(command: Command) -> i32 {
             .map(|()| 0)
             .map_err(|error| CommandError::new(format_args!("the spawner of jobs: {error}"))),
     };
+    told(done)
+}
+
+/// The exit status. An error is told.
+fn told(done: Result<i32, CommandError>) -> i32 {
     done.unwrap_or_else(|error| {
         console::error(&error);
         error.status()

@@ -83,6 +83,7 @@ impl JobView {
             room: None,
             tokens: None,
             jobs: Some((jobs, known)),
+            shell: false,
             rerun: false,
             strict_clock: false,
             policy: setup.policy,

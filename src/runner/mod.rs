@@ -72,6 +72,8 @@ pub struct Request {
     pub tracer: Tracer,
     /// Whether to put a library into dynamic programs that makes tracing quicker.
     pub preload: bool,
+    /// Whether the command is a shell for others: it is never looked up or kept, what it starts is.
+    pub shell: bool,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -204,6 +206,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
         room: request.room.clone().map(|room| room as Arc<dyn Room>),
         tokens: jobserver.as_ref().and_then(|server| server.inherited()),
         jobs: None,
+        shell: request.shell,
         rerun: request.rerun,
         strict_clock: request.strict_clock,
         policy: request.policy.clone(),

@@ -58,6 +58,8 @@ pub struct Config {
     pub tokens: Option<u64>,
     /// Who decides about the jobs of a build by rules.
     pub jobs: Option<Arc<dyn jobs::Jobs>>,
+    /// The first program is a shell for others, which is never looked up or kept.
+    pub shell: bool,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.

@@ -67,7 +67,10 @@ impl Watch {
             return self.start_job(&**jobs, exec, tool, parent);
         }
 
-        let key = self.key(&exec, &tool.name, limits);
+        let key = match parent {
+            None if self.config.shell => Err("it is the shell of others".to_owned()),
+            Some(_) | None => self.key(&exec, &tool.name, limits),
+        };
         let mut miss = Miss::Off;
         let mut bytes = 0;
         if let (Ok(key), Some(cache), false) = (&key, &self.cache, self.config.rerun) {

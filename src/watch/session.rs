@@ -13,7 +13,7 @@ use crate::cache::{self, Cache};
 use crate::disk::Disk;
 use crate::report::{Event as Report, Sink};
 use crate::store::{Memo, Store, recover};
-use crate::world::{Stale, World};
+use crate::world::{OURS, Stale, World};
 use nix::sys::signal::SigSet;
 use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
 use rfs_tracer::{Backend, Ended, Launch};
@@ -61,6 +61,8 @@ pub struct Plan {
     pub tokens: Option<u64>,
     /// Who decides about the jobs of a build by rules, and what is known of the world before it.
     pub jobs: Option<(Arc<dyn Jobs>, Known)>,
+    /// The command is a shell for others: it is never looked up or kept, what it starts is.
+    pub shell: bool,
     /// Record, but serve nothing.
     pub rerun: bool,
     /// Refuse steps that visibly use the clock or random numbers.
@@ -143,6 +145,7 @@ impl Session {
             room: plan.room,
             tokens: plan.tokens,
             jobs,
+            shell: plan.shell,
             rerun: plan.rerun,
             strict_clock: plan.strict_clock,
             provenance: Provenance {
@@ -167,7 +170,7 @@ impl Session {
         ));
 
         let mut view = rfs_fs::Config::new(&plan.workspace);
-        view.hide = vec![OsString::from(".rfs")];
+        view.hide = vec![OsString::from(OURS)];
         if plan.preload && !guarded {
             view.ttl = BELIEVED;
         }

@@ -95,6 +95,7 @@ impl Build {
             room: None,
             tokens: None,
             jobs: None,
+            shell: false,
             rerun: false,
             strict_clock: false,
             provenance: Provenance::default(),

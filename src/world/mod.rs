@@ -27,6 +27,9 @@ const SYSTEM: [&str; 10] = [
     "/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/opt", "/nix", "/gnu",
 ];
 
+/// In the workspace's root, and hidden by the view: what rfs keeps there.
+pub const OURS: &str = ".rfs";
+
 /// Told when the workspace's files changed in a way that the kernel's caches of the view cannot know.
 pub trait Stale: Send + Sync {
     /// This name changed.
@@ -138,7 +141,7 @@ impl World {
                 };
             }
         }
-        let fresh = see(path);
+        let fresh = self.see(path);
         let mut inner = self.lock();
         let id = inner.id(path, &self.root);
         let slot = &mut inner.slots[id.0 as usize];
@@ -161,6 +164,15 @@ impl World {
             self.tell_stale(path);
         }
         Look { id, seen, changes }
+    }
+
+    /// What a process under watch sees: of what is ours in the workspace nothing.
+    fn see(&self, path: &Path) -> Seen {
+        let is_ours = |path: &Path| path.starts_with(OURS);
+        match path.strip_prefix(&self.root).is_ok_and(is_ours) {
+            true => Seen::absent(),
+            false => see(path),
+        }
     }
 
     /// The last look, without a new one where there is one.
@@ -367,7 +379,7 @@ impl World {
     /// Whether what was seen is still there, the build's own changes aside.
     #[must_use]
     pub fn unchanged(&self, path: &Path, seen: &Seen) -> bool {
-        let now = see(path);
+        let now = self.see(path);
         if same(seen, &now) {
             return true;
         }

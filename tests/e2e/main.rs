@@ -41,6 +41,7 @@ mod same;
 mod security;
 mod semantics;
 mod server;
+mod shell;
 mod signal;
 mod start;
 mod stream;

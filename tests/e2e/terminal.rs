@@ -88,6 +88,22 @@ impl Session {
         self.terminal.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Waits until a program of this name has the terminal.
+    pub fn wait_until_foreground(&self, name: &str) {
+        let start = std::time::Instant::now();
+        let is_there = || {
+            let group = nix::unistd::tcgetpgrp(&self.terminal).ok()?;
+            let comm = std::fs::read_to_string(format!("/proc/{group}/comm")).ok()?;
+            // Stopped it does not read what is typed.
+            let stat = std::fs::read_to_string(format!("/proc/{group}/stat")).ok()?;
+            Some(comm.trim() == name && !stat.contains(") T "))
+        };
+        while is_there() != Some(true) {
+            assert!(start.elapsed().as_secs() < 60, "{name} never comes");
+            thread::yield_now();
+        }
+    }
+
     /// The window is closed.
     pub fn hang_up(self) -> ExitStatus {
         drop(self.terminal);

@@ -78,6 +78,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         preload: false,
         passthrough: true,
         jobs: None,
+        shell: false,
         rerun: false,
         strict_clock: false,
         policy: Policy::default(),
