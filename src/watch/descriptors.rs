@@ -271,9 +271,11 @@ pub(super) fn looked_at_descriptor(
     };
     // The number may have become another file's: the C library sets permissions by such a name.
     let may_be = |target: &FdTarget| match (target, leads_to) {
+        // The key says it all.
+        (FdTarget::Null, _) => false,
         (_, None) => true,
         (FdTarget::Pipe(_, 0) | FdTarget::Socket(_), Some(_)) => false,
-        (FdTarget::Null | FdTarget::Tty(_), Some(now)) => now.starts_with("/dev"),
+        (FdTarget::Tty(_), Some(now)) => now.starts_with("/dev"),
         (FdTarget::Pipe(..), Some(_)) => true,
         (FdTarget::File { path, .. } | FdTarget::Dir(path) | FdTarget::Other(path), Some(now)) => {
             now.starts_with(path)

@@ -245,3 +245,19 @@ fn kind_of_the_output_is_looked_at() {
     same_three_times(&s, &cmd().after("exec > log"));
     same_three_times(&s, &cmd().after("exec < in"));
 }
+
+/// There is one null device: what standard input is tells nothing then that the key does not.
+#[test]
+fn a_look_at_no_input() {
+    let s = TestSpace::new();
+    s.write("in", "one\n");
+    let from = |input: &str| {
+        let cmd = "[ -r /dev/stdin ] && readlink /proc/self/fd/0 > out; cat";
+        Cmd::sh(cmd).after(&format!("exec < {input}"))
+    };
+    let _first = s.rfs(from("/dev/null")).expect_code(0);
+    let _served = s.rfs(from("/dev/null")).expect_code(0).expect_hit();
+    assert_eq!(s.read("out"), "/dev/null\n");
+    let _other = s.rfs(from("in")).expect_code(0);
+    assert!(s.read("out").ends_with("/in\n"));
+}

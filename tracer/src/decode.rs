@@ -81,7 +81,7 @@ impl<'a> Caller<'a> {
     /// Tells what a call means.
     pub(crate) fn decode(&self, op: Op) -> Decoded {
         match op {
-            Op::Nothing | Op::Exec(..) | Op::Exit | Op::ExitGroup => Ok(()),
+            Op::Nothing | Op::Exec(..) | Op::Exit | Op::ExitGroup | Op::Wait => Ok(()),
             Op::Taint(scope, why) => self.taint(scope, why),
             Op::Chance(how) => self.tell(Event::Chance(how)),
             Op::Names(op) => self.decode_names(op),

@@ -45,7 +45,9 @@ const NOT_WITH: [&[u8]; 5] = [
     b"LD_VERBOSE",
 ];
 /// The calls that the library makes with the secret. All have an argument to spare.
-pub(crate) const PASS: [u32; 6] = [
+pub(crate) const PASS: [u32; 8] = [
+    libc::SYS_wait4 as u32,
+    libc::SYS_waitid as u32,
     libc::SYS_openat as u32,
     libc::SYS_newfstatat as u32,
     libc::SYS_statx as u32,
@@ -235,6 +237,13 @@ impl Fast {
         let mut list = File::from(memfd_create(c"ld.so.preload", MFdFlags::MFD_CLOEXEC)?);
         list.write_all(&text)?;
         Ok(list.into())
+    }
+
+    /// The child of which a library tells that a signal ended it, and the signal.
+    pub(crate) fn killed(&self, caller: &Caller<'_>, row: &Row) -> Option<(Pid, i32)> {
+        let is_open = matches!(row.op, Op::Names(NameOp::Open(Target::At(..), _)));
+        let tells = is_open && caller.call.abi == NATIVE && caller.int(0) == wire::KILLED;
+        tells.then(|| (caller.int(2), caller.int(3)))
     }
 
     /// A process asks for a slab.
@@ -439,6 +448,7 @@ fn changes(caller: &Caller<'_>, op: Op) -> bool {
             | NameOp::Chdir(_),
         )
         | Op::Nothing
+        | Op::Wait
         | Op::Chance(_)
         | Op::Fds(_) => false,
         Op::Names(_) | Op::Taint(..) | Op::Exec(..) | Op::Exit | Op::ExitGroup | Op::Peers(_) => {

@@ -45,6 +45,11 @@ fn exit_info(pidfd: &OwnedFd) -> Option<i32> {
     (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }
 
+/// The signal that ended a zombie, 0 where none did; none where the number is not a zombie's.
+pub(crate) fn signal_of_zombie(pid: Pid) -> Option<i32> {
+    exit_code(pid).map(|status| status & 0x7f)
+}
+
 /// The status of a zombie as wait(2) will tell it: field 52 of `/proc/<pid>/stat`.
 fn exit_code(pid: Pid) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

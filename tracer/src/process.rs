@@ -27,6 +27,8 @@ pub(crate) struct Processes {
     by_tid: HashMap<i32, Pid>,
     /// Threads that ended without a word; see [`Processes::lost`].
     lost: Vec<i32>,
+    /// Processes that a signal ended, which has been told.
+    slain: HashSet<Pid>,
     /// Holds the pidfds: ready means gone.
     gone: Epoll,
     /// Processes without a pidfd.
@@ -43,6 +45,8 @@ pub(crate) struct Processes {
 /// One traced process.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
+    /// The traced process that made it.
+    parent: Option<Pid>,
     /// Its threads that have been seen, the first one left aside.
     threads: Vec<i32>,
     /// Threads that have asked to exit and may still be listed.
@@ -66,6 +70,8 @@ pub(crate) struct Process {
     pub(crate) end_told: bool,
     /// The thread whose exit_group is under way; the other threads are not to be let go any more.
     pub(crate) ending: Option<i32>,
+    /// It has made a wait that stopped: nobody else tells what it hears of its children.
+    waits: bool,
     /// It is gone, which is still to be told.
     gone: bool,
 }
@@ -114,11 +120,27 @@ impl PendingExec {
     }
 }
 
-/// A process that has ended without having been told as ended, and the signal that killed it where known.
-pub(crate) type Death = (Pid, Option<i32>);
+/// The end of a process that was not told, or was told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// It had not been told as ended. The signal that killed it, where known.
+    Untold(Pid, Option<i32>),
+    /// A child of the second, which hears of it, was killed by this signal although it was told as ended,
+    /// or never made a call.
+    Heard(Pid, Pid, i32),
+}
 
 /// A process seen for the first time, and its parent where that is a traced one.
 pub(crate) type Birth = (Pid, Option<Pid>);
+
+/// The children of a process, those of them that are new, and those of which it has still to be told how they
+/// ended.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    pub(crate) all: Vec<Pid>,
+    pub(crate) births: Vec<Birth>,
+    pub(crate) deaths: Vec<Death>,
+}
 
 impl Processes {
     pub(crate) fn new(links: Arc<Links>) -> io::Result<Self> {
@@ -127,6 +149,7 @@ impl Processes {
             by_pid: HashMap::new(),
             by_tid: HashMap::new(),
             lost: Vec::new(),
+            slain: HashSet::new(),
             gone: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             unwatched: 0,
             sweeps: 0,
@@ -177,21 +200,40 @@ impl Processes {
     }
 
     /// Learns of the children of a process that have not made a call yet, so that they are known as its
-    /// own when it is gone. Tells all its children, and those that are new.
-    pub(crate) fn adopt(&mut self, pid: Pid) -> (Vec<Pid>, Vec<Birth>) {
-        let children = proc_files::children(pid);
-        let mut births = Vec::new();
-        for child in &children {
-            if !self.by_pid.contains_key(child) {
-                self.add(*child, pid, &mut births);
+    /// own when it is gone.
+    pub(crate) fn adopt(&mut self, pid: Pid) -> Children {
+        let mut kin = Children {
+            all: proc_files::children(pid),
+            ..Children::default()
+        };
+        for child in &kin.all {
+            if self.by_pid.contains_key(child) {
+                continue;
+            }
+            match pidfd::signal_of_zombie(*child) {
+                None => self.add(*child, pid, &mut kin.births),
+                // Its end was told.
+                Some(0) => {}
+                Some(signal) => kin.deaths.extend(self.heard(*child, pid, signal)),
             }
         }
-        (children, births)
+        kin
+    }
+
+    /// A process hears, or may, that a signal has ended a child of it. Tells that if it was not told.
+    pub(crate) fn heard(&mut self, child: Pid, parent: Pid, signal: i32) -> Option<Death> {
+        // Of one whose end was not told it will be.
+        let known = self.by_pid.get(&child).is_some_and(|p| !p.end_told);
+        (!known && self.slain.insert(child)).then_some(Death::Heard(child, parent, signal))
     }
 
     fn add(&mut self, pid: Pid, ppid: Pid, births: &mut Vec<Birth>) {
         let parent = self.parent(pid, ppid, births);
-        let mut process = Process::default();
+        let mut process = Process {
+            parent,
+            ..Process::default()
+        };
+        self.slain.remove(&pid);
         process.pidfd = rustix::process::Pid::from_raw(pid)
             .and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok())
             .map(Arc::new);
@@ -221,7 +263,7 @@ impl Processes {
         Some(ppid)
     }
 
-    /// Processes that have ended without having been told as ended. To be asked before every call that is
+    /// Processes that have ended otherwise than was told. To be asked before every call that is
     /// told: it costs a tenth of a microsecond, and nobody sees a death before it is told.
     pub(crate) fn sweep(&mut self) -> Vec<Death> {
         let mut died = Vec::new();
@@ -262,8 +304,10 @@ impl Processes {
             if let Some(pidfd) = &process.pidfd {
                 let _removed = self.gone.delete(&**pidfd);
             }
-            return None;
+            // Who hears of it may be gone when its end has been dealt with.
+            return self.ended_otherwise(pid);
         }
+        let heard = self.ended_otherwise(pid);
         let process = self.by_pid.remove(&pid)?;
         for tid in process.threads.into_iter().chain([pid]) {
             self.by_tid.remove(&tid);
@@ -279,7 +323,30 @@ impl Processes {
             }
             None => self.unwatched -= 1,
         }
-        (!process.end_told).then_some((pid, signal))
+        if process.end_told {
+            return heard;
+        }
+        self.slain.insert(pid);
+        Some(Death::Untold(pid, signal))
+    }
+
+    /// Of a process whose end was told: whether it was killed before it came to that, and a parent hears of it
+    /// that will not say so.
+    fn ended_otherwise(&mut self, pid: Pid) -> Option<Death> {
+        let process = self.by_pid.get(&pid).filter(|p| p.end_told)?;
+        let parent = process.parent?;
+        let listens = |p: &Process| p.waits && !p.end_told;
+        self.by_pid.get(&parent).filter(|p| listens(p))?;
+        let signal = pidfd::killed_by(pid, process.pidfd.as_deref()?)?;
+        let new = self.slain.insert(pid);
+        new.then_some(Death::Heard(pid, parent, signal))
+    }
+
+    /// A process is about to wait for its children without saying what it hears.
+    pub(crate) fn waits(&mut self, pid: Pid) {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.waits = true;
+        }
     }
 
     /// Takes the threads that have ended since the last time without another call.
@@ -410,92 +477,4 @@ impl Process {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proc_files::CHILDREN;
-    use std::process::{Child, Command, Stdio};
-
-    fn processes() -> Processes {
-        Processes::new(Arc::default()).unwrap()
-    }
-
-    fn cat() -> Child {
-        Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()
-    }
-
-    fn wait_until_gone(processes: &mut Processes) -> Vec<Death> {
-        loop {
-            let gone = processes.sweep();
-            if !gone.is_empty() {
-                return gone;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn threads_belong_to_their_process_and_children_to_their_parent() {
-        let _alone = CHILDREN.write().unwrap_or_else(|e| e.into_inner());
-        let mut processes = processes();
-        let me = std::process::id() as Pid;
-        let tid = nix::unistd::gettid().as_raw();
-        assert_eq!(
-            processes.sight(tid, &|| true).unwrap(),
-            (me, vec![(me, None)])
-        );
-        assert_eq!(processes.known(tid), Some(me));
-        let mut child = cat();
-        let pid = child.id() as Pid;
-        let (children, births) = processes.adopt(me);
-        assert!(children.contains(&pid) && births.contains(&(pid, Some(me))));
-        assert!(processes.is_alive(pid));
-        child.kill().unwrap();
-        assert_eq!(
-            wait_until_gone(&mut processes),
-            [(pid, Some(libc::SIGKILL))]
-        );
-        assert_eq!((processes.lost(), processes.lost()), (vec![pid], vec![]));
-        assert!(!processes.is_alive(pid) && processes.known(pid).is_none());
-        child.wait().unwrap();
-        assert!(processes.sight(pid, &|| true).is_err());
-    }
-
-    #[test]
-    fn a_death_waits_for_the_worker() {
-        let _alone = CHILDREN.write().unwrap_or_else(|e| e.into_inner());
-        let mut processes = processes();
-        let mut child = cat();
-        let pid = child.id() as Pid;
-        processes.sight(pid, &|| true).unwrap();
-        processes.get(pid).unwrap().busy = true;
-        child.kill().unwrap();
-        while processes.is_alive(pid) {
-            assert_eq!(processes.sweep(), []);
-        }
-        assert_eq!(processes.idle(pid), Some((pid, Some(libc::SIGKILL))));
-        child.wait().unwrap();
-        assert_eq!(processes.known(pid), None);
-    }
-
-    #[test]
-    fn an_end_that_was_told_is_no_death() {
-        let _alone = CHILDREN.write().unwrap_or_else(|e| e.into_inner());
-        let mut processes = processes();
-        let mut child = cat();
-        let pid = child.id() as Pid;
-        processes.sight(pid, &|| true).unwrap();
-        processes.get(pid).unwrap().end_told = true;
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(processes.sweep(), []);
-        assert_eq!(processes.known(pid), None);
-    }
-
-    #[test]
-    fn nobody_is_taken_from_a_caller_that_is_gone() {
-        let mut processes = processes();
-        let tid = nix::unistd::gettid().as_raw();
-        assert!(processes.sight(tid, &|| false).is_err());
-        assert_eq!(processes.known(tid), None);
-    }
-}
+mod tests;

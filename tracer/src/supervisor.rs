@@ -15,7 +15,7 @@ use crate::event::{Counts, Event, Observer, Pid, Scope};
 use crate::fast::Fast;
 use crate::links::Links;
 use crate::prefix::Prefixes;
-use crate::process::{Birth, ExecResult, Processes};
+use crate::process::{Birth, Death, ExecResult, Processes};
 use crate::table::{Index, Op, Row};
 
 /// Decides about the calls of a process tree by telling them to an observer.
@@ -144,6 +144,10 @@ impl Shared {
         };
         let caller = Caller::new(self, call, busy.pid, still_there);
         if let Some(fast) = &self.fast {
+            if let Some((child, signal)) = row.and_then(|row| fast.killed(&caller, row)) {
+                self.heard(caller.pid, child, signal);
+                return Decision::Now(Verdict::Fail(libc::EBADF));
+            }
             if let Some(decision) = self.serve(fast, &caller, row) {
                 return decision;
             }
@@ -179,6 +183,12 @@ impl Shared {
             Op::ExitGroup => self.exit(busy, tid, caller.int(0)),
             Op::Exit if self.processes().leave(pid, tid) => self.exit(busy, tid, caller.int(0)),
             Op::Exit => Decision::Now(Verdict::Go),
+            Op::Wait => {
+                let mut processes = self.processes();
+                processes.waits(pid);
+                self.children(&mut processes, pid);
+                Decision::Now(Verdict::Go)
+            }
             op @ (Op::Nothing
             | Op::Taint(..)
             | Op::Chance(_)
@@ -340,10 +350,21 @@ impl Shared {
 
     /// The children of a process, after telling of those that are new and those that are gone.
     pub(crate) fn children(&self, processes: &mut Processes, pid: Pid) -> Vec<Pid> {
-        let (children, births) = processes.adopt(pid);
-        self.tell_births(&births);
+        let kin = processes.adopt(pid);
+        self.tell_births(&kin.births);
+        for death in &kin.deaths {
+            self.tell_death(death);
+        }
         self.sweep(processes);
-        children
+        kin.all
+    }
+
+    /// A process has waited for a child and heard that a signal has ended it.
+    fn heard(&self, parent: Pid, child: Pid, signal: i32) {
+        let mut processes = self.processes();
+        if let Some(death) = processes.heard(child, parent, signal) {
+            self.tell_death(&death);
+        }
     }
 
     /// Births and deaths are told under the lock, so that no number is born before its last bearer died,
@@ -371,16 +392,29 @@ impl Shared {
                 Err(_) => return,
             },
         };
-        self.observer.born(child, Some(parent));
-        self.observer.died(child, Some(signal));
+        if let Some(death) = processes.heard(child, parent, signal) {
+            self.tell_death(&death);
+        }
     }
 
     fn sweep(&self, processes: &mut Processes) {
-        for (pid, signal) in processes.sweep() {
-            if let Some(fast) = &self.fast {
-                fast.died(self, pid);
+        for death in processes.sweep() {
+            self.tell_death(&death);
+        }
+    }
+
+    fn tell_death(&self, death: &Death) {
+        match *death {
+            Death::Untold(pid, signal) => {
+                if let Some(fast) = &self.fast {
+                    fast.died(self, pid);
+                }
+                self.observer.died(pid, signal);
             }
-            self.observer.died(pid, signal);
+            Death::Heard(pid, parent, signal) => {
+                self.observer.born(pid, Some(parent));
+                self.observer.died(pid, Some(signal));
+            }
         }
     }
 }
@@ -394,8 +428,8 @@ pub(crate) struct Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         let mut processes = self.shared.processes();
-        if let Some((pid, signal)) = processes.idle(self.pid) {
-            self.shared.observer.died(pid, signal);
+        if let Some(death) = processes.idle(self.pid) {
+            self.shared.tell_death(&death);
         }
         let waited_for = processes.waiting > 0;
         drop(processes);

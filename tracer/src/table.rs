@@ -87,6 +87,8 @@ pub(crate) enum Op {
     Exit,
     /// The end of a process.
     ExitGroup,
+    /// It may learn how a child has ended.
+    Wait,
     /// It names files.
     Names(NameOp),
     /// It uses descriptors that may have been inherited.

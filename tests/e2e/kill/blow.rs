@@ -31,8 +31,10 @@ pub enum Blow {
     Everybody,
     /// `kill -9` of the command.
     Command,
-    /// `kill -9` of any process of the build that has run a program.
+    /// `kill -9` of any process of the build.
     Traced,
+    /// The same of one that has threads, by the number of one of those that it has started.
+    TracedThread,
     /// A process of the build is stopped, and the host killed.
     StoppedTraced,
     /// To the front alone.
@@ -46,7 +48,7 @@ pub enum Blow {
     Storm,
 }
 
-pub const ALL: [Blow; 18] = [
+pub const ALL: [Blow; 19] = [
     Blow::Front,
     Blow::Host,
     Blow::Young,
@@ -58,6 +60,7 @@ pub const ALL: [Blow; 18] = [
     Blow::Everybody,
     Blow::Command,
     Blow::Traced,
+    Blow::TracedThread,
     Blow::StoppedTraced,
     Blow::Term,
     Blow::Hangup,
@@ -66,6 +69,9 @@ pub const ALL: [Blow; 18] = [
     Blow::TermGroup,
     Blow::Storm,
 ];
+
+/// So often a program with threads is looked for.
+const LOOKS: usize = 100;
 
 /// Who is who in a build.
 struct Cast {
@@ -126,13 +132,7 @@ pub fn strike(
         Blow::Host => slay(any(dice, &cast.hosts)),
         Blow::Young => slay(any(dice, &cast.young)),
         Blow::HostThread => any(dice, &cast.hosts).is_some_and(|host| {
-            let tasks = std::fs::read_dir(format!("/proc/{}/task", host.pid));
-            let mut threads: Vec<i32> = tasks
-                .into_iter()
-                .flatten()
-                .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
-                .collect();
-            threads.sort_unstable();
+            let threads = threads(host.pid);
             let n = u64::try_from(threads.len()).unwrap();
             n > 0
                 && left::is_there(s, &host)
@@ -171,7 +171,8 @@ pub fn strike(
             let command = cast.traced.iter().min_by_key(|process| process.pid);
             slay(command.cloned())
         }
-        Blow::Traced => slay(any(dice, &known(&cast.traced))),
+        Blow::Traced => slay(any(dice, &cast.traced)),
+        Blow::TracedThread => strike_thread(s, started, dice),
         Blow::StoppedTraced => {
             let (victim, host) = (any(dice, &cast.traced), any(dice, &cast.hosts));
             // Nobody would let it go on where there is no host yet.
@@ -194,13 +195,37 @@ pub fn strike(
     }
 }
 
-/// Those that have made a call that is looked at: what is known of the others is in doc/semantics.md. A child that
-/// has run no program yet goes by its parent's name.
-fn known(traced: &[Process]) -> Vec<Process> {
-    let of_parent = |process: &Process| traced.iter().find(|other| other.pid == process.parent);
-    let has_run =
-        |process: &&Process| of_parent(process).is_none_or(|other| other.name != process.name);
-    traced.iter().filter(has_run).cloned().collect()
+/// Waits for a program with threads, few have some and not for long, and kills it by the number of one.
+fn strike_thread(s: &TestSpace, started: &Started, dice: &mut Dice) -> bool {
+    for _ in 0..LOOKS {
+        let cast = Cast::of(s, started);
+        if cast.hosts.is_empty() && cast.young.is_empty() {
+            return false;
+        }
+        let others = cast.traced.iter().flat_map(|process| {
+            let all = threads(process.pid).into_iter();
+            let others = all.filter(|tid| *tid != process.pid);
+            others.map(|tid| (process.clone(), tid)).collect::<Vec<_>>()
+        });
+        let others: Vec<_> = others.collect();
+        let n = u64::try_from(others.len()).unwrap();
+        if n > 0 {
+            let (process, tid) = &others[usize::try_from(dice.roll(n)).unwrap()];
+            return left::is_there(s, process) && send(*tid, Signal::SIGKILL);
+        }
+    }
+    false
+}
+
+/// The threads of a process, ascending; none when it is gone.
+fn threads(pid: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten();
+    let mut threads: Vec<i32> = tasks
+        .filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    threads.sort_unstable();
+    threads
 }
 
 fn send(pid: i32, signal: Signal) -> bool {

@@ -17,10 +17,10 @@ pub const VERSIONS: u64 = 4;
 pub const SAID: &str = "built\n";
 
 /// `out/big` and the like are made under another name and renamed: nobody may ever see a part of them.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     (
         "build.sh",
-        "set -e\nmkdir -p out\nsh copy.sh\nsh big.sh\nsh many.sh\ngcc -c m.c -o out/m.o\n\
+        "set -e\nmkdir -p out\nsh copy.sh\nsh big.sh\nsh many.sh\nsh threads.sh\ngcc -c m.c -o out/m.o\n\
          sh links.sh\nsh sum.sh\necho built\n",
     ),
     (
@@ -35,6 +35,10 @@ const SCRIPTS: [(&str, &str); 6] = [
         "many.sh",
         "set -e\nmkdir -p out/many\nn=$(cat number)\nfor i in 1 2 3 4 5 6; do\n\
          echo \"$n $i\" > out/many/$i.tmp; mv out/many/$i.tmp out/many/$i\ndone\n",
+    ),
+    (
+        "threads.sh",
+        "set -e\nxz -0 -T2 --block-size=128KiB < big > out/xz.tmp\nmv out/xz.tmp out/xz\n",
     ),
     (
         "links.sh",

@@ -80,7 +80,7 @@ impl Story {
         let version = usize::try_from(self.version).unwrap();
         // What a struck build has made for itself.
         for name in [
-            "big", "all", "sum", "many/1", "many/2", "many/3", "many/4", "many/5", "many/6",
+            "big", "all", "sum", "xz", "many/1", "many/2", "many/3", "many/4", "many/5", "many/6",
         ] {
             assert!(
                 !self.s.exists(format!("out/{name}.tmp")),
@@ -192,7 +192,7 @@ fn judge(blow: Blow, status: ExitStatus, errors: &str, told: &str) {
         | Blow::HostAndReaper
         | Blow::StoppedTraced => lost,
         // A shell that loses a child says 137, gcc 1.
-        Blow::Command | Blow::Traced => by(9) || failed,
+        Blow::Command | Blow::Traced | Blow::TracedThread => by(9) || failed,
         Blow::Term | Blow::TermGroup => by(15) || failed,
         Blow::Hangup => by(1),
         Blow::Interrupt | Blow::Storm => by(2) || failed,
@@ -216,8 +216,8 @@ fn tell(seed: u64) -> BTreeMap<Blow, u32> {
             let n = u64::try_from(kinds.len()).unwrap();
             let blow = kinds[usize::try_from(story.dice.roll(n)).unwrap()];
             let hit = story.struck(blow);
-            // Who is young may never be met.
-            if hit || blow == Blow::Young {
+            // Who is young, or has threads, may never be met.
+            if hit || matches!(blow, Blow::Young | Blow::TracedThread) {
                 kinds.retain(|other| *other != blow);
             }
             *landed.entry(blow).or_default() += u32::from(hit);

@@ -5,7 +5,7 @@
 //! halves: what cannot be noted is undone and made again the slow way.
 #![allow(unsafe_code)]
 
-use crate::notes::{State, ready};
+use crate::notes::{self, State, ready};
 use crate::sys::{self, AT_FDCWD};
 use crate::wire::{self, Entry, Kind, MAX_PATH, Object};
 use core::ffi::{c_char, c_int, c_uint};
@@ -165,7 +165,7 @@ impl<'a> Fast<'a> {
     unsafe fn call(&self, nr: usize, args: [usize; 5]) -> isize {
         let [a, b, c, d, e] = args;
         // SAFETY: the caller answers for the arguments; the sixth is used by none of the calls.
-        unsafe { sys::call(nr, [a, b, c, d, e, self.state.cookie()]) }
+        unsafe { sys::call(nr, [a, b, c, d, e, notes::cookie()]) }
     }
 
     fn note(&self, kind: Kind, arg: u32, errno: isize, object: Option<Object>) -> bool {

@@ -1,6 +1,6 @@
 //! The library that the supervisor puts into dynamic programs: it wraps the calls of the C library that
 //! look at names, makes the system call with a secret by which the kernel filter lets it pass, and notes
-//! what was seen in memory that it shares with the supervisor.
+//! what was seen in memory that it shares with the supervisor. So it does with those that wait for children.
 //!
 //! It can only make things quicker: what it misses, and what it is not sure of, it calls without the
 //! secret, and the filter stops that. It knows nothing of what its notes mean. It needs no start-up, takes
@@ -16,6 +16,7 @@ mod names;
 mod notes;
 mod real;
 mod sys;
+mod waits;
 pub mod wire;
 
 #[cfg(rfs_preload)]

@@ -6,6 +6,7 @@
 use crate::calls::{self, AT_SYMLINK_NOFOLLOW, DIRECTORY, Stat, Statx, result};
 use crate::real;
 use crate::sys::{self, AT_FDCWD};
+use crate::waits;
 use core::ffi::{c_char, c_int, c_uint, c_void};
 use core::ptr::null_mut;
 
@@ -111,6 +112,24 @@ export! {
                 fd => held(fd, fdopen(fd as c_int, mode)),
             }
         }
+    }
+}
+
+export! {
+    fn [wait, __wait] (status: *mut c_int) -> c_int {
+        result(waits::wait4(-1, status, 0, null_mut()))
+    }
+    fn [waitpid, __waitpid] (pid: c_int, status: *mut c_int, options: c_int) -> c_int {
+        result(waits::wait4(pid, status, options, null_mut()))
+    }
+    fn [wait3] (status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int {
+        result(waits::wait4(-1, status, options, usage))
+    }
+    fn [wait4] (pid: c_int, status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int {
+        result(waits::wait4(pid, status, options, usage))
+    }
+    fn [waitid] (idtype: c_int, id: c_uint, info: *mut waits::Info, options: c_int) -> c_int {
+        result(waits::waitid(idtype, id, info, options))
     }
 }
 

@@ -27,7 +27,6 @@ pub(crate) struct State {
     /// Somebody is noting.
     busy: AtomicU8,
     calls: AtomicU32,
-    cookie: AtomicUsize,
     slab: AtomicPtr<u8>,
     /// Hashes of what was noted.
     seen: [AtomicU64; SEEN],
@@ -39,6 +38,8 @@ const _: () = assert!(size_of::<State>() <= STATE);
 static PAGE: AtomicPtr<State> = AtomicPtr::new(null_mut());
 /// Calls before that.
 static CALLS: AtomicU32 = AtomicU32::new(0);
+/// The secret; zero until it is known. Children of fork know it too.
+static COOKIE: AtomicUsize = AtomicUsize::new(0);
 /// No slab can be had.
 static DEAD: AtomicU8 = AtomicU8::new(0);
 
@@ -60,6 +61,11 @@ pub(crate) fn ready() -> Option<&'static State> {
         state.attach()?;
     }
     (state.word(wire::STOP).load(Relaxed) == 0).then_some(state)
+}
+
+/// The secret, zero while it is not known: calls that carry that stop.
+pub(crate) fn cookie() -> usize {
+    COOKIE.load(Relaxed)
 }
 
 #[cold]
@@ -144,7 +150,7 @@ impl State {
             sys::unmap(slab, wire::SLAB);
             return Err(0);
         }
-        self.cookie.store(cookie, Relaxed);
+        COOKIE.store(cookie, Relaxed);
         self.slab.store(slab.cast(), Release);
         Ok(())
     }
@@ -172,11 +178,6 @@ impl State {
         }
         let name = name.get(..len).unwrap_or_default();
         path.windows(len).any(|part| part == name)
-    }
-
-    /// The secret.
-    pub(crate) fn cookie(&self) -> usize {
-        self.cookie.load(Relaxed)
     }
 
     /// Notes an entry, `once` unless it was noted before. False: it could not be noted.

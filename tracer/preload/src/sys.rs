@@ -14,7 +14,9 @@ mod nr {
     pub(crate) const MUNMAP: usize = 11;
     pub(crate) const RT_SIGPROCMASK: usize = 14;
     pub(crate) const MADVISE: usize = 28;
+    pub(crate) const WAIT4: usize = 61;
     pub(crate) const GETCWD: usize = 79;
+    pub(crate) const WAITID: usize = 247;
     pub(crate) const OPENAT: usize = 257;
     pub(crate) const NEWFSTATAT: usize = 262;
     pub(crate) const READLINKAT: usize = 267;
@@ -27,10 +29,12 @@ mod nr {
 mod nr {
     pub(crate) const CLOSE: usize = 57;
     pub(crate) const FSTAT: usize = 80;
+    pub(crate) const WAITID: usize = 95;
     pub(crate) const MMAP: usize = 222;
     pub(crate) const MUNMAP: usize = 215;
     pub(crate) const RT_SIGPROCMASK: usize = 135;
     pub(crate) const MADVISE: usize = 233;
+    pub(crate) const WAIT4: usize = 260;
     pub(crate) const GETCWD: usize = 17;
     pub(crate) const OPENAT: usize = 56;
     pub(crate) const NEWFSTATAT: usize = 79;

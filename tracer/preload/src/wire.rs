@@ -10,7 +10,10 @@ pub const LIST: &[u8] = b"/etc/ld.so.preload";
 pub const LIBRARY: &str = "linux-rfs/preload.so";
 /// Directory descriptor of the openat(2) by which a process asks for a slab; no descriptor has it.
 pub const HELLO: i32 = -0x0072_6673;
-/// Third argument of that call: changes with the layout.
+/// Directory descriptor of the openat(2) by which a process tells that it has waited for a child which a
+/// signal ended: the third argument is the child's number, the fourth the signal. No descriptor has it.
+pub const KILLED: i32 = HELLO - 1;
+/// Third argument of the first of these calls: changes with the layout.
 pub const VERSION: u32 = 3;
 
 /// Bytes of a slab's control page.

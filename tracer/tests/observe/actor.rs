@@ -26,6 +26,7 @@ pub fn main(part: &str) -> ExitCode {
         "scribble-tail" => scribble(&[(0, u32::MAX)]),
         "scribble-ring" => scribble(&[(4096, 0x0108_0030), (0, 4096)]),
         "forks" => forks(),
+        "cancelled" => cancelled(),
         "killed" => {
             many("many", 100);
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -56,6 +57,48 @@ fn directories() {
     touch("six");
     std::env::set_current_dir("/").unwrap();
     assert!(fs::metadata("nowhere-to-be-found").is_err());
+}
+
+/// A thread is cancelled while it waits for a child.
+fn cancelled() {
+    type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+    extern "C-unwind" fn wait(_: *mut libc::c_void) -> *mut libc::c_void {
+        touch("waits");
+        // SAFETY: no status is asked for.
+        unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+        std::ptr::null_mut()
+    }
+    many("many", 9);
+    // SAFETY: the child does nothing that is not allowed there.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: it ends with its parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: it waits.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut thread = 0;
+    let mut left = std::ptr::null_mut();
+    // SAFETY: the types differ in that the stack may be unwound, as it is when a thread is cancelled.
+    let start = unsafe { std::mem::transmute::<extern "C-unwind" fn(_) -> _, Start>(wait) };
+    // SAFETY: the function is one for a thread.
+    let started = unsafe { libc::pthread_create(&raw mut thread, std::ptr::null(), start, left) };
+    assert_eq!(started, 0);
+    while !Path::new("waits").exists() {}
+    // SAFETY: the thread has not been joined.
+    unsafe { libc::pthread_cancel(thread) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_join(thread, &raw mut left) };
+    // PTHREAD_CANCELED
+    assert_eq!(left as isize, -1);
+    // SAFETY: the child is ours.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    let mut status = 0;
+    // SAFETY: the place is ours.
+    let pid = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((pid, status), (child, libc::SIGKILL));
 }
 
 /// Threads that open files, one of which ends before the process does.

@@ -15,6 +15,7 @@ pub const ALL: &[Case] = &[
     ("orphans", orphans),
     ("killed", killed),
     ("unseen_children", unseen_children),
+    ("waits", waits),
     ("served", served),
     ("served_into_nothing", served_into_nothing),
     ("directories", directories),
@@ -136,8 +137,8 @@ fn killed(backend: &str) {
 }
 
 fn unseen_children(backend: &str) {
-    // The first is killed before it makes a call that is seen, which ptrace hears of all the same; the second
-    // goes on after its parent.
+    // The first is killed before it makes a call that is seen, which only its parent hears of; the second goes
+    // on after its parent.
     let script = "import os\n\
         pid = os.fork()\n\
         while pid == 0: pass\n\
@@ -150,10 +151,38 @@ fn unseen_children(backend: &str) {
           os._exit(2)\n\
         os._exit(1)\n";
     let seen = observe(backend, nothing, &["/usr/bin/python3", "-S", "-c", script]);
-    let stillborn = usize::from(backend == "ptrace");
-    assert_eq!((seen.status, seen.count("born")), (1, 2 + stillborn));
-    assert_eq!(seen.count("died 9"), stillborn);
+    assert_eq!((seen.status, seen.count("born")), (1, 3));
+    assert_eq!(seen.count("died 9"), 1);
     seen.expect(&["kill", "exit 1 with 1", "exit 2 with 0"]);
+}
+
+/// However a process hears that a child of it was killed before it did anything, that is known.
+fn waits(backend: &str) {
+    let ways = [
+        "os.wait()",
+        "os.waitpid(pid, 0)",
+        "os.wait3(0)",
+        "os.wait4(pid, 0)",
+        "os.waitid(os.P_PID, pid, os.WEXITED)",
+        "os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT); os.wait()",
+        "raw(61, pid, None, 0, None)",
+        "raw(247, 1, pid, None, 4, None)",
+    ];
+    let mut script = "import ctypes, os\nraw = ctypes.CDLL(None).syscall\n".to_owned();
+    for way in ways {
+        for signal in [9, 11] {
+            script.push_str(&format!(
+                "pid = os.fork()\nwhile pid == 0: pass\nos.kill(pid, {signal})\n{way}\n"
+            ));
+        }
+    }
+    // One that ends by itself is told once, whoever waits.
+    script.push_str("if os.fork() == 0: os._exit(3)\nos.wait()\n");
+    let seen = observe(backend, nothing, &["/usr/bin/python3", "-S", "-c", &script]);
+    let n = ways.len();
+    assert_eq!((seen.count("died 9"), seen.count("died 11")), (n, n));
+    assert_eq!((seen.count("exit 3"), seen.count("born")), (1, 2 + 2 * n));
+    assert_eq!(seen.count("died"), 2 * n, "{}", seen.text());
 }
 
 fn serve(dir: &Path) {

@@ -16,6 +16,8 @@ pub const ALL: &[Case] = &[
     ("scribbled", scribbled),
     ("forked", forked),
     ("killed_after_looks", killed_after_looks),
+    ("waits_pass", waits_pass),
+    ("cancelled", cancelled),
     ("invisible", invisible),
     ("not_for_the_listing", not_for_the_listing),
     ("own_list_of_libraries", own_list_of_libraries),
@@ -120,6 +122,24 @@ fn killed_after_looks(backend: &str) {
     );
     assert_eq!(seen.status, 3);
     seen.expect(&["stat Walk { path: \"many-99\"", "died"]);
+}
+
+/// Who has the library waits without a stop, and so do its children.
+fn waits_pass(backend: &str) {
+    let script = "for n in 1 2 3 4 5 6 7 8; do test -e $n; done; \
+                  for n in 1 2 3 4 5 6 7 8; do (/bin/true; /bin/true; :); done";
+    for shell in ["dash", "bash"] {
+        let seen = observe(backend, nothing, &[shell, "-c", script]);
+        assert_eq!((seen.status, seen.count("exit 0")), (0, 25), "{shell}");
+        assert_eq!(seen.waited, 0, "{shell}");
+    }
+}
+
+/// A thread that waits for a child can be cancelled.
+fn cancelled(backend: &str) {
+    let seen = observe(backend, nothing, &["sh", "-c", &actor("cancelled")]);
+    assert_eq!(seen.status, 0);
+    assert_eq!(seen.count("died 9"), 1);
 }
 
 /// Programs see no environment, arguments or descriptors but their own.

@@ -35,8 +35,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let launched = launch(command, || Ok(())).unwrap();
     let mut running = launched.observe(Arc::clone(&notes) as Arc<_>).unwrap();
     let ended = running.wait().unwrap();
-    let noted = running.counts().map_or(0, |counts| counts.noted);
-    fs::write(format!("{log}.noted"), noted.to_string()).unwrap();
+    let counts = running.counts().unwrap_or_default();
+    let waited = ["wait4", "waitid"].map(|name| counts.stopped.get(name).copied().unwrap_or(0));
+    let counted = format!("{} {}", counts.noted, waited.iter().sum::<u64>());
+    fs::write(format!("{log}.counted"), counted).unwrap();
     running.drain();
     match ended {
         Ended::Exit(status) => ExitCode::from(status as u8),
@@ -144,6 +146,8 @@ pub struct Seen {
     pub stdout: String,
     /// How many looks came by the fast path.
     pub noted: u64,
+    /// How many waits for children stopped, where there is a fast path.
+    pub waited: u64,
     /// Process and what was told, without the name of the directory.
     pub told: Vec<(Pid, String)>,
 }
@@ -172,9 +176,11 @@ pub fn observe(backend: &str, prepare: impl Fn(&Path), command: &[&str]) -> Seen
         let (pid, what) = line.split_once(' ')?;
         Some((pid.parse().ok()?, what.replace(&here, "")))
     });
-    let noted = fs::read_to_string(log.with_extension("noted")).unwrap();
+    let counted = fs::read_to_string(log.with_extension("counted")).unwrap();
+    let (noted, waited) = counted.split_once(' ').unwrap();
     let seen = Seen {
         noted: noted.parse().unwrap(),
+        waited: waited.parse().unwrap(),
         status: out.status.code().unwrap(),
         stdout: String::from_utf8(out.stdout).unwrap(),
         told: told.collect(),
