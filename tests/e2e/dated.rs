@@ -80,3 +80,18 @@ fn the_order_of_stamps_in_the_future() {
         .after("one in the past", dated(future, 1_600_000_000), Ran(1))
         .run(Setting::default());
 }
+
+/// A directory that was there before is no output: it is not younger than what is served into it, as it was when
+/// the file was renamed into it long after it was written.
+#[test]
+fn a_directory_is_as_young_as_what_is_served_into_it() {
+    let s = TestSpace::new();
+    s.mkdir("dir");
+    let cmd = || Cmd::sh("echo a > dir/t; sleep 0.1; mv dir/t dir/f");
+    let is_younger = || s.bare("test dir -nt dir/f").code() == 0;
+    let _first = s.rfs(cmd()).expect_code(0).expect_ran();
+    assert!(is_younger());
+    s.remove("dir/f");
+    let _served = s.rfs(cmd()).expect_code(0).expect_hit();
+    assert!(!is_younger());
+}
