@@ -100,21 +100,48 @@ impl Cache {
     ///
     /// # Errors
     /// The record is not sound, or the store cannot take it; what was stored before is still there then.
-    pub fn add(&self, key: &Digest, mut record: Record) -> Result<(), Error> {
-        sound(&record).map_err(Error::Unsound)?;
-        fits(MAX_BYTES, &record)?;
-        for dep in &mut record.deps {
-            *dep = canonical(dep);
-        }
-        self.change(|store| {
-            let snapshot = store.snapshot()?;
-            if let Some(first) = history::under(&*snapshot, key)?.first() {
-                if history::record(&*snapshot, *first)?.does_as(&record) {
-                    return Ok(());
-                }
+    pub fn add(&self, key: &Digest, record: Record) -> Result<(), Error> {
+        let record = admit(record)?;
+        self.change(|store| self.put(store, &[(*key, &record)]))
+    }
+
+    /// Adds records, in their order, at little more than the cost of one. Gives what became of each.
+    pub fn add_all(&self, records: Vec<(Digest, Record)>) -> Vec<Result<(), Error>> {
+        let admitted = records.into_iter();
+        let admitted: Vec<(Digest, Result<Record, Error>)> =
+            admitted.map(|(key, record)| (key, admit(record))).collect();
+        let sound = admitted.iter();
+        let sound = sound.filter_map(|(key, record)| Some((*key, record.as_ref().ok()?)));
+        let sound: Vec<(Digest, &Record)> = sound.collect();
+        // Where they do not get in together, each may by itself, or has its own reason.
+        let together = self.change(|store| self.put(store, &sound)).is_ok();
+        let one = |(key, record): (Digest, Result<Record, Error>)| match record {
+            Ok(_) if together => Ok(()),
+            Ok(record) => self.change(|store| self.put(store, &[(key, &record)])),
+            Err(error) => Err(error),
+        };
+        admitted.into_iter().map(one).collect()
+    }
+
+    fn put(&self, store: &Store, records: &[(Digest, &Record)]) -> Result<(), store::Error> {
+        let snapshot = store.snapshot()?;
+        let mut new = Vec::new();
+        for (key, record) in records {
+            let first = history::under(&*snapshot, key)?.first().copied();
+            let is_known = match first {
+                Some(first) => history::record(&*snapshot, first)?.does_as(record),
+                None => false,
+            };
+            if !is_known {
+                new.push((key, record));
             }
-            drop(snapshot);
-            let mut txn = store.begin()?;
+        }
+        drop(snapshot);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut txn = store.begin()?;
+        for (key, record) in new {
             let mut pinned = false;
             for old in history::under(&txn, key)? {
                 let facts = history::facts(&txn, old)?;
@@ -124,19 +151,19 @@ impl Cache {
                     history::remove(&mut txn, old)?;
                 }
             }
-            let new = history::add(&mut txn, key, &record, minutes())?;
+            let new = history::add(&mut txn, key, record, minutes())?;
             history::pin(&mut txn, new, pinned)?;
             for old in oldest(&txn, key)? {
                 if !history::facts(&txn, old)?.pinned {
                     history::remove(&mut txn, old)?;
                 }
             }
-            let stored = self.stored.swap(0, Ordering::Relaxed);
-            let bytes = history::bytes(&txn)?.saturating_add(stored);
-            history::put_bytes(&mut txn, bytes)?;
-            txn.commit(Durability::Lazy)?;
-            Ok(())
-        })
+        }
+        let stored = self.stored.swap(0, Ordering::Relaxed);
+        let bytes = history::bytes(&txn)?.saturating_add(stored);
+        history::put_bytes(&mut txn, bytes)?;
+        txn.commit(Durability::Lazy)?;
+        Ok(())
     }
 
     /// The store, and what is to be told of it.
@@ -188,6 +215,16 @@ impl Cache {
             false => Error::Store(error),
         })
     }
+}
+
+/// A record that may be stored, as it is stored.
+fn admit(mut record: Record) -> Result<Record, Error> {
+    sound(&record).map_err(Error::Unsound)?;
+    fits(MAX_BYTES, &record)?;
+    for dep in &mut record.deps {
+        *dep = canonical(dep);
+    }
+    Ok(record)
 }
 
 /// Whether a record has no more bytes.

@@ -7,10 +7,10 @@ use super::{Event, Ledger};
 use crate::base::{Access, Dep, JobId};
 use crate::rules::{Rules, Spec};
 use crate::watch::jobs::{Ended, Jobs, Ticket};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How often a process that waits is looked after.
@@ -29,8 +29,8 @@ pub(super) struct Answers {
     /// Names that a job may look at as they are, since waiting for them would never end.
     as_it_is: RwLock<HashSet<(JobId, String)>>,
     specs: RwLock<HashMap<JobId, Arc<Spec>>>,
-    /// Jobs whose programs were ordered and have not started, in their order.
-    ordered: Mutex<VecDeque<(Ticket, Arc<Spec>)>>,
+    /// Jobs whose programs were ordered and have not started; no two of the same words.
+    ordered: Mutex<Vec<(Ticket, Arc<Spec>)>>,
 }
 
 impl Answers {
@@ -63,8 +63,22 @@ impl Answers {
         let mut specs = self.specs.write().unwrap_or_else(PoisonError::into_inner);
         specs.insert(ticket.id, spec.clone());
         drop(specs);
-        let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
-        ordered.push_back((ticket, spec));
+        self.ordered().push((ticket, spec));
+    }
+
+    /// Whether the program of another job that was ordered and has not started could not be told from one's.
+    pub(super) fn is_like_ordered(&self, spec: &Spec) -> bool {
+        let alike = |other: &Spec| (&other.argv, &other.env) == (&spec.argv, &spec.env);
+        self.ordered().iter().any(|(_, other)| alike(other))
+    }
+
+    /// The program of a job could not be started.
+    pub(super) fn give_up(&self, job: JobId) {
+        self.ordered().retain(|(ticket, _)| ticket.id != job);
+    }
+
+    fn ordered(&self) -> MutexGuard<'_, Vec<(Ticket, Arc<Spec>)>> {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A name is as it shall be.
@@ -103,10 +117,9 @@ impl Answers {
 
 impl Jobs for Answers {
     fn starting(&self, argv: &[Vec<u8>], env: &[Vec<u8>]) -> Option<Ticket> {
-        let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those before it could not be started.
+        let mut ordered = self.ordered();
         let at = ordered.iter().position(|(_, spec)| spec.is(argv, env))?;
-        ordered.drain(..=at).next_back().map(|(ticket, _)| ticket)
+        Some(ordered.swap_remove(at).0)
     }
 
     fn is_ready(&self, job: JobId, path: &Path) -> bool {
@@ -161,6 +174,17 @@ impl Jobs for Answers {
         (spec.target(name).is_some() && !self.rules.sources.names(name))
             || spec.ignores(name)
             || (!listed && spec.files().any(|(target, _)| above(target)))
+    }
+
+    fn ignores(&self, job: JobId, path: &Path) -> bool {
+        let specs = self.specs.read().unwrap_or_else(PoisonError::into_inner);
+        let name = self.name(path);
+        name.zip(specs.get(&job))
+            .is_some_and(|(name, spec)| spec.ignores(name))
+    }
+
+    fn exits(&self, job: JobId) {
+        self.tell(Event::Exits(job));
     }
 
     fn ended(&self, job: JobId, ended: Ended) {

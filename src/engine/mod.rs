@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// The program of a job was started, with this process group, or why it could not be.
     Started(JobId, Result<i32, String>),
+    /// The program of a job is about to exit well.
+    Exits(JobId),
     /// A job has ended.
     Ended {
         /// Which.
@@ -340,6 +342,7 @@ impl<'a> Engine<'a> {
             Ok(Event::Wanted { job, name, go }) => self.wanted(job, &name, go),
             Ok(Event::Ended { job, ended }) => self.ended(job, *ended),
             Ok(Event::Started(job, started)) => self.started(job, started),
+            Ok(Event::Exits(job)) => self.exits(job),
             Ok(Event::Lost(why)) => self.lost(&why),
             Ok(Event::Interrupt) => self.interrupt(),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}

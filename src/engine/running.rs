@@ -28,7 +28,8 @@ impl Engine<'_> {
             let Some(job) = self.queue.pop_front() else {
                 break;
             };
-            if !self.take_slot(job) {
+            // One of two that look alike could be taken for the other.
+            if self.answers.is_like_ordered(&self.graph[job].spec) || !self.take_slot(job) {
                 skipped.push(job);
             } else if self.lock(job) {
                 self.launch(job);
@@ -146,6 +147,7 @@ impl Engine<'_> {
                 }
             }
             Err(why) => {
+                self.answers.give_up(job);
                 self.stops_running(job);
                 self.fail(job, why, true);
             }
@@ -201,6 +203,14 @@ impl Engine<'_> {
         self.graph[node].waiters.push(Waiter::Hold(job, go));
         self.graph[job].held.push(node);
         self.give_slot_back(job);
+    }
+
+    /// The program of a job exits: while what it did is stored, another one can run. A resource is given back
+    /// when nothing is left of it.
+    pub(super) fn exits(&mut self, job: JobId) {
+        if self.graph[job].spec.limits.resources.is_empty() {
+            self.give_slot_back(job);
+        }
     }
 
     /// A job has ended.

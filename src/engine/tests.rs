@@ -62,6 +62,8 @@ struct Plan {
     optional: bool,
     /// It makes a file more, whose name depends on the inputs.
     star: bool,
+    /// On each inputs it fails the first time.
+    flaky: bool,
 }
 
 impl Op {
@@ -153,6 +155,7 @@ impl Model {
                 may_fail: dice.one_in(5),
                 optional: dice.one_in(5),
                 star: dice.one_in(4),
+                flaky: dice.one_in(5),
             });
         }
         model
@@ -191,16 +194,18 @@ impl Model {
                 false => String::new(),
             };
             format!(
-                "rule('j{n}', targets = [target('t{n}', optional = {}){star}], deps = [{}], \
-                 cmd = ['/p', '{{target}}', '{}', '{}', '{}', '{}', {}])\n\
+                "rule('j{n}', targets = [target('t{n}', optional = {}){star}], deps = [{}], retries = {}, \
+                 cmd = ['/p', '{{target}}', '{}', '{}', '{}', '{}', '{}', {}])\n\
                  rule('e{n}', targets = 't{n}', priority = -1, \
-                 cmd = ['/p', '{{target}}', '{ELSE}', 'false', 'false', 'false'])\n",
+                 cmd = ['/p', '{{target}}', '{ELSE}', 'false', 'false', 'false', 'false'])\n",
                 if plan.optional { "True" } else { "False" },
                 deps.join(", "),
+                i32::from(plan.flaky),
                 plan.constant,
                 plan.may_fail,
                 plan.optional,
                 plan.star,
+                plan.flaky,
                 words.join(", ")
             )
         };
@@ -303,21 +308,10 @@ impl Run for Threads {
             root: self.root.clone(),
             jobs: jobs.clone(),
             ticket,
+            runs: self.runs.clone(),
+            twice: self.twice.clone(),
         };
-        let (runs, twice) = (self.runs.clone(), self.twice.clone());
-        std::thread::spawn(move || {
-            let read = program.run(&start.argv);
-            let mut runs = runs.lock().unwrap();
-            let before = runs.entry(start.argv.clone()).or_default();
-            // Of more, the cache keeps the newest.
-            if before.contains(&read) && before.len() < 8 {
-                twice
-                    .lock()
-                    .unwrap()
-                    .push(format!("{:?} on {read:?}", start.argv));
-            }
-            before.push(read);
-        });
+        std::thread::spawn(move || program.run(&start.argv));
         Ok(())
     }
 
@@ -338,6 +332,8 @@ struct Program {
     root: PathBuf,
     jobs: Arc<dyn Jobs>,
     ticket: Ticket,
+    runs: Runs,
+    twice: Arc<Mutex<Vec<String>>>,
 }
 
 impl Program {
@@ -364,9 +360,32 @@ impl Program {
         content.unwrap_or_default()
     }
 
-    /// Gives what was read.
-    fn run(&self, argv: &[String]) -> Vec<String> {
-        let [_, target, constant, may_fail, optional, star, ops @ ..] = argv else {
+    /// Notes a run. Gives how often there was the same before.
+    fn again(&self, argv: &[String], flaky: bool, read: &[String]) -> usize {
+        let mut runs = self.runs.lock().unwrap();
+        let before = runs.entry(argv.to_vec()).or_default();
+        let n = before.iter().filter(|other| *other == read).count();
+        // Of more, the cache keeps the newest.
+        if n > usize::from(flaky) && before.len() < 8 {
+            let told = format!("{argv:?} on {read:?}");
+            self.twice.lock().unwrap().push(told);
+        }
+        before.push(read.to_vec());
+        n
+    }
+
+    fn run(&self, argv: &[String]) {
+        let [
+            _,
+            target,
+            constant,
+            may_fail,
+            optional,
+            star,
+            flaky,
+            ops @ ..,
+        ] = argv
+        else {
             panic!("{argv:?}");
         };
         let mut deps = Vec::new();
@@ -375,7 +394,9 @@ impl Program {
             read.extend(op.read(&mut |name| self.look(name, &mut deps)));
         }
         let result = result(target, constant.parse().unwrap(), &read);
-        let failed = fails(may_fail == "true", &result);
+        let is_flaky = flaky == "true";
+        let n_before = self.again(argv, is_flaky, &read);
+        let failed = fails(may_fail == "true", &result) || is_flaky && n_before % 2 == 0;
         let mut outputs = Vec::new();
         let cache = self.known.cache.as_ref().unwrap();
         let mut names = vec![target.clone()];
@@ -425,8 +446,10 @@ impl Program {
             record: Ok(Box::new(record)),
             changed: Vec::new(),
         };
+        if ended.status == 0 {
+            self.jobs.exits(self.ticket.id);
+        }
         self.jobs.ended(self.ticket.id, ended);
-        read
     }
 }
 

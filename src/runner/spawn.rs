@@ -8,6 +8,7 @@ use crate::base::cpuset::CpuSet;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::unistd::{ForkResult, Pid};
+use std::ffi::CString;
 use std::io;
 
 /// fork(2), for a process with one thread.
@@ -24,6 +25,76 @@ pub fn fork() -> io::Result<ForkResult> {
     // SAFETY: the process has one thread (looked at above, and only that thread could start another), so
     // that no lock is held by a thread that the child does not have.
     Ok(unsafe { nix::unistd::fork() }?)
+}
+
+/// What the child of [`program`] needs, and where it says why it is none.
+struct Program {
+    argv: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+    errno: libc::c_int,
+}
+
+/// Bytes of the stack of a child until it is the program.
+const STACK: usize = 32 << 10;
+
+/// Starts a program, by its absolute path, in a process group of its own, with our descriptors, no signal blocked and none
+/// ignored that we do not ignore, but SIGPIPE. As posix_spawn(3), which asks for the action of every signal for that.
+/// For a process that handles no signal.
+///
+/// # Errors
+/// Those of clone(2); those of execve(2), and then there is a child to be waited for all the same.
+pub fn program(argv: &[CString], env: &[CString]) -> io::Result<Pid> {
+    let pointers = |words: &[CString]| -> Vec<*const libc::c_char> {
+        let words = words.iter().map(|word| word.as_ptr());
+        words.chain([std::ptr::null()]).collect()
+    };
+    let mut program = Program {
+        argv: pointers(argv),
+        env: pointers(env),
+        errno: 0,
+    };
+    if argv.is_empty() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>());
+    let top = stack.as_mut_ptr_range().end;
+    // SAFETY: the child runs `become_program` on a stack of its own that lives, like `program`, until it has
+    // executed a program or is gone: the kernel holds us until then (CLONE_VFORK). It makes system calls only.
+    let pid = unsafe {
+        libc::clone(
+            become_program,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut program).cast(),
+        )
+    };
+    match (pid, program.errno) {
+        (-1, _) => Err(io::Error::last_os_error()),
+        (pid, 0) => Ok(Pid::from_raw(pid)),
+        (_, errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// What the child of [`program`] does.
+extern "C" fn become_program(program: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: our parent, who waits, passes what lives until we are gone and what nobody else uses.
+    let program = unsafe { &mut *program.cast::<Program>() };
+    // A group that cannot be made is one that nobody can end; the program runs all the same.
+    let _group = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    let _kept = reset(Signal::SIGPIPE);
+    let _blocked = SigSet::empty().thread_set_mask();
+    // SAFETY: both arrays end with a null pointer, and what they point to lives in our parent, who waits. No library
+    // may stand in its way, for its memory is our parent's.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execve,
+            program.argv[0],
+            program.argv.as_ptr(),
+            program.env.as_ptr(),
+        )
+    };
+    program.errno = nix::errno::Errno::last_raw();
+    leave(127)
 }
 
 /// What a process has used, from wait4(2).
@@ -158,6 +229,26 @@ pub fn die_by(signal: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_started_or_it_is_said_why_not() {
+        let words = |words: &[&str]| -> Vec<CString> {
+            words
+                .iter()
+                .map(|word| CString::new(*word).unwrap())
+                .collect()
+        };
+        let script = "kill -0 -$$ && test \"$X\" = 1 || exit 1; kill -PIPE $$; exit 2";
+        let shell = program(&words(&["/bin/sh", "-c", script]), &words(&["X=1"])).unwrap();
+        let ended = nix::sys::wait::waitpid(shell, None).unwrap();
+        assert_eq!(
+            ended,
+            nix::sys::wait::WaitStatus::Signaled(shell, Signal::SIGPIPE, false)
+        );
+        let error = program(&words(&["/nonexistent"]), &[]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        program(&[], &[]).unwrap_err();
+    }
 
     #[test]
     fn a_process_with_threads_does_not_fork() {

@@ -4,15 +4,20 @@
 //! It hears [`Order`]s on its standard input, a socket, and answers each with a [`Reply`]. Its standard
 //! output and error are those of the jobs. Knows nothing of rules.
 
-use nix::unistd::Pid;
+use super::spawn;
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{Pid, dup2_stdin};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A program to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,31 +85,73 @@ pub fn receive<T: DeserializeOwned>(wire: &mut impl Read) -> io::Result<Option<T
 pub fn serve() -> io::Result<()> {
     // The terminal's signals are for the one that gives orders.
     nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-    let mut wire = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    while let Some(order) = receive::<Order>(&mut wire)? {
-        let done = start(&order).map(|child| {
-            let pid = child.as_ref().map_or(0, std::process::Child::id);
-            if let Some(child) = child {
-                std::thread::spawn(move || reap(child));
-            }
-            i32::try_from(pid).unwrap_or(0)
-        });
-        let of = order.job;
-        send(&mut wire, &Reply { of, done })?;
-    }
-    Ok(())
+    let orders = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let replies = orders.try_clone()?;
+    // What every program starts with.
+    dup2_stdin(File::open("/dev/null")?)?;
+    let (started, more) = channel();
+    std::thread::spawn(move || reap(&more));
+    let spawner = Spawner {
+        orders: Mutex::new(orders),
+        replies: Mutex::new(replies),
+    };
+    // Who starts a program is held until the program has begun, which whoever watches has a say in.
+    let n_threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        let serve = || spawner.serve(started.clone());
+        let threads = (1..n_threads.clamp(2, 8)).map(|_| scope.spawn(serve));
+        let threads: Vec<_> = threads.collect();
+        let served = spawner.serve(started.clone());
+        for thread in threads {
+            thread.join().unwrap_or(Ok(()))?;
+        }
+        served
+    })
 }
 
-/// Waits for a child. One that was killed has not said so itself; whoever watches hears of it at the next
-/// call that names a file.
-fn reap(mut child: Child) {
-    if child.wait().is_ok_and(|status| status.signal().is_some()) {
-        let _seen = std::fs::symlink_metadata("/").is_ok();
+/// Both ways of the socket, each for one message at a time.
+struct Spawner {
+    orders: Mutex<UnixStream>,
+    replies: Mutex<UnixStream>,
+}
+
+impl Spawner {
+    fn serve(&self, started: Sender<()>) -> io::Result<()> {
+        let lock = |wire| Mutex::lock(wire).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let order = receive::<Order>(&mut *lock(&self.orders))?;
+            let Some(order) = order else {
+                return Ok(());
+            };
+            let done = start(&order).map(|child| child.map_or(0, Pid::as_raw));
+            // The thread that hears it lives as long as we do.
+            let _told = started.send(()).is_ok();
+            let of = order.job;
+            send(&mut *lock(&self.replies), &Reply { of, done })?;
+        }
+    }
+}
+
+/// Waits for all children, and to be told of more. One thread for all: that a thread starts and ends is looked
+/// at. A child that was killed has not said so itself; whoever watches hears of it at the next call that names
+/// a file.
+fn reap(more: &Receiver<()>) {
+    while more.recv().is_ok() {
+        while let Ok(ended) = wait() {
+            if let WaitStatus::Signaled(..) = ended {
+                // What was killed with it may take a moment longer.
+                for pause in [0, 1, 5, 25] {
+                    std::thread::sleep(Duration::from_millis(pause));
+                    // By a call of our own, which no library can make a note of.
+                    let _seen = rustix::fs::lstat("/").is_ok();
+                }
+            }
+        }
     }
 }
 
 /// Gives no process for an order without words.
-fn start(order: &Order) -> Result<Option<Child>, String> {
+fn start(order: &Order) -> Result<Option<Pid>, String> {
     for path in &order.remove {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -117,16 +164,17 @@ fn start(order: &Order) -> Result<Option<Child>, String> {
         std::fs::create_dir_all(dir)
             .map_err(|error| format!("mkdir {}: {error}", dir.display()))?;
     }
-    let Some((program, args)) = order.argv.split_first() else {
+    let Some(program) = order.argv.first() else {
         return Ok(None);
     };
-    Command::new(program)
-        .args(args)
-        .env_clear()
-        .envs(order.env.iter().cloned())
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map(Some)
-        .map_err(|error| format!("{}: {error}", program.to_string_lossy()))
+    let failed = |error: io::Error| format!("{}: {error}", program.to_string_lossy());
+    let word = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
+    let argv = order.argv.iter().map(|arg| word(arg.as_bytes().to_vec()));
+    let env = order
+        .env
+        .iter()
+        .map(|(name, value)| word([name.as_bytes(), b"=", value.as_bytes()].concat()));
+    let argv: Vec<CString> = argv.collect::<io::Result<_>>().map_err(failed)?;
+    let env: Vec<CString> = env.collect::<io::Result<_>>().map_err(failed)?;
+    spawn::program(&argv, &env).map(Some).map_err(failed)
 }

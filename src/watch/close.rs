@@ -191,6 +191,9 @@ impl Watch {
 
     fn close(&self, mut step: Step, status: i32) {
         let wall = step.started.0.elapsed();
+        if let (Some(jobs), Some(job), 0) = (&self.config.jobs, step.job, status) {
+            jobs.exits(job);
+        }
         if step.parent.is_none() {
             self.check_unseen(&mut step);
         }
@@ -232,7 +235,9 @@ impl Watch {
         }
         for input in &folded.check {
             let path = world.path(input.id);
-            if settled(&path, world.root()) || world.unchanged(&path, &input.seen) {
+            let jobs = self.config.jobs.as_ref().zip(step.job);
+            let ignored = jobs.is_some_and(|(jobs, id)| jobs.ignores(id, &path));
+            if ignored || settled(&path, world.root()) || world.unchanged(&path, &input.seen) {
                 continue;
             }
             let name = Name::of(&path, world.root());

@@ -7,7 +7,7 @@ use super::Watch;
 use super::model::Model;
 use super::tool::Tool;
 use crate::base::{Chunk, Dep, Digest, JobId, Miss, Record, Refusal};
-use rfs_tracer::event::{Exec, ExecAnswer, Pid};
+use rfs_tracer::event::{Exec, ExecAnswer, OwnFds, Pid};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,10 @@ pub trait Jobs: Debug + Send + Sync {
     /// Whether what a dep says is the engine's to put in place before the job runs, so that the job does
     /// not depend on it.
     fn owns(&self, job: JobId, dep: &Dep) -> bool;
+    /// Whether what happens at a path of the workspace is none of a job's business.
+    fn ignores(&self, job: JobId, path: &Path) -> bool;
+    /// The program of a job is about to exit with 0. What it did is still to be stored.
+    fn exits(&self, job: JobId);
     /// A job has ended.
     fn ended(&self, job: JobId, ended: Ended);
 }
@@ -57,6 +61,19 @@ pub(super) fn is_of_spawner(model: &Model, parent: Option<usize>, pid: Pid) -> b
 }
 
 impl Watch {
+    /// Has what the program of a job is given read. The spawner gives all the same descriptors.
+    pub(super) fn complete_job(&self, exec: &mut Exec, fds: &dyn OwnFds) -> bool {
+        let Some(known) = self.of_spawner.get() else {
+            let read = fds.complete(exec);
+            if read {
+                let _first = self.of_spawner.set(exec.fds.clone()).is_ok();
+            }
+            return read;
+        };
+        exec.fds.clone_from(known);
+        fds.environment(exec)
+    }
+
     /// Decides about a program that is about to start in a build by rules.
     pub(super) fn start_job(
         &self,

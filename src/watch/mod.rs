@@ -36,7 +36,8 @@ use crate::world::World;
 use close::Fate;
 use model::Model;
 use rfs_tracer::event::{
-    Answer, End, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Peer, Pid, Scope, Sight,
+    Answer, End, Event, Exec, ExecAnswer, Fd, Look, Names, Observer, OwnFds, Peer, Pid, Scope,
+    Sight,
 };
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,8 @@ pub struct Watch {
     outside: AtomicBool,
     /// How calls are stopped, for people.
     tracer: OnceLock<&'static str>,
+    /// The descriptors that the spawner of jobs gives to its programs.
+    of_spawner: OnceLock<Vec<Fd>>,
 }
 
 impl Watch {
@@ -125,6 +128,7 @@ impl Watch {
             hold: hold::Hold::default(),
             outside: AtomicBool::new(false),
             tracer: OnceLock::new(),
+            of_spawner: OnceLock::new(),
         }
     }
 

@@ -165,45 +165,93 @@ struct Store {
 }
 
 impl Store {
+    /// Stores what has come meanwhile together: a change of the cache costs as much for many records as for one.
     fn run(mut self, work: &Receiver<Work>) {
-        while let Ok(work) = work.recv() {
-            match work {
-                Work::Save(job) => self.save(*job),
-                Work::Drain(done) => {
-                    let _ = done.send(()).is_ok();
+        while let Ok(first) = work.recv() {
+            let mut jobs = Vec::new();
+            for work in std::iter::once(first).chain(work.try_iter().take(QUEUE)) {
+                match work {
+                    Work::Save(job) => jobs.push(*job),
+                    Work::Drain(done) => {
+                        self.save(std::mem::take(&mut jobs));
+                        let _ = done.send(()).is_ok();
+                    }
                 }
+            }
+            self.save(jobs);
+        }
+    }
+
+    fn save(&mut self, jobs: Vec<Job>) {
+        let mut made = Vec::new();
+        for mut job in jobs {
+            let Some(cache) = self.cache.clone() else {
+                self.tell_job(&job, Err(Refusal("there is no cache".to_owned())));
+                let miss = Verdict::Ran(job.step.miss.clone());
+                tell(&*self.sink, &job.step, miss, job.wall);
+                self.history.refused(job.step, job.status, job.wall);
+                continue;
+            };
+            let contents = self.contents(&cache, &mut job);
+            match contents.and_then(|()| self.record(&mut job)) {
+                Ok(keyed) => made.push((job, keyed)),
+                Err(trouble) => self.in_vain(job, trouble),
+            }
+        }
+        let records = made.iter().filter_map(|(_, keyed)| keyed.as_ref());
+        let records = records.map(|(key, record)| (*key, record.clone()));
+        let added = self
+            .cache
+            .as_ref()
+            .map(|cache| cache.add_all(records.collect()));
+        let mut added = added.unwrap_or_default().into_iter();
+        for (job, keyed) in made {
+            match keyed.as_ref().and_then(|_| added.next()) {
+                None | Some(Ok(())) => self.kept(job, keyed),
+                Some(Err(error)) => self.in_vain(job, Trouble::Cache(error.to_string())),
             }
         }
     }
 
-    fn save(&mut self, mut job: Job) {
-        let Some(cache) = self.cache.clone() else {
-            self.tell_job(&job, Err(Refusal("there is no cache".to_owned())));
-            let miss = Verdict::Ran(job.step.miss.clone());
-            tell(&*self.sink, &job.step, miss, job.wall);
-            return self.history.refused(job.step, job.status, job.wall);
-        };
-        let mut verdict = Verdict::Ran(job.step.miss.clone());
-        let contents = self.contents(&cache, &mut job);
-        let recorded = contents.and_then(|()| self.record(&cache, &mut job));
-        let is_known = recorded.is_ok();
-        match recorded {
-            Ok(Some(record)) => self.tell_job(&job, Ok(record)),
-            Ok(None) => {}
-            Err(Trouble::Refuse(why)) => {
+    /// A step is stored, under its key, where it has one.
+    fn kept(&self, mut job: Job, keyed: Option<(Digest, Record)>) {
+        if let Some((key, record)) = keyed {
+            if job.step.job.is_some() {
+                self.tell_job(&job, Ok(Box::new(record.clone())));
+            }
+            self.history.done(Done {
+                number: job.step.number,
+                parent: job.step.parent.and_then(|at| u32::try_from(at).ok()),
+                fate: Fate::Ran,
+                why: job.step.miss.to_string(),
+                cause: job.step.miss.cause().cloned(),
+                began_us: job.step.started.1 / 1000,
+                start: std::mem::take(&mut job.step.start),
+                wall_us: record.cost.wall_us,
+                key,
+                record,
+            });
+        }
+        let verdict = Verdict::Ran(job.step.miss.clone());
+        tell(&*self.sink, &job.step, verdict, job.wall);
+    }
+
+    /// A step cannot be stored.
+    fn in_vain(&mut self, mut job: Job, trouble: Trouble) {
+        let verdict = match trouble {
+            Trouble::Refuse(why) => {
                 self.tell_job(&job, Err(why.clone()));
                 job.step.refusal = Some(why.clone());
-                verdict = Verdict::Refused(why);
+                Verdict::Refused(why)
             }
-            Err(Trouble::Cache(why)) => {
+            Trouble::Cache(why) => {
                 self.tell_job(&job, Err(Refusal(why.clone())));
                 self.warn(&why);
+                Verdict::Ran(job.step.miss.clone())
             }
-        }
+        };
         tell(&*self.sink, &job.step, verdict, job.wall);
-        if !is_known {
-            self.history.refused(job.step, job.status, job.wall);
-        }
+        self.history.refused(job.step, job.status, job.wall);
     }
 
     fn tell_job(&self, job: &Job, record: Result<Box<Record>, Refusal>) {
@@ -255,8 +303,8 @@ impl Store {
         result
     }
 
-    /// Keeps the record. Gives that of a job.
-    fn record(&self, cache: &Cache, job: &mut Job) -> Result<Option<Box<Record>>, Trouble> {
+    /// The record of a step, and what it is to be kept under; none for one that has no key.
+    fn record(&self, job: &mut Job) -> Result<Option<(Digest, Record)>, Trouble> {
         let Some(key) = job.step.key else {
             return Ok(None);
         };
@@ -323,23 +371,7 @@ impl Store {
             inner: job.step.inner.clone(),
             scraps: job.step.scraps.scraps(),
         };
-        let told = job.step.job.map(|_| Box::new(record.clone()));
-        cache
-            .add(&key, record.clone())
-            .map_err(|error| Trouble::Cache(error.to_string()))?;
-        self.history.done(Done {
-            number: job.step.number,
-            parent: job.step.parent.and_then(|at| u32::try_from(at).ok()),
-            fate: Fate::Ran,
-            why: job.step.miss.to_string(),
-            cause: job.step.miss.cause().cloned(),
-            began_us: job.step.started.1 / 1000,
-            start: std::mem::take(&mut job.step.start),
-            wall_us: record.cost.wall_us,
-            key,
-            record,
-        });
-        Ok(told)
+        Ok(Some((key, record)))
     }
 
     /// What a job finds at the names of its outputs, the engine has put there.

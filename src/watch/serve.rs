@@ -55,7 +55,11 @@ impl Watch {
             };
         }
         drop(model);
-        if !fds.complete(&mut exec) {
+        let completed = match self.config.jobs.as_ref().and(parent) {
+            Some(_) => self.complete_job(&mut exec, fds),
+            None => fds.complete(&mut exec),
+        };
+        if !completed {
             return ExecAnswer::Run;
         }
         let fifos = jobserver::leave_out(&mut exec, self.config.tokens);

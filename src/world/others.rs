@@ -92,9 +92,14 @@ fn first_changed(
 ) -> io::Result<Option<usize>> {
     let since = now().saturating_sub(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX));
     let mut found = None;
-    for lane in (0..LANES).filter(|lane| *lane != mine) {
-        let (started, ended) = (get(file, lane * 16)?, get(file, lane * 16 + 8)?);
-        if started == 0 {
+    let mut lanes = [[0; 16]; LANES as usize];
+    // What is beyond the end of the file is 0.
+    let _read = file.read_at(lanes.as_flattened_mut(), 0)?;
+    for (lane, times) in (0..LANES).zip(&lanes) {
+        let (started, ended) = times.split_at(8);
+        let time = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        let (started, ended) = (time(started), time(ended));
+        if lane == mine || started == 0 {
             continue;
         }
         let alive = is_taken(file, lane)?;

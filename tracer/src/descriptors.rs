@@ -225,6 +225,18 @@ impl StoppedFds<'_> {
         Ok((env, fds))
     }
 
+    /// What could be read, unless the process is gone or may not go on.
+    fn read<T>(&self, given: Decoded<T>) -> Option<T> {
+        match given {
+            Ok(given) => Some(given),
+            Err(stopped) => {
+                // What it would be told to do is up to who asks.
+                let _told = verdict(self.caller, Err(stopped));
+                None
+            }
+        }
+    }
+
     fn inherited(&self, from: i32) -> Vec<Fd> {
         inherited(&self.caller.shared.links, self.caller.call.tid, from)
     }
@@ -240,15 +252,20 @@ impl StoppedFds<'_> {
 
 impl OwnFds for StoppedFds<'_> {
     fn complete(&self, exec: &mut Exec) -> bool {
-        let (env, fds) = match self.given() {
-            Ok(given) => given,
-            Err(stopped) => {
-                // What it would be told to do is up to who asks.
-                let _told = verdict(self.caller, Err(stopped));
-                return false;
-            }
+        let Some((env, fds)) = self.read(self.given()) else {
+            return false;
         };
         (exec.env, exec.fds) = (env, fds);
+        true
+    }
+
+    fn environment(&self, exec: &mut Exec) -> bool {
+        let env = self.caller.strings(self.env);
+        let env = env.and_then(|env| self.caller.recheck().map(|()| env));
+        let Some(env) = self.read(env) else {
+            return false;
+        };
+        exec.env = env;
         true
     }
 

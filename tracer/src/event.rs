@@ -417,6 +417,11 @@ pub trait OwnFds {
     /// an event, and the only answer is `ExecAnswer::Run`.
     #[must_use]
     fn complete(&self, exec: &mut Exec) -> bool;
+    /// As [`Self::complete`], of `exec.env` alone, for who knows the descriptors.
+    #[must_use]
+    fn environment(&self, exec: &mut Exec) -> bool {
+        self.complete(exec)
+    }
     /// Descriptors above [`LAST_SEEN`] that survive the exec.
     fn high(&self) -> Vec<Fd>;
     /// Makes sure that the process can be ended by `ExecAnswer::Exit`; if not, the only answer is

@@ -45,6 +45,43 @@ fn records_come_back_newest_first_and_few() {
 }
 
 #[test]
+fn records_that_come_together_are_kept_as_one_by_one() {
+    let (one, many) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, many) = (open(one.path()), open(many.path()));
+    let other = Digest::of(b"other");
+    let unsound = Record {
+        outputs: vec![file("../x", &[1])],
+        ..nth(1)
+    };
+    let again = Record {
+        status: 3,
+        ..nth(2)
+    };
+    let all = vec![
+        (key(), nth(1)),
+        (key(), nth(2)),
+        (key(), unsound),
+        (other, nth(7)),
+        (key(), again),
+        (key(), nth(1)),
+    ];
+    let by_one: Vec<bool> = all
+        .iter()
+        .map(|(key, record)| one.add(key, record.clone()).is_ok())
+        .collect();
+    let together = many.add_all(all).into_iter();
+    let together: Vec<bool> = together.map(|added| added.is_ok()).collect();
+    assert_eq!(by_one, [true, true, false, true, true, true]);
+    assert_eq!(together, by_one);
+    for key in [key(), other] {
+        assert_eq!(many.load(&key).records, one.load(&key).records);
+    }
+    assert_eq!(many.load(&key()).records[1].status, 3);
+    assert_eq!(many.load(&key()).records.len(), 2);
+    assert!(many.add_all(Vec::new()).is_empty());
+}
+
+#[test]
 fn few_of_many_inputs_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path());
