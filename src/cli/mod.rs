@@ -38,6 +38,7 @@ mod rules;
 mod run;
 mod shell;
 mod shims;
+mod show;
 mod signals;
 mod stats;
 mod store;

@@ -8,6 +8,8 @@ use std::rc::Rc;
 
 /// Files through which one file may be made out of another, before the rules are taken to go on for ever.
 const MAX_DEPTH: usize = 100;
+/// Bytes of a name that a rule asks for: the kernel takes no longer ones.
+const MAX_NAME: usize = libc::PATH_MAX as usize;
 
 impl Engine<'_> {
     /// Has a file made. Whether it is done already.
@@ -144,7 +146,7 @@ impl Engine<'_> {
         if self.stands(node) {
             return true;
         }
-        if depth > MAX_DEPTH {
+        if depth > MAX_DEPTH || name.len() > MAX_NAME {
             self.endless(name);
             return false;
         }
@@ -182,8 +184,16 @@ impl Engine<'_> {
             return;
         }
         self.stopping = true;
+        let what = match name.char_indices().nth(200) {
+            Some((end, _)) => format!("{}... ({} bytes)", &name[..end], name.len()),
+            None => name.to_owned(),
+        };
+        let how = match name.len() > MAX_NAME {
+            true => "too long for a file".to_owned(),
+            false => format!("needed {MAX_DEPTH} files deep"),
+        };
         self.error(format!(
-            "rules need each other without end: {name} is needed {MAX_DEPTH} files deep\n\
+            "rules need each other without end: {what} is {how}\n\
              an `anti_rule(...)` for such names ends it"
         ));
     }

@@ -8,6 +8,7 @@
 mod advance;
 mod answers;
 mod choose;
+mod collect;
 mod graph;
 mod judge;
 mod ledger;
@@ -21,6 +22,7 @@ mod standing;
 mod targets;
 mod witness;
 
+pub use collect::{Obsolete, collect};
 pub use ledger::{Ledger, made};
 pub use marks::{Mark, Marks};
 pub use programs::Programs;

@@ -70,7 +70,8 @@ pub fn remove_half_made(root: &Path, dir: &Path, disk: Arc<dyn Disk>) -> disk::R
     Ok(())
 }
 
-fn digest(path: &Path) -> Option<Digest> {
+/// The digest of a file that can be read.
+pub(super) fn digest(path: &Path) -> Option<Digest> {
     let file = File::open(path).at("open", path).ok()?;
     disk::hash(&file).ok().map(|(digest, _)| digest)
 }

@@ -192,7 +192,11 @@ impl Standing {
             changed.push(u32::try_from(number).ok()?);
         }
         let dirty = self.dirty(changed);
-        let names = self.names(root, &dirty);
+        // Where nothing has changed nobody asks for them.
+        let names = match dirty.contains(&true) {
+            true => self.names(root, &dirty),
+            false => HashSet::new(),
+        };
         Some(Clean {
             standing: self,
             dirty,

@@ -52,7 +52,12 @@ impl Engine<'_> {
         for output in &record.outputs {
             let digest = match &output.what {
                 What::File { digest, .. } => Some(*digest),
-                What::Link(_) | What::Fifo(_) | What::HardLink(_) => None,
+                What::HardLink(_) => {
+                    let path = output.name.at(&self.root);
+                    let seen = self.known.world.look(&path).seen;
+                    self.known.world.digest(&path, &seen).ok()
+                }
+                What::Link(_) | What::Fifo(_) => None,
                 What::Absent | What::Dir(_) | What::Attributes(_) => continue,
             };
             if let Some(name) = output

@@ -105,10 +105,11 @@ impl Spec {
         alike(&mut words, argv) && alike(&mut assignments, env)
     }
 
-    /// Whether a file, or a directory of nothing else, is none of the job's business.
+    /// Whether a file, or a directory of nothing else, is none of the job's business. A target always is.
     #[must_use]
     pub fn ignores(&self, name: &str) -> bool {
         self.ignore.are_named()
+            && self.target(name).is_none()
             && (self.ignore.names(name) || self.ignore.names(&format!("{name}/.")))
     }
 
