@@ -1,5 +1,11 @@
-"""Samples into a Markdown table and into JSON. Measures nothing."""
+"""Samples into a Markdown table and into JSON. Measures nothing.
 
+    python3 tests/bench/report.py FILE    the table of what run.py --json has written
+"""
+
+import json
+import pathlib
+import sys
 from statistics import median
 
 
@@ -44,3 +50,17 @@ def as_json(results):
             for project, samples, notes in results
         ],
     }
+
+
+def of_json(text):
+    """The table of what `as_json` gave."""
+    told = json.loads(text)
+    if told.get("schema") != "rfs.bench/1":
+        sys.exit(f"schema {told.get('schema')!r} is not known")
+    results = [(project["name"], project["samples"], project["notes"]) for project in told["projects"]]
+    rounds = max((len(taken) for _, samples, _ in results for taken in samples.values()), default=0)
+    return markdown(results, rounds)
+
+
+if __name__ == "__main__":
+    print(of_json(pathlib.Path(sys.argv[1]).read_text()))

@@ -67,6 +67,80 @@ fn c_and_cxx_by_ready_rules() {
     s.build("prog").ran(&["cc f.o", "cxx main.oo"]);
 }
 
+/// A program, a library and its tests, by the compiler that built this test.
+#[test]
+fn rust_by_ready_rules() {
+    let sysroot = std::process::Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .unwrap();
+    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
+    let rustc = format!("rustc = '{}/bin/rustc'", sysroot.trim());
+    let s = rules(&format!(
+        "load('@rfs//rust.star', 'rust_library', 'rust_program', 'rust_test')\n\
+         rust_library('lib', 'libf.rlib', 'f/lib.rs', {rustc})\n\
+         rust_program('prog', 'prog', 'main.rs', libs = {{'f': 'libf.rlib'}}, {rustc})\n\
+         rust_test('check', 'checks', 'f/lib.rs', {rustc})\n\
+         rule('checked', targets = 'checked', deps = 'checks', cmd = './checks > checked')\n"
+    ));
+    s.write("f/lib.rs", "mod more;\npub use more::f;\n");
+    s.write(
+        "f/more.rs",
+        "pub fn f() -> i32 { 7 }\n#[test]\nfn is_seven() { assert_eq!(f(), 7); }\n",
+    );
+    s.write("main.rs", "fn main() { std::process::exit(f::f()); }\n");
+    s.build("prog").ran(&["lib libf.rlib", "prog prog"]);
+    assert_eq!(s.bare("./prog").code(), 7);
+    s.build("prog").ran(&[]).served(&[]);
+    s.build("checked").ran(&["check checks", "checked checked"]);
+    // A module that no rule names.
+    s.write(
+        "f/more.rs",
+        "pub fn f() -> i32 { 8 }\n#[test]\nfn is_seven() { assert_eq!(f(), 7); }\n",
+    );
+    s.build("prog").ran(&["lib libf.rlib", "prog prog"]);
+    assert_eq!(s.bare("./prog").code(), 8);
+    s.build("checked")
+        .failed(&["checked checked: exit status 101"]);
+}
+
+/// What stands for pdflatex and bibtex here does as they do: references are right in the run after the one that
+/// has written them down, and all of it lies beside the result.
+const TEX: &str = "#!/bin/sh\n\
+    for word; do case $word in -output-directory=*) out=${word#*=};; -*) ;; *) src=$word;; esac; done\n\
+    name=$(basename \"$src\" .tex)\n\
+    { cat \"$src\"; cat \"$(dirname \"$src\")/part.tex\"; echo \"refs: $(cat \"$out/$name.aux\" \"$out/$name.bbl\" 2> /dev/null)\"; } > \"$out/$name.pdf\"\n\
+    grep -c label \"$src\" > \"$out/$name.aux\"\n";
+
+#[test]
+fn latex_by_ready_rules() {
+    let s = rules(
+        "load('@rfs//latex.star', 'latex')\n\
+         latex('paper', 'doc/paper.pdf', 'doc/paper.tex', engine = './tex', bibtex = '$top/bib')\n",
+    );
+    s.script("tex", TEX);
+    s.script("bib", "#!/bin/sh\ncat \"${BIBINPUTS%:}/books\" > $1.bbl\n");
+    s.write("books", "Knuth\n");
+    s.write("doc/paper.tex", "label\nlabel\n");
+    s.write("doc/part.tex", "part\n");
+    s.build("doc/paper.pdf").ran(&["paper doc/paper.pdf"]);
+    assert_eq!(
+        s.read("doc/paper.pdf"),
+        "label\nlabel\npart\nrefs: 2\nKnuth\n"
+    );
+    s.build("doc/paper.pdf").ran(&[]);
+    // What is included and cited need not be named, and nothing but the result is left.
+    s.write("doc/part.tex", "other\n");
+    s.build("doc/paper.pdf").ran(&["paper doc/paper.pdf"]);
+    s.write("books", "Lamport\n");
+    s.build("doc/paper.pdf").ran(&["paper doc/paper.pdf"]);
+    assert!(
+        s.read("doc/paper.pdf")
+            .ends_with("other\nrefs: 2\nLamport\n")
+    );
+    assert!(!s.exists("doc/paper.aux") && !s.exists("paper.bbl"));
+}
+
 const MAKEFILE: &str = "all: prog\nprog: a.o b.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -MMD -c $< \\\n\t  -o $@\n\
     gen.h: VERSION\n\techo \"#define N $$(cat VERSION)\" > $@\n\t@echo made $@\na.o: gen.h\n";
 

@@ -1,11 +1,15 @@
 //! `rfs build TARGET...`: what runs and what does not, told by the lines of `--explain`.
 
+mod changes;
 mod control;
 mod functions;
 mod language;
 mod library;
+mod links;
 mod marks;
+mod own;
 mod project;
+mod queries;
 mod reads;
 mod sharing;
 mod standing;

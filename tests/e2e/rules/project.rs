@@ -121,3 +121,51 @@ fn lua_by_rules() {
     );
     assert!(count(&ran) == ran.len() && ran.len() < 12, "{ran:?}");
 }
+
+/// Zstandard from Debian's source, by rules and by its makefile: the same program, byte for byte. The long form
+/// compiles as its makefile would by itself.
+#[test]
+fn zstd_by_rules_is_that_of_its_makefile() {
+    let cflags = match std::env::var_os("RFS_LONG") {
+        Some(_) => "-O3",
+        None => "-O0",
+    };
+    let s = TestSpace::new();
+    unpack(&s, "zstd", "");
+    let make = format!(
+        "cp -a . ../outside/zstd && make -s -j2 -C ../outside/zstd/programs zstd CFLAGS={cflags} \
+         HAVE_ZLIB=0 HAVE_LZMA=0 HAVE_LZ4=0"
+    );
+    s.must(Cmd::sh(&make));
+    s.write(
+        "Rfsfile",
+        format!(
+            "load('@rfs//c.star', 'c_objects', 'c_program')\n\
+             FLAGS = '{cflags} -DXXH_NAMESPACE=ZSTD_ -DDEBUGLEVEL=0 -DZSTD_LEGACY_SUPPORT=5 -DZSTD_MULTITHREAD'\n\
+             # Assertions name their file, as seen from programs/ there.\n\
+             OWN = FLAGS + ' -fmacro-prefix-map=programs/= -fmacro-prefix-map=lib/=../lib/'\n\
+             LIB = [glob('lib/%s/*.[cS]' % d) for d in ['common', 'compress', 'decompress', 'dictBuilder']]\n\
+             LEGACY = ['lib/legacy/zstd_v0%d.c' % n for n in [5, 6, 7]]\n\
+             SOURCES = [c for part in LIB for c in part] + LEGACY + glob('programs/*.c')\n\
+             c_objects('c', '{{d}}/{{n}}.c', 'obj/{{d:.*}}/{{n}}.o', cflags = OWN)\n\
+             c_objects('s', '{{d}}/{{n}}.S', 'obj/{{d:.*}}/{{n}}.o', cflags = OWN)\n\
+             c_program('link', 'zstd', ['obj/%s.o' % c[:-2] for c in SOURCES], ldflags = FLAGS, \
+             libs = '-z noexecstack -pthread')\n"
+        ),
+    );
+    let first = s.build("-j2 zstd");
+    assert_eq!(first.run.status.code(), Some(0), "{}", first.run.err());
+    assert_eq!(first.those("run").len(), 44, "{}", first.run.err());
+    s.must("cmp zstd ../outside/zstd/programs/zstd");
+    s.must(Cmd::sh(
+        "./zstd -q -c README.md | ./zstd -q -d | cmp - README.md",
+    ));
+    s.build("zstd").ran(&[]).served(&[]);
+    s.append("programs/timefn.h", "/* a comment */\n");
+    let second = s.build("zstd");
+    let ran = second.those("run");
+    assert!(
+        ran.contains(&"c obj/programs/timefn.o") && !ran.contains(&"link zstd") && ran.len() < 10,
+        "{ran:?}"
+    );
+}

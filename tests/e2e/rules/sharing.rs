@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 const INTERRUPTED: i32 = 128 + Signal::SIGINT as i32;
 
 /// `rfs build --explain ARGS`, not waited for.
-fn begin(s: &TestSpace, args: &str) -> Started {
+pub fn begin(s: &TestSpace, args: &str) -> Started {
     let mut argv = vec![s.program().to_str().unwrap(), "build", "--explain"];
     argv.extend(args.split_whitespace());
     start(s.command(&Cmd::new(argv), Vec::new()), false).0
 }
 
-fn end(started: Started) -> Jobs {
+pub fn end(started: Started) -> Jobs {
     let (status, stdout, stderr) = started.finish(None);
     Jobs::of(crate::run::Run {
         status,
@@ -32,7 +32,7 @@ fn end(started: Started) -> Jobs {
 
 /// Waits until something is so; a test that waits for ever fails.
 #[track_caller]
-fn until(what: &str, is: impl Fn() -> bool) {
+pub fn until(what: &str, is: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
