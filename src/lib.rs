@@ -12,6 +12,7 @@ pub mod record;
 pub mod report;
 pub mod rules;
 pub mod runner;
+pub mod snapshot;
 pub mod store;
 pub mod watch;
 pub mod world;

@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 need $BUILD_NEEDS make python3 strace busybox-static dpkg-dev ca-certificates \
     binutils diffutils openssl procps util-linux mount git rsync hwloc-nox \
     g++ perl m4 autoconf automake cmake ninja-build musl-tools libtool meson gcc-multilib ccache gdb \
-    fuse3 fakeroot xz-utils gfortran libmpich-dev patchelf nodejs systemd python3-dev python3-pip python3-setuptools python3-wheel
+    fuse3 fakeroot xz-utils gfortran libmpich-dev patchelf nodejs systemd python3-dev python3-pip python3-setuptools python3-wheel \
+    tmux vim
 [ -z "${RFS_LONG-}" ] || need debhelper help2man texinfo texi2html bison gettext sharutils libncurses-dev \
     libopenmpi-dev openmpi-bin default-jdk-headless chromium
 need_rust

@@ -5,7 +5,6 @@ pub mod envelope;
 pub mod sha256;
 pub mod spdx;
 pub mod statement;
-mod time;
 
 use crate::base::Digest;
 use sha256::Sha256;

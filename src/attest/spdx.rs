@@ -1,8 +1,8 @@
 //! Bills of materials: SPDX 2.3 documents. Files are packages of purpose FILE or SOURCE, for files proper would want
 //! a SHA-1.
 
-use super::time::rfc3339;
 use super::{Digests, Made, uri};
+use crate::base::time::rfc3339;
 use serde_json::{Value, json};
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";

@@ -1,7 +1,7 @@
 //! in-toto statements (v1) with SLSA provenance (v1): making them, and reading what is checked of them.
 
-use super::time::rfc3339;
 use super::{Digests, Made, path, uri};
+use crate::base::time::rfc3339;
 use serde_json::{Map, Value, json};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";

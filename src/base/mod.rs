@@ -13,6 +13,7 @@ pub mod reason;
 pub mod record;
 pub mod scrap;
 pub mod seen;
+pub mod time;
 pub mod topology;
 
 pub use access::Access;

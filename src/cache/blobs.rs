@@ -101,7 +101,8 @@ impl Cache {
     }
 
     /// Where a blob lies.
-    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.root.join("blobs").join(&hex[..2]).join(&hex[2..])
     }

@@ -6,10 +6,11 @@
 use super::error::CommandError;
 use super::progress::When;
 use crate::base::policy::Policy;
-use crate::report::size;
+use crate::report::{duration, size};
 use crate::runner::Tracer;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -35,6 +36,12 @@ pub(super) struct Config {
     pub(super) cache_dir: Option<PathBuf>,
     /// `cache.size`: bytes.
     pub(super) cache_size: Option<u64>,
+    /// `mount.allow-other`.
+    pub(super) mount_others: Option<bool>,
+    /// `mount.passthrough`.
+    pub(super) mount_passthrough: Option<bool>,
+    /// `mount.idle`.
+    pub(super) mount_idle: Option<Duration>,
 }
 
 /// Whose build it is, for the paths in the files.
@@ -46,7 +53,7 @@ pub(super) struct User {
     pub(super) id: u32,
 }
 
-const TABLES: [&str; 3] = ["build", "cache", "tools"];
+const TABLES: [&str; 4] = ["build", "cache", "mount", "tools"];
 
 impl Config {
     /// Reads those of the files that exist, the farthest first.
@@ -79,6 +86,7 @@ impl Config {
             let known: Vec<&str> = match name.get_ref().as_ref() {
                 "build" => vec!["preload", "progress", "strict-clock", "tracer"],
                 "cache" => vec!["dir", "size"],
+                "mount" => vec!["allow-other", "idle", "passthrough"],
                 "tools" => lists(&mut self.policy)
                     .iter()
                     .map(|(key, _)| *key)
@@ -152,6 +160,20 @@ impl Config {
                 let size = value.as_str().and_then(|text| size::parse(text).ok());
                 let wrong = || file.wrong(key, "a size such as \"500M\" or \"20G\"");
                 self.cache_size = Some(size.ok_or_else(wrong)?);
+            }
+            ("mount", "idle") => {
+                let time = value.as_str().and_then(|text| duration::parse(text).ok());
+                let wrong = || file.wrong(key, "a time such as \"90s\", \"10m\" or \"2h\"");
+                self.mount_idle = Some(time.ok_or_else(wrong)?);
+            }
+            ("mount", name) => {
+                let on = value.as_bool();
+                let on = on.ok_or_else(|| file.wrong(key, "true or false"))?;
+                if name == "allow-other" {
+                    self.mount_others = Some(on);
+                } else {
+                    self.mount_passthrough = Some(on);
+                }
             }
             (_, key_name) => {
                 let entries = strings(value).ok_or_else(|| file.wrong(key, "a list of strings"))?;
@@ -325,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_has_its_options() {
+        let config = config(&[
+            "[mount]\nidle = '2h'\nallow-other = true\n",
+            "[mount]\nidle = '10m'\npassthrough = false\n",
+        ])
+        .unwrap();
+        assert_eq!(config.mount_idle, Some(Duration::from_secs(600)));
+        assert_eq!(config.mount_others, Some(true));
+        assert_eq!(config.mount_passthrough, Some(false));
+        for bad in ["idle = 5", "idle = '1d'", "allow-other = 'yes'"] {
+            assert!(
+                self::config(&[&format!("[mount]\n{bad}\n")]).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
     fn the_user_has_his_signs() {
         for (dir, want) in [
             ("~/c", "/home/u/c"),
@@ -356,7 +396,7 @@ mod tests {
             (
                 "xyz = 1\n",
                 "rfs: error: /w/rfs.toml:1: unknown table [xyz]\n\
-                 rfs: hint: known here: build, cache, tools",
+                 rfs: hint: known here: build, cache, mount, tools",
             ),
             (
                 "[build]\ntracer = 'gdb'\n",

@@ -40,6 +40,7 @@ mod shell;
 mod shims;
 mod show;
 mod signals;
+mod snapshot;
 mod stats;
 mod store;
 mod summary_file;
@@ -81,6 +82,9 @@ enum Command {
     Rdeps(deps::ReverseArgs),
     Log(log::Args),
     Diff(diff::Args),
+    Snapshot(snapshot::Args),
+    Snapshots(snapshot::ListArgs),
+    Restore(snapshot::RestoreArgs),
     WhyMiss(why::MissArgs),
     Graph(graph::Args),
     Compdb(compdb::Args),
@@ -172,6 +176,9 @@ fn run(command: Command) -> i32 {
         Command::Rdeps(args) => deps::reverse(&args),
         Command::Log(args) => log::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Snapshot(args) => snapshot::take(&args),
+        Command::Snapshots(args) => snapshot::list(&args),
+        Command::Restore(args) => snapshot::give_back(&args),
         Command::WhyMiss(args) => why::miss(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Compdb(args) => compdb::run(&args),

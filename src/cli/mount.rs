@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     foreground: bool,
     /// End when nobody uses it any more and nothing was asked of it for so long (seconds, or with s, m, h)
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     idle: Option<Duration>,
     /// Let other users in, where an ordinary user mounts (needs `user_allow_other` in /etc/fuse.conf)
     #[arg(long)]
@@ -80,7 +80,11 @@ pub(super) fn mount(args: &Args) -> Result<i32, CommandError> {
         recover(&entry)?;
     }
     // Not before a dead mount was in the way.
-    plan.policy = place::config(&plan.workspace)?.policy;
+    let config = place::config(&plan.workspace)?;
+    plan.policy = config.policy;
+    plan.idle = plan.idle.or(config.mount_idle);
+    plan.others |= config.mount_others.unwrap_or(false);
+    plan.passthrough &= config.mount_passthrough.unwrap_or(true);
     workspace::prepare(&plan.workspace, &RealDisk)
         .map_err(|error| CommandError::new(format_args!("cannot make a workspace: {error}")))?;
     let taken = Taken::take()?;
@@ -394,36 +398,4 @@ fn hinted(error: CommandError, text: &str) -> CommandError {
         return error;
     }
     error.hint("`rfs doctor` tells what this machine lacks and how to get it")
-}
-
-/// What `--idle` says.
-fn time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) => (number, &text[number.len()..]),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "m" => 60,
-        "h" => 3600,
-        _ => 1,
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_not_a_number| format!("{text} is not a time such as 90, 10m or 2h"))?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units() {
-        for (text, seconds) in [("7", 7), ("7s", 7), ("10m", 600), ("2h", 7200)] {
-            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for bad in ["", "h", "-1", "1d", "1.5h"] {
-            assert!(time(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -160,6 +160,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
         rustix::fs::fdatasync(file).at("fdatasync", path)
     }
 
+    /// Makes all that was written to the file's filesystem survive a loss of power: syncfs(2).
+    fn sync_all(&self, file: &File, path: &Path) -> Result<()> {
+        self.admit("syncfs", path)?;
+        rustix::fs::syncfs(file).at("syncfs", path)
+    }
+
     /// Shares the blocks of `from` with the empty file `to`; false where the filesystem cannot.
     fn reflink(&self, from: &File, to: &File, path: &Path) -> Result<bool> {
         self.admit("ficlone", path)?;

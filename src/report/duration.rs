@@ -18,9 +18,39 @@ pub fn text(duration: Duration) -> String {
     }
 }
 
+/// A time as people give it: `90`, `90s`, `10m`, `2h`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "m" => 60,
+        "h" => 3600,
+        _ => 1,
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_not_a_number| format!("{text} is not a time such as 90, 10m or 2h"))?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("7", 7), ("7s", 7), ("10m", 600), ("2h", 7200)] {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "h", "-1", "1d", "1.5h"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn every_size_reads_well() {

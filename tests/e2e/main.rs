@@ -43,6 +43,7 @@ mod semantics;
 mod server;
 mod shell;
 mod signal;
+mod snapshot;
 mod start;
 mod stream;
 mod subtle;

@@ -43,7 +43,7 @@ fn cargo_workspace(s: &TestSpace) {
     age(s);
 }
 
-fn cargo(args: &str) -> Cmd {
+pub fn cargo(args: &str) -> Cmd {
     let toolchain = Path::new(env!("CARGO")).parent().unwrap();
     Cmd::from(args)
         .env("PATH", format!("{}:/usr/bin:/bin", toolchain.display()))

@@ -12,6 +12,8 @@ mod processes;
 mod science;
 mod wrappers;
 
+pub use languages::cargo;
+
 use crate::probe::{Expect, Hit, Probe, Ran};
 use crate::run::Cmd;
 use crate::space::TestSpace;

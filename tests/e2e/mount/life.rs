@@ -1,15 +1,14 @@
 //! From mount to unmount when nobody does anything bad.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Mounted, has_ended, is_mount, wait_until};
-use crate::run::{self, Cmd};
+use super::{Mounted, has_ended, hear, is_mount, service, wait_until};
+use crate::run::Cmd;
 use crate::space::TestSpace;
 
 #[test]
@@ -117,31 +116,25 @@ fn a_daemon_that_is_told_to_end_unmounts() {
 
 #[test]
 fn one_that_nobody_uses_ends_by_itself() {
-    let m = Mounted::with(Default::default(), &["--idle", "1"], |_| {});
-    let pid = m.pid();
-    wait_until(|| has_ended(pid));
-    assert!(!m.is_mounted());
+    for (options, config) in [
+        (&["--idle", "1"][..], ""),
+        (&[], "[mount]\nidle = '1s'\npassthrough = false\n"),
+    ] {
+        let m = Mounted::with(Default::default(), options, |s| s.write("rfs.toml", config));
+        let status = m.status();
+        assert_eq!(status["passthrough"], config.is_empty(), "{status}");
+        let pid = status["pid"].as_i64().unwrap().try_into().unwrap();
+        wait_until(|| has_ended(pid));
+        assert!(!m.is_mounted());
+    }
 }
 
 /// As systemd starts it: in the foreground, with a socket for what it has to tell.
 #[test]
 fn a_service_tells_when_it_is_ready_alive_and_over() {
     let space = TestSpace::new();
-    let path = space.root().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let hear = || {
-        let mut bytes = [0; 256];
-        let len = socket.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..len]).into_owned()
-    };
-    let mut command = Command::new(space.program());
-    command.args(["mount", "--foreground"]).arg(space.ws());
-    command
-        .env_clear()
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "300000");
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (started, _) = run::start(command, false);
+    let (started, socket) = service(&space);
+    let hear = || hear(&socket).unwrap();
     assert!(hear().starts_with("READY=1\nSTATUS="));
     assert!(is_mount(space.ws()));
     for _ in 0..3 {

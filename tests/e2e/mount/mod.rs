@@ -2,13 +2,17 @@
 //! Root mounts for everybody; an ordinary user needs fusermount3.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use crate::run::{Cmd, Run};
+use crate::run::{self, Cmd, Run, Started};
 use crate::space::{Setting, TestSpace};
 
 mod death;
+mod hard;
 mod life;
+mod tools;
 mod trail;
 mod users;
 mod work;
@@ -84,6 +88,27 @@ impl Drop for Mounted {
             let _gone = self.umount(&["--force"]);
         }
     }
+}
+
+/// As systemd starts it: in the foreground, with a socket for what it has to tell, and every 0.3 s.
+pub fn service(space: &TestSpace) -> (Started, UnixDatagram) {
+    let path = space.root().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut command = Command::new(space.program());
+    command.args(["mount", "--foreground"]).arg(space.ws());
+    command
+        .env_clear()
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    (run::start(command, false).0, socket)
+}
+
+/// What a service tells next; none where it is silent for longer than the socket waits.
+pub fn hear(socket: &UnixDatagram) -> Option<String> {
+    let mut bytes = [0; 256];
+    let len = socket.recv(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
 /// Whether a process has ended, be it that nobody has asked how.

@@ -225,3 +225,39 @@ fn a_build_in_a_mount_is_one_as_any_other() {
     );
     let _looked = known(&m);
 }
+
+/// While a build runs in a mount there is one mount to be seen, what it makes is seen in it at once, and it sees what
+/// others do in it.
+#[test]
+fn a_build_is_seen_in_the_mount_while_it_runs() {
+    let m = Mounted::new(|s| s.write("in", "one\n"));
+    m.space.must("mkfifo ../outside/fifo");
+    let script =
+        "cat in > first; echo begun; read x < ../outside/fifo; cat later > second; ls > names";
+    let mut build = m.space.start(Cmd::sh(script), true);
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(build.child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    assert_eq!(m.sh("cat first"), "one\n");
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let here = |line: &&str| line.split(' ').nth(4) == m.at.to_str();
+    assert_eq!(table.lines().filter(here).count(), 1, "{table}");
+    let pid = m.pid();
+    m.sh("echo two > later; echo more > another; rm in");
+    m.sh("echo go > ../outside/fifo");
+    let (status, _, err) = build.finish(None);
+    assert!(status.success(), "{}", String::from_utf8_lossy(&err));
+    assert_eq!(
+        m.sh("cat second names"),
+        "two\nanother\nfirst\nlater\nnames\nsecond\n"
+    );
+    assert_eq!(m.pid(), pid);
+    // It is known as any other.
+    let known = known(&m);
+    assert!(
+        builds(&known)
+            .iter()
+            .any(|build| build.title.contains("cat in > first"))
+    );
+}

@@ -1,7 +1,8 @@
 //! Points in time as RFC 3339 writes them.
 
 /// `2026-11-21T21:14:32Z`, of seconds since 1970.
-pub(super) fn rfc3339(seconds: i64) -> String {
+#[must_use]
+pub fn rfc3339(seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Years that begin in March, in eras of 400 years.
     let days = days + 719_468;
