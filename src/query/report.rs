@@ -98,7 +98,7 @@ pub fn report(store: &Snapshot, number: Option<u32>) -> Result<Report, Error> {
         };
         let (inputs, outputs) = files.remove(&step.number).unwrap_or_default();
         let record = match (step.fate, step.execution) {
-            (Fate::Ran, Some(execution)) => Some(history::rest(store, execution)?),
+            (Fate::Ran | Fate::Refused, Some(execution)) => Some(history::rest(store, execution)?),
             _ => None,
         };
         let place = record.map(|record| record.provenance.placement);

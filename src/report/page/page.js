@@ -42,9 +42,9 @@
 
   /* Choosing a step or a file. */
   let chosen = null;
-  const link = (text, go) => make("button", { class: "link c", type: "button", onclick: go }, text);
-  const stepLink = (step) => link(step.step + "  " + step.command, () => choose(step));
-  const fileLink = (file) => link(file, () => chooseFile(file));
+  const link = (go, ...parts) => make("button", { class: "link c", type: "button", onclick: go }, ...parts);
+  const stepLink = (step) => link(() => choose(step), make("i", {}, String(step.step)), step.command);
+  const fileLink = (file) => link(() => chooseFile(file), file);
   const list = (title, items) => {
     const ul = make("ul", {});
     items.slice(0, 500).forEach((item) => ul.append(make("li", {}, item)));
@@ -108,8 +108,10 @@
     }
     return node;
   };
-  fill("critical", [["step"], ["time", "n"]],
-    data.critical.map((number) => byNumber.get(number)).filter(Boolean).map((step) => [stepLink(step), time(step.wall_s)]),
+  const chain = data.critical.map((number) => byNumber.get(number)).filter(Boolean);
+  fill("critical", [["step"], ["time", "n"], ["until here", "n"]],
+    chain.map((step, at) => [stepLink(step), time(step.wall_s),
+      time(chain.slice(0, at + 1).reduce((sum, one) => sum + one.wall_s, 0))]),
     "Nothing needed what another step had written.");
   fill("tools", [["tool", "c"], ["hit", "n"], ["ran", "n"], ["refused", "n"], ["hit rate", "n"], [""], ["saved", "n"]],
     counts.tools.map((tool) => [tool.tool, String(tool.hit), String(tool.ran), String(tool.refused),
@@ -121,12 +123,12 @@
   fill("refused", [["step"], ["why", "c"], ["what can be done"]],
     data.refused.map((one) => [stepLink(byNumber.get(one.step)), one.why, one.advice]), "No step was refused.");
 
-  /* The timeline: a lane for each processor, then the steps around others and the served ones. */
+  /* The timeline: lanes for each processor, for what ran on one that is not known, for what was served, and
+     for the steps around others. */
   const parents = new Set(steps.map((step) => step.parent));
   const groups = new Map();
   for (const step of [...steps].sort((a, b) => a.began_s - b.began_s || a.step - b.step)) {
-    const computes = !parents.has(step.step) && step.verdict !== "hit" && step.cpu !== null;
-    const key = computes ? step.cpu : Infinity;
+    const key = parents.has(step.step) ? "around" : step.verdict === "hit" ? "served" : step.cpu === null ? "ran" : step.cpu;
     if (!groups.has(key)) groups.set(key, []);
     const ends = groups.get(key);
     let lane = ends.findIndex((end) => end.at <= step.began_s);
@@ -135,14 +137,18 @@
     ends[lane].steps.push(step);
   }
   const all = [];
-  for (const key of [...groups.keys()].sort((a, b) => a - b)) {
-    groups.get(key).forEach((lane, at) => all.push({
-      name: key === Infinity ? (at ? "" : "around") : "cpu " + key + (at ? " (" + (at + 1) + ")" : ""),
-      around: key === Infinity, steps: lane.steps }));
+  const cpus = [...groups.keys()].filter((key) => typeof key === "number").sort((a, b) => a - b);
+  for (const key of [...cpus, "ran", "served", "around"]) {
+    (groups.get(key) || []).forEach((lane, at) => all.push({
+      name: at ? "" : typeof key === "number" ? "cpu " + key : key, around: key === "around", steps: lane.steps }));
   }
+  /* What a box is called: the tool and what it made, since commands of one tool begin alike. */
+  const base = (path) => path.slice(path.lastIndexOf("/") + 1);
+  const label = (step) => step.outputs.length
+    ? base(step.command.split(" ")[0]) + " " + step.outputs.map(base).join(" ") : step.command;
   const whole = Math.max(0.001, ...steps.map((step) => step.began_s + step.wall_s));
   let from = 0, to = whole;
-  const left = 74, row = 20, most = 60;
+  const left = 74, row = 20, most = 300;
   function lanes() {
     const width = Math.max(300, $("lanes").clientWidth || 1100);
     const shown = all.slice(0, most);
@@ -153,9 +159,9 @@
     if (span / tick < 3) tick /= 5; else if (span / tick < 6) tick /= 2;
     for (let s = Math.ceil(from / tick) * tick; s <= to; s += tick) {
       svg.append(draw("line", { class: "grid", x1: x(s), x2: x(s), y1: 0, y2: shown.length * row }));
-      const label = draw("text", { class: "name", x: x(s) + 2, y: shown.length * row + 14 });
-      label.textContent = tick < 0.01 ? (s * 1000).toFixed(1) + " ms" : s.toFixed(tick < 1 ? 2 : 0) + " s";
-      svg.append(label);
+      const mark = draw("text", { class: "name", x: x(s) + 2, y: shown.length * row + 14 });
+      mark.textContent = tick < 0.01 ? (s * 1000).toFixed(1) + " ms" : s.toFixed(tick < 1 ? 2 : 0) + " s";
+      svg.append(mark);
     }
     shown.forEach((lane, at) => {
       let last = -1;
@@ -172,8 +178,8 @@
         box.addEventListener("click", () => choose(step));
         svg.append(box);
         if (end - start > 60) {
-          const text = draw("text", { x: start + 4, y: at * row + 14 });
-          text.textContent = step.command.slice(0, Math.floor((end - start - 8) / 6.7));
+          const text = draw("text", { class: lane.around ? "around" : "inside", x: start + 4, y: at * row + 14 });
+          text.textContent = label(step).slice(0, Math.floor((end - start - 8) / 6.7));
           svg.append(text);
         }
       }
@@ -181,7 +187,8 @@
       name.textContent = lane.name;
       svg.append(name);
     });
-    $("lanes").replaceChildren(svg);
+    const more = all.length - shown.length;
+    $("lanes").replaceChildren(svg, ...(more > 0 ? [make("p", { class: "hint" }, "and " + more + " more lanes")] : []));
   }
   const clamp = () => {
     const span = Math.min(whole, Math.max(whole / 1e5, to - from));
