@@ -2,9 +2,10 @@
 
 use super::Error;
 use super::lint::Finding;
+use super::needs::{self, Places};
 use super::run::Run;
 use crate::base::Name;
-use crate::store::edges::Inputs;
+use crate::store::edges::{Look, Reads};
 use crate::store::graph::{self, Step};
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, edges, history};
@@ -42,21 +43,32 @@ pub fn findings(store: &Snapshot, all: &[Declared]) -> Result<Vec<Finding>, Erro
         .flat_map(|one| one.targets.iter().map(move |target| (target.as_str(), one)))
         .collect();
     let mut runs: BTreeMap<u32, Run<'_>> = BTreeMap::new();
-    let mut inputs = Inputs::default();
+    let mut writers: BTreeMap<u32, Places> = BTreeMap::new();
+    let mut inputs = Reads::default();
     let mut found = Vec::new();
     for one in all.iter().filter(|one| one.has_command) {
-        let Some((run, place)) = maker(store, one, &mut runs)? else {
+        let Some((number, place)) = maker(store, one, &mut runs)? else {
             continue;
         };
-        let run = &runs[&run];
+        let run = &runs[&number];
         let step = &run.steps[place];
-        let Some(execution) = step.execution else {
-            continue;
+        let writers = match writers.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(all_writers(run)?),
         };
-        let written: HashSet<Node> = edges::writes(store, execution)?.into_iter().collect();
-        let read = inputs.read_by(store, execution, false)?;
+        let recipe = recipe(run, writers, place, one, &says, &mut inputs)?;
+        let mut written: HashSet<Node> = HashSet::new();
+        let mut read: BTreeMap<Node, &Step> = BTreeMap::new();
+        for step in recipe.iter().map(|place| &run.steps[*place]) {
+            if let Some(execution) = step.execution {
+                written.extend(edges::writes(store, execution)?);
+                for node in inputs.of(store, execution, Look::Content)? {
+                    let _first = read.entry(node).or_insert(step);
+                }
+            }
+        }
         let declared = closure(one, &says);
-        for node in read.into_iter().collect::<BTreeSet<_>>() {
+        for (node, step) in read {
             let name = nodes::name(store, node)?;
             if !name.inside() || written.contains(&node) {
                 continue;
@@ -162,13 +174,70 @@ fn is_tool(run: &Run<'_>, step: &Step) -> Result<bool, Error> {
     Ok(last.is_some_and(|last| TOOLS.iter().any(|tool| last == *tool)))
 }
 
+fn all_writers(run: &Run<'_>) -> Result<Places, Error> {
+    let mut writers = Places::new(run)?;
+    for (place, step) in run.steps.iter().enumerate() {
+        if let Some(execution) = step.execution {
+            for node in edges::writes(run.state, execution)? {
+                writers.add(node, place);
+            }
+        }
+    }
+    Ok(writers)
+}
+
+/// Places of the steps of the recipe that made something, as far as is seen: the one that wrote it last, those
+/// beside it that had written it before, and those that had written what these look at and nobody else is said
+/// to make.
+fn recipe(
+    run: &Run<'_>,
+    writers: &Places,
+    maker: usize,
+    one: &Declared,
+    says: &HashMap<&str, &Declared>,
+    inputs: &mut Reads<'_>,
+) -> Result<BTreeSet<usize>, Error> {
+    let parent = run.steps[maker].parent;
+    let mut targets = Vec::new();
+    for target in &one.targets {
+        targets.extend(nodes::find(run.state, target.as_bytes())?);
+    }
+    let mut found = BTreeSet::from([maker]);
+    let mut next = vec![maker];
+    while let Some(place) = next.pop() {
+        let step = &run.steps[place];
+        let Some(execution) = step.execution else {
+            continue;
+        };
+        let looked_at = inputs.of(run.state, execution, Look::There)?;
+        for node in looked_at.into_iter().chain(targets.iter().copied()) {
+            let is_before = |place: &usize| {
+                let other = &run.steps[*place];
+                other.parent == parent && needs::end(other) <= step.began_us
+            };
+            let before = writers.of(node).filter(is_before);
+            let before: Vec<usize> = before.filter(|place| !found.contains(place)).collect();
+            if before.is_empty() {
+                continue;
+            }
+            let name = nodes::name(run.state, node)?.to_string();
+            let is_another_s = says.get(name.as_str()).is_some_and(|made| made.has_command);
+            if !is_another_s || targets.contains(&node) {
+                found.extend(&before);
+                next.extend(before);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// What the commands of a recipe may have looked at: its step, and those beside it that made no target.
 fn looked_at(
     store: &Snapshot,
     run: &Run<'_>,
     step: &Step,
     says: &HashMap<&str, &Declared>,
-    inputs: &mut Inputs,
+    inputs: &mut Reads,
 ) -> Result<HashSet<Node>, Error> {
     let mut found = HashSet::new();
     for other in run.steps.iter().filter(|other| other.parent == step.parent) {
@@ -181,7 +250,7 @@ fn looked_at(
             is_another_s |= other.number != step.number && says.contains_key(name.as_str());
         }
         if !is_another_s {
-            found.extend(inputs.read_by(store, execution, true)?);
+            found.extend(inputs.of(store, execution, Look::There)?);
         }
     }
     Ok(found)

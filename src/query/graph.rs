@@ -1,14 +1,14 @@
 //! `rfs graph`: the files of a run and the steps between them.
 
+use super::needs::{self, Places};
 use super::run::Run;
-use super::{Error, needs, svg};
+use super::{Error, svg};
 use crate::base::Name;
 use crate::report::explain::plain;
-use crate::store::edges::{self, Inputs};
+use crate::store::edges::{Look, Nodes};
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, history};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 
 /// The answer. Prints itself as a graph for dot(1).
@@ -45,30 +45,55 @@ pub fn graph(
     to: Option<&Name>,
 ) -> Result<Graph, Error> {
     let run = Run::open(store, run)?;
-    let mut inputs = Inputs::default();
-    let reads = needs::own(&run, |_, execution| inputs.read_by(store, execution, false))?;
-    let writes = needs::own(&run, |_, execution| edges::writes(store, execution))?;
-    let steps: Vec<Edges> = reads.into_iter().zip(writes).collect();
-    let mut wanted = vec![true; steps.len()];
     let ends = [(from, true), (to, false)];
-    for (name, is_forward) in ends {
-        if let Some(name) = name {
-            let node = nodes::find(store, name.bytes())?;
-            keep(&mut wanted, reached(node, &steps, is_forward));
+    let is_bounded = from.is_some() || to.is_some();
+    let writes = needs::own_writes(&run)?;
+    let mut wanted = vec![true; run.steps.len()];
+    if is_bounded {
+        // The way from one step to another is by what was written.
+        let mut between = Nodes::none(store)?;
+        let mut starts = Vec::new();
+        for (name, is_forward) in ends {
+            if let Some(name) = name {
+                starts.push((nodes::find(store, name.bytes())?, is_forward));
+            }
+        }
+        let known = starts.iter().filter_map(|(node, _)| *node);
+        for node in writes.iter().flatten().copied().chain(known) {
+            let _is_first = between.add(node);
+        }
+        let reads = needs::own_reads(&run, &wanted, Some(&between), |_| Look::Content)?;
+        for (start, is_forward) in starts {
+            let (entries, exits) = match is_forward {
+                true => (&reads, &writes),
+                false => (&writes, &reads),
+            };
+            let mut entered = Places::new(&run)?;
+            for (place, nodes) in entries.iter().enumerate() {
+                nodes.iter().for_each(|node| entered.add(*node, place));
+            }
+            let reached = reached(start, &entered, exits, Nodes::none(store)?);
+            wanted
+                .iter_mut()
+                .zip(reached)
+                .for_each(|(wanted, reached)| *wanted &= reached);
         }
     }
+    let reads = needs::own_reads(&run, &wanted, None, |_| Look::Content)?;
     let mut found = Vec::new();
-    for ((step, (reads, writes)), _) in run
+    for (place, step) in run
         .steps
         .iter()
-        .zip(steps)
-        .zip(wanted)
-        .filter(|(_, wanted)| *wanted)
+        .enumerate()
+        .filter(|(place, _)| wanted[*place])
     {
         let Some(execution) = step.execution else {
             continue;
         };
-        let (inputs, outputs) = (inside(store, &reads)?, inside(store, &writes)?);
+        let (inputs, outputs) = (
+            inside(store, &reads[place])?,
+            inside(store, &writes[place])?,
+        );
         if inputs.is_empty() && outputs.is_empty() {
             continue;
         }
@@ -86,15 +111,6 @@ pub fn graph(
     })
 }
 
-fn keep(wanted: &mut [bool], reached: Vec<bool>) {
-    for (wanted, reached) in wanted.iter_mut().zip(reached) {
-        *wanted &= reached;
-    }
-}
-
-/// What a step and none that it started read and wrote.
-type Edges = (Vec<Node>, Vec<Node>);
-
 /// Names of the workspace, sorted.
 fn inside(store: &Snapshot, nodes: &[Node]) -> Result<Vec<String>, Error> {
     let names = nodes.iter().map(|node| nodes::name(store, *node));
@@ -104,22 +120,23 @@ fn inside(store: &Snapshot, nodes: &[Node]) -> Result<Vec<String>, Error> {
     Ok(names.iter().map(Name::to_string).collect())
 }
 
-/// Which steps are reached from a name: by who reads what was written, or the other way round.
-fn reached(start: Option<Node>, steps: &[Edges], is_forward: bool) -> Vec<bool> {
-    let mut entered: HashMap<Node, Vec<usize>> = HashMap::new();
-    for (place, step) in steps.iter().enumerate() {
-        let entries = if is_forward { &step.0 } else { &step.1 };
-        for node in entries {
-            entered.entry(*node).or_default().push(place);
-        }
-    }
-    let mut reached = vec![false; steps.len()];
+/// Which steps are reached from a name: those that are entered by it, those that are entered by what these
+/// lead to, and so on.
+fn reached(
+    start: Option<Node>,
+    entered: &Places,
+    exits: &[Vec<Node>],
+    mut seen: Nodes,
+) -> Vec<bool> {
+    let mut reached = vec![false; exits.len()];
     let mut next: Vec<Node> = start.into_iter().collect();
     while let Some(node) = next.pop() {
-        for place in entered.remove(&node).unwrap_or_default() {
+        if !seen.add(node) {
+            continue;
+        }
+        for place in entered.of(node) {
             if !std::mem::replace(&mut reached[place], true) {
-                let (reads, writes) = &steps[place];
-                next.extend(if is_forward { writes } else { reads });
+                next.extend(&exits[place]);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! `rfs lint`: what may go wrong in another run: steps that were not kept apart, and inputs that are not files
 //! of the project or the system.
 
+use super::Error;
+use super::needs::{self, Places};
 use super::run::{Run, StepRef};
-use super::{Error, needs};
 use crate::base::Name;
-use crate::store::edges::{self, Inputs};
+use crate::store::edges::{Look, Nodes};
 use crate::store::graph::Fate;
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, history};
@@ -50,29 +51,41 @@ pub struct Finding {
 pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
     let run = Run::open(store, run)?;
     let mut findings = Vec::new();
-    let mut reads: BTreeMap<Node, Vec<usize>> = BTreeMap::new();
-    let mut writes: BTreeMap<Node, Vec<usize>> = BTreeMap::new();
-    let mut inputs = Inputs::default();
-    let own_reads = needs::own(&run, |step, execution| {
-        // Of a step that was not recorded it is not known how it looked.
-        inputs.read_by(store, execution, step.fate == Fate::Refused)
-    })?;
-    let own_writes = needs::own(&run, |_, execution| edges::writes(store, execution))?;
-    // By name: the first that read it and is none of those that wrote it.
-    let mut first_reads: BTreeMap<Node, usize> = BTreeMap::new();
-    let mut is_known = vec![false; nodes::count(store)? as usize + 1];
+    // Of all names those matter that somebody wrote, and those of neither the workspace nor the system.
+    let mut matter = Nodes::none(store)?;
+    let foreign = nodes::beginning(store, b"/")?.into_iter();
+    let foreign: BTreeMap<Node, Name> = foreign.filter(|(_, name)| is_foreign(name)).collect();
+    for node in foreign.keys() {
+        let _is_first = matter.add(*node);
+    }
+    let own_writes = needs::own_writes(&run)?;
+    let mut writers = Places::new(&run)?;
+    let mut written = Vec::new();
     for (place, names) in own_writes.iter().enumerate() {
         for name in names {
-            writes.entry(*name).or_default().push(place);
+            if writers.of(*name).next().is_none() {
+                written.push(*name);
+            }
+            let _is_first = matter.add(*name);
+            writers.add(*name, place);
         }
     }
+    written.sort_unstable();
+    let all = vec![true; run.steps.len()];
+    // Of a step that was not recorded it is not known how it looked.
+    let own_reads = needs::own_reads(&run, &all, Some(&matter), |step| match step.fate {
+        Fate::Refused => Look::There,
+        Fate::Ran | Fate::Served => Look::Content,
+    })?;
+    let mut readers = Places::new(&run)?;
+    // By name: the first that read it and is none of those that wrote it.
+    let mut first_reads: BTreeMap<Node, usize> = BTreeMap::new();
     for (place, names) in own_reads.iter().enumerate() {
         for name in names {
-            let known = is_known.get_mut(name.0 as usize);
-            if writes.contains_key(name) {
-                reads.entry(*name).or_default().push(place);
-            } else if known.is_some_and(|known| !std::mem::replace(known, true)) {
-                let _first = first_reads.insert(*name, place);
+            if writers.of(*name).next().is_some() {
+                readers.add(*name, place);
+            } else {
+                let _first = first_reads.entry(*name).or_insert(place);
             }
         }
     }
@@ -81,7 +94,7 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
         let Some(execution) = step.execution else {
             continue;
         };
-        let notes = history::rest(store, execution)?.notes.into_iter();
+        let notes = history::notes(store, execution)?.into_iter();
         let mut notes: Vec<(&str, String)> = notes.map(|note| ("chance", note)).collect();
         if step.fate == Fate::Refused {
             notes.push(("refused", step.why.clone()));
@@ -95,27 +108,26 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
             });
         }
     }
-    for (name, writers) in &writes {
-        let path = nodes::name(store, *name)?;
-        if !path.inside() {
-            continue;
-        }
-        let readers = reads.get(name).into_iter().flatten();
+    for name in written {
+        let wrote = places(&writers, name);
         let mut pairs: Vec<(&'static str, usize, usize)> = Vec::new();
-        for writer in writers {
-            let others = readers
-                .clone()
-                .chain(writers)
-                .filter(|other| *other != writer);
+        let mut others = places(&readers, name);
+        others.extend(&wrote);
+        for writer in &wrote {
+            let others = others.iter().filter(|other| *other != writer);
             let beside = others.filter(|other| beside(&run, *writer, **other));
             pairs.extend(beside.map(|other| ("race", *writer.min(other), *writer.max(other))));
         }
-        for pair in writers.windows(2) {
+        for pair in wrote.windows(2) {
             pairs.push(("written-twice", pair[0], pair[1]));
         }
         pairs.sort_unstable();
         pairs.dedup();
-        for (kind, one, other) in pairs {
+        if pairs.is_empty() {
+            continue;
+        }
+        let path = nodes::name(store, name)?;
+        for (kind, one, other) in pairs.into_iter().filter(|_| path.inside()) {
             findings.push(Finding {
                 kind,
                 path: Some(path.to_string()),
@@ -125,14 +137,10 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
         }
     }
     for (name, reader) in first_reads {
-        let path = nodes::name(store, name)?;
-        let is_shared = matches!(path.bytes(), b"/" | b"/tmp" | b"/var/tmp");
-        if is_of_system(&path) || is_shared {
-            continue;
-        }
+        let path = foreign.get(&name);
         findings.push(Finding {
             kind: "outside",
-            path: Some(path.to_string()),
+            path: path.map(Name::to_string),
             note: None,
             steps: vec![run.name(&run.steps[reader])?],
         });
@@ -151,8 +159,18 @@ fn beside(run: &Run<'_>, one: usize, other: usize) -> bool {
     overlap && !run.is_in(one, other) && !run.is_in(other, one)
 }
 
-fn is_of_system(name: &Name) -> bool {
-    name.inside() || SYSTEM.iter().any(|dir| name.as_path().starts_with(dir))
+/// The places that have to do with a name, in order.
+fn places(of: &Places, name: Node) -> Vec<usize> {
+    let mut places: Vec<usize> = of.of(name).collect();
+    places.reverse();
+    places
+}
+
+/// Whether a name lies neither in the workspace nor where a system keeps its files, and is no directory that all share.
+fn is_foreign(name: &Name) -> bool {
+    let is_of_system = SYSTEM.iter().any(|dir| name.as_path().starts_with(dir));
+    let is_shared = matches!(name.bytes(), b"/" | b"/tmp" | b"/var/tmp");
+    !name.inside() && !is_of_system && !is_shared
 }
 
 impl Display for Lint {

@@ -8,7 +8,7 @@ use crate::report::explain::plain;
 use crate::store::graph::{self, Build, Fate, Step};
 use crate::store::{Snapshot, history};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
@@ -132,7 +132,6 @@ fn run_line(build: Build) -> RunLine {
 /// There is no such run, or the store is damaged.
 pub fn steps(store: &Snapshot, run: Option<u32>, wanted: Wanted, max: usize) -> Result<Log, Error> {
     let run = Run::open(store, run)?;
-    let own = own_times(&run);
     let all = 0..run.steps.len();
     let mut places: Vec<usize> = match wanted {
         Wanted::Ran => all
@@ -141,6 +140,7 @@ pub fn steps(store: &Snapshot, run: Option<u32>, wanted: Wanted, max: usize) -> 
         Wanted::Failed => failed(&run),
         Wanted::Slow => {
             let mut slow: Vec<_> = all.collect();
+            let own = own_times(&run, &slow);
             slow.sort_by_key(|place| std::cmp::Reverse(own[*place]));
             slow
         }
@@ -148,11 +148,12 @@ pub fn steps(store: &Snapshot, run: Option<u32>, wanted: Wanted, max: usize) -> 
         Wanted::CriticalPath => needs::critical(&run)?,
     };
     places.truncate(max);
-    let lines = places.iter().map(|place| {
+    let own = own_times(&run, &places);
+    let lines = places.iter().zip(&own).map(|(place, own_us)| {
         let step = &run.steps[*place];
-        line(&run, step, own[*place], wanted == Wanted::Failed)
+        line(&run, step, *own_us, wanted == Wanted::Failed)
     });
-    let own_us = places.iter().map(|place| own[*place]).sum();
+    let own_us = own.iter().sum();
     Ok(Log {
         schema: "rfs.log/1",
         run: run.build.number,
@@ -175,17 +176,21 @@ impl Wanted {
     }
 }
 
-/// By place: microseconds that a step took when none that it had started was running.
-fn own_times(run: &Run<'_>) -> Vec<u64> {
-    let mut inner: BTreeMap<u32, Vec<(i64, i64)>> = BTreeMap::new();
+/// Of steps at these places: microseconds that each took when none that it had started was running.
+fn own_times(run: &Run<'_>, places: &[usize]) -> Vec<u64> {
+    let mut wanted = vec![false; run.steps.len()];
+    places.iter().for_each(|place| wanted[*place] = true);
+    let mut inner: HashMap<usize, Vec<(i64, i64)>> = HashMap::new();
     for step in &run.steps {
-        if let Some(parent) = step.parent {
+        let parent = step.parent.and_then(|parent| run.place(parent));
+        if let Some(parent) = parent.filter(|parent| wanted[*parent]) {
             let span = (step.began_us, needs::end(step));
             inner.entry(parent).or_default().push(span);
         }
     }
-    let own = run.steps.iter().map(|step| {
-        let mut spans = inner.remove(&step.number).unwrap_or_default();
+    let own = places.iter().map(|place| {
+        let step = &run.steps[*place];
+        let mut spans = inner.remove(place).unwrap_or_default();
         spans.sort_unstable();
         let (mut covered, mut reached) = (0, step.began_us);
         for (began, end) in spans {

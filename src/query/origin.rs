@@ -5,7 +5,7 @@ use super::run::Run;
 use super::{Error, needs};
 use crate::attest::{Digests, Input, Made, Step};
 use crate::base::{Access, Digest, Name, Record, State, What};
-use crate::store::edges::Inputs;
+use crate::store::edges::Look;
 use crate::store::history::{self, Execution};
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, graph};
@@ -84,9 +84,13 @@ fn run_of(store: &Snapshot, execution: Execution) -> Result<(Ran, Vec<Own>), Err
         let Some(step) = run.of(execution) else {
             continue;
         };
-        let mut inputs = Inputs::default();
-        let own = needs::own(&run, |_, one| inputs.read_by(store, one, false))?;
-        let around = run.around(step).into_iter().filter_map(|step| {
+        let around = run.around(step);
+        let mut wanted = vec![false; run.steps.len()];
+        for place in around.iter().filter_map(|step| run.place(step.number)) {
+            wanted[place] = true;
+        }
+        let own = needs::own_reads(&run, &wanted, None, |_| Look::Content)?;
+        let around = around.into_iter().filter_map(|step| {
             let place = run.place(step.number)?;
             Some((step.execution?, own[place].iter().cloned().collect()))
         });

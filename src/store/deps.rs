@@ -148,17 +148,17 @@ pub(super) fn names(
     shapes: &mut Shapes,
 ) -> Result<Vec<u32>, Error> {
     let mut names = Vec::new();
-    each(pages, piece, shapes, |name, _| names.push(name))?;
+    let _users = each(pages, piece, shapes, |name, _| names.push(name))?;
     Ok(names)
 }
 
-/// Gives id of the name and access of a piece's deps; of absent names no access.
+/// Gives id of the name and access of a piece's deps; of absent names no access. Tells how many have the piece.
 pub(super) fn each(
     pages: &impl Pages,
     piece: u32,
     shapes: &mut Shapes,
     mut take: impl FnMut(u32, Access),
-) -> Result<(), Error> {
+) -> Result<u32, Error> {
     let bytes = HEAP.read(pages, piece)?;
     let n_deps = u32_at(&bytes, 4);
     let mut reader = Reader(bytes.get(8..).unwrap_or_default());
@@ -173,7 +173,7 @@ pub(super) fn each(
         take(name, access);
         last = name;
     }
-    Ok(())
+    Ok(u32_at(&bytes, 0))
 }
 
 /// The address of a piece with this content; one more has it now.

@@ -1,14 +1,14 @@
-//! The edges of the graph by numbers: what an execution writes, and which of some names it reads. For
-//! questions about thousands of executions, whose records are too dear to decode.
+//! The edges of the graph by numbers: what an execution writes, and what it reads. For questions about
+//! thousands of executions, whose records are too dear to decode.
 
 use super::Error;
 use super::deps::{self, Shapes};
 use super::history::{self, DEPS, Execution, live};
 use super::layout::u32_at;
-use super::nodes::Node;
+use super::nodes::{self, Node};
 use super::pages::Pages;
 use crate::base::Access;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// The names that an execution writes, in the order of its outputs.
 ///
@@ -19,83 +19,98 @@ pub fn writes(pages: &impl Pages, execution: Execution) -> Result<Vec<Node>, Err
     Ok(names.into_iter().map(Node).collect())
 }
 
-/// Tells which of some names executions read. Looks at each piece of their dep vectors once.
-#[derive(Debug)]
-pub struct Among {
-    names: HashSet<u32>,
-    pieces: HashMap<u32, Vec<Node>>,
-    shapes: Shapes,
+/// Which deps are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Look {
+    /// Files and links that were there and whose content was read.
+    Content,
+    /// Whatever was there and looked at.
+    There,
+    /// Whatever was looked at, also where nothing was.
+    Any,
 }
 
-impl Among {
-    /// Those of these names.
+impl Look {
+    fn is_of(self, access: Access) -> bool {
+        match self {
+            Self::Content => access.any(Access::REG | Access::LNK),
+            Self::There => access != Access::NONE,
+            Self::Any => true,
+        }
+    }
+}
+
+/// A set of nodes.
+#[derive(Debug, Clone)]
+pub struct Nodes(Vec<bool>);
+
+impl Nodes {
+    /// Without any of those of a store.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn none(pages: &impl Pages) -> Result<Self, Error> {
+        Ok(Self(vec![false; nodes::count(pages)? as usize + 1]))
+    }
+
+    /// Adds one that the store had when the set was made; whether it is new.
+    pub fn add(&mut self, node: Node) -> bool {
+        let place = self.0.get_mut(node.0 as usize);
+        place.is_some_and(|has| !std::mem::replace(has, true))
+    }
+
+    /// Whether one is among them.
     #[must_use]
-    pub fn new(names: impl IntoIterator<Item = Node>) -> Self {
-        Self {
-            names: names.into_iter().map(|name| name.0).collect(),
-            pieces: HashMap::new(),
-            shapes: Shapes::default(),
-        }
-    }
-
-    /// Those that an execution reads, in the order of its deps.
-    ///
-    /// # Errors
-    /// Damage.
-    pub fn reads(&mut self, pages: &impl Pages, execution: Execution) -> Result<Vec<Node>, Error> {
-        let mut found = Vec::new();
-        for piece in deps::pieces(pages, u32_at(live(pages, execution)?, DEPS))? {
-            if let Some(known) = self.pieces.get(&piece) {
-                found.extend_from_slice(known);
-                continue;
-            }
-            let mut here = Vec::new();
-            let names = &self.names;
-            deps::each(pages, piece, &mut self.shapes, |name, _| {
-                if names.contains(&name) {
-                    here.push(Node(name));
-                }
-            })?;
-            found.extend_from_slice(&here);
-            self.pieces.insert(piece, here);
-        }
-        Ok(found)
+    pub fn has(&self, node: Node) -> bool {
+        self.0.get(node.0 as usize).is_some_and(|has| *has)
     }
 }
 
-/// Tells what executions read. Looks at each piece of their dep vectors once.
+/// Tells what executions read, of all names or of some. Looks at each piece of their dep vectors that several have once.
 #[derive(Debug, Default)]
-pub struct Inputs {
-    pieces: HashMap<(u32, bool), Vec<Node>>,
+pub struct Reads<'a> {
+    among: Option<&'a Nodes>,
+    pieces: HashMap<(u32, Look), Vec<Node>>,
     shapes: Shapes,
 }
 
-impl Inputs {
-    /// Files and links that were there and whose content an execution read, in the order of its deps; `all`:
-    /// whatever was there and it looked at.
+impl<'a> Reads<'a> {
+    /// Of these names only, or of all.
+    #[must_use]
+    pub fn among(names: Option<&'a Nodes>) -> Self {
+        Self {
+            among: names,
+            ..Self::default()
+        }
+    }
+
+    /// What an execution reads, in the order of its deps.
     ///
     /// # Errors
     /// Damage.
-    pub fn read_by(
+    pub fn of(
         &mut self,
         pages: &impl Pages,
         execution: Execution,
-        all: bool,
+        look: Look,
     ) -> Result<Vec<Node>, Error> {
         let mut found = Vec::new();
         for piece in deps::pieces(pages, u32_at(live(pages, execution)?, DEPS))? {
-            if let Some(known) = self.pieces.get(&(piece, all)) {
+            if let Some(known) = self.pieces.get(&(piece, look)) {
                 found.extend_from_slice(known);
                 continue;
             }
-            let mut here = Vec::new();
-            deps::each(pages, piece, &mut self.shapes, |name, access| {
-                if access.any(Access::REG | Access::LNK) || (all && access != Access::NONE) {
-                    here.push(Node(name));
+            let first = found.len();
+            let among = self.among;
+            let n_users = deps::each(pages, piece, &mut self.shapes, |name, access| {
+                let node = Node(name);
+                if look.is_of(access) && among.is_none_or(|names| names.has(node)) {
+                    found.push(node);
                 }
             })?;
-            found.extend_from_slice(&here);
-            self.pieces.insert((piece, all), here);
+            if n_users > 1 {
+                self.pieces.insert((piece, look), found[first..].to_vec());
+            }
         }
         Ok(found)
     }

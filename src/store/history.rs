@@ -3,8 +3,8 @@
 //! An execution is key (32 bytes), the next older one under that key, the one that came before it (for
 //! `graph`), its deps, its outputs, the rest of its record (u32 each: ids and addresses), number
 //! of deps (u32), last use (u32: minutes since 1970, in a workspace the number of the build), serial number (u32, 0 for a free record),
-//! microseconds (u64), bytes of its outputs (u64), serial number of the one before (u32), whether
-//! it is pinned (u32).
+//! microseconds (u64), bytes of its outputs (u64), serial number of the one before (u32), flags (u32): whether
+//! it is pinned, whether it is known to have no notes.
 
 use super::Error;
 use super::codec::{Reader, push, unzigzag, zigzag};
@@ -25,7 +25,9 @@ pub(super) const SERIAL: usize = 60;
 const WALL: usize = 64;
 const BYTES: usize = 72;
 pub(super) const BEFORE_SERIAL: usize = 80;
-const PINNED: usize = 84;
+const FLAGS: usize = 84;
+const PINNED: u32 = 1;
+const NO_NOTES: u32 = 2;
 /// The cell that holds the last serial number.
 const LAST_SERIAL: u8 = 0;
 /// The cells that hold what [`bytes`] and [`last_look`] say.
@@ -99,6 +101,7 @@ pub fn add(
     put(N_DEPS, n_deps);
     put(USED, now);
     put(SERIAL, serial);
+    put(FLAGS, if record.notes.is_empty() { NO_NOTES } else { 0 });
     let cost = match record.cost.cpu_us {
         0 => record.cost.wall_us,
         cpu_us => cpu_us,
@@ -157,6 +160,17 @@ pub fn rest(pages: &impl Pages, execution: Execution) -> Result<Record, Error> {
         .map_err(|_undecodable| unsound(pages, "a record that cannot be read"))
 }
 
+/// The notes of a record.
+///
+/// # Errors
+/// Damage.
+pub fn notes(pages: &impl Pages, execution: Execution) -> Result<Vec<String>, Error> {
+    if u32_at(live(pages, execution)?, FLAGS) & NO_NOTES != 0 {
+        return Ok(Vec::new());
+    }
+    Ok(rest(pages, execution)?.notes)
+}
+
 /// What is known of an execution without its record.
 ///
 /// # Errors
@@ -172,7 +186,7 @@ pub fn facts(pages: &impl Pages, execution: Execution) -> Result<Facts, Error> {
         saves_us: u64_at(fields, WALL),
         bytes: u64_at(fields, BYTES),
         serial: u32_at(fields, SERIAL),
-        pinned: u32_at(fields, PINNED) != 0,
+        pinned: u32_at(fields, FLAGS) & PINNED != 0,
     })
 }
 
@@ -248,7 +262,9 @@ pub fn used(pages: &mut impl PagesMut, execution: Execution, now: u32) -> Result
 /// # Errors
 /// Damage.
 pub fn pin(pages: &mut impl PagesMut, execution: Execution, pinned: bool) -> Result<(), Error> {
-    EXECUTIONS.put(pages, execution.0, PINNED, &u32::from(pinned).to_le_bytes())
+    let flags = u32_at(live(pages, execution)?, FLAGS) & !PINNED;
+    let flags = flags | if pinned { PINNED } else { 0 };
+    EXECUTIONS.put(pages, execution.0, FLAGS, &flags.to_le_bytes())
 }
 
 /// The executions that can be read, and how many numbers cannot.

@@ -71,6 +71,47 @@ impl Names {
         Err(pages.damaged(self.tree.segment, 0, "names in a circle"))
     }
 
+    /// The names that begin with some bytes, with their ids.
+    pub(super) fn beginning(
+        self,
+        pages: &impl Pages,
+        start: &[u8],
+    ) -> Result<Vec<(u32, Vec<u8>)>, Error> {
+        let mut found = Vec::new();
+        let mut next = Vec::new();
+        let root = self.root(pages)?;
+        if root != 0 {
+            next.push((0, root, Vec::new()));
+        }
+        while let Some((parent, address, mut name)) = next.pop() {
+            let node = self.view(pages, address)?;
+            let lost = || pages.damaged(self.tree.segment, u64::from(address) * 8, "a lost child");
+            // Who has one parent, and is one child of it, is met once.
+            if node.parent != parent {
+                return Err(lost());
+            }
+            name.extend_from_slice(node.chunk);
+            if common_prefix(&name, start) < name.len().min(start.len()) {
+                continue;
+            }
+            if node.id != 0 && name.len() >= start.len() {
+                found.push((node.id, name.clone()));
+            }
+            for (key, child) in node.keys.iter().zip(node.children.chunks_exact(4)) {
+                let child = u32_at(child, 0);
+                if node.key_of(child) != Some(*key) {
+                    return Err(lost());
+                }
+                if start.get(name.len()).is_none_or(|wanted| wanted == key) {
+                    let mut name = name.clone();
+                    name.push(*key);
+                    next.push((address, child, name));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The id of a name, which is added if it is new.
     pub(super) fn intern(self, pages: &mut impl PagesMut, name: &[u8]) -> Result<u32, Error> {
         let root = self.root(pages)?;

@@ -33,6 +33,16 @@ pub fn name(pages: &impl Pages, node: Node) -> Result<Name, Error> {
     Ok(Name::from_bytes(&NAMES.name(pages, node.0)?))
 }
 
+/// The nodes of the names that begin with some bytes, with their names, in no order.
+///
+/// # Errors
+/// Damage.
+pub fn beginning(pages: &impl Pages, start: &[u8]) -> Result<Vec<(Node, Name)>, Error> {
+    let found = NAMES.beginning(pages, start)?.into_iter();
+    let found = found.map(|(id, name)| (Node(id), Name::from_bytes(&name)));
+    Ok(found.collect())
+}
+
 /// How many there are.
 ///
 /// # Errors

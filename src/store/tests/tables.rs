@@ -42,6 +42,14 @@ fn check_names(pages: &impl Pages, model: &HashMap<Vec<u8>, u32>) {
         longer.push(b'x');
         let found = NAMES.find(pages, &longer).unwrap();
         assert_eq!(found, model.get(&longer).copied());
+        for start in [&name[..name.len() / 2], name, &longer] {
+            let found: BTreeMap<_, _> = (NAMES.beginning(pages, start).unwrap().into_iter())
+                .map(|(id, name)| (name, id))
+                .collect();
+            let there = model.iter().filter(|(name, _)| name.starts_with(start));
+            let there: BTreeMap<_, _> = there.map(|(name, id)| (name.clone(), *id)).collect();
+            assert_eq!(found, there, "{start:?}");
+        }
     }
 }
 

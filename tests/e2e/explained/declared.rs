@@ -2,6 +2,7 @@
 
 use super::{ask, build, json, space};
 use crate::run::Cmd;
+use crate::space::TestSpace;
 use serde_json::Value;
 
 /// Of findings that are about what was said: kind, file, target.
@@ -60,6 +61,34 @@ fn what_a_makefile_misses_and_says_in_vain_is_told() {
     );
     // Without a file nothing is said.
     assert_eq!(said(&json(&s, &["lint"])), []);
+}
+
+/// Of a recipe of several lines: what leads to the target by a file on the way, and what writes it first.
+#[test]
+fn every_line_of_a_recipe_is_asked() {
+    let s = TestSpace::new();
+    s.write(
+        "Makefile",
+        "all: moved again plain\n\
+         moved: in\n\tcat in secret > half\n\tmv half moved && :\n\
+         again: in\n\tcat in > again\n\tcat other >> again\n\
+         plain: moved\n\tcat moved > plain\n",
+    );
+    for name in ["in", "secret", "other"] {
+        s.write(name, "x\n");
+    }
+    let _built = s.rfs(Cmd::new(["make", "-s"])).expect_code(0);
+    s.must(Cmd::sh("make -pnw > ../database"));
+    let file = s.root().join("database");
+    let lint = json(&s, &["lint", "--make", file.to_str().unwrap()]);
+    assert_eq!(
+        said(&lint),
+        [
+            triple("undeclared", "other", "again"),
+            triple("undeclared", "secret", "moved"),
+        ],
+        "{lint:#}"
+    );
 }
 
 #[test]
