@@ -167,7 +167,9 @@ fn what_cannot_be_executed_is_said_as_by_a_shell() {
     ] {
         let run = place.rfs(&["build", command]);
         assert_eq!(run.status.code(), Some(status), "{command}: {}", run.stderr);
-        assert!(run.stderr.ends_with(message), "{command}: {}", run.stderr);
+        let (said, hint) = run.stderr.split_once("rfs: hint: ").expect("a hint");
+        assert!(said.ends_with(message), "{command}: {}", run.stderr);
+        assert!(hint.ends_with('\n') && hint.len() > 8, "{command}: {hint}");
         assert_eq!(run.stdout, "", "{command}");
     }
 }

@@ -66,7 +66,7 @@ impl Asked {
 pub(super) fn state(path: &Path) -> Result<Arc<Snapshot>, CommandError> {
     if !path.exists() {
         let error = CommandError::new("no build is known here");
-        return Err(error.hint("`rfs build -- COMMAND` makes one"));
+        return Err(error.hint(NOT_BUILT));
     }
     if !pending::settle(path, PATIENCE) {
         console::warn("the last build is still being written down", None);
@@ -83,13 +83,16 @@ pub(super) fn last_state(path: &Path) -> Option<Arc<Snapshot>> {
     store??.snapshot().ok()
 }
 
+/// What is to be done where no build is known.
+const NOT_BUILT: &str = "`rfs build -- COMMAND` makes one";
+
 /// Why there is no answer, and how there will be one.
 pub(super) fn explained(error: query::Error) -> CommandError {
     let hint = match &error {
         query::Error::Store(_) => {
             "`rfs store check` tells what is damaged, `rfs store repair` mends it"
         }
-        query::Error::NoRuns => "`rfs build -- COMMAND` makes one",
+        query::Error::NoRuns => NOT_BUILT,
         query::Error::NoRun(..) => "`rfs log` lists the runs that are known",
         query::Error::NoStep(..) => "`rfs log what-ran` lists steps with their numbers",
         query::Error::Unknown(_) => {

@@ -71,7 +71,7 @@ pub(super) struct Args {
     pub(super) quiet: bool,
     /// What is told on a terminal while the build goes on [default: auto]
     #[arg(long, value_name = "WHEN")]
-    progress: Option<When>,
+    pub(super) progress: Option<When>,
     /// Go on with other jobs of rules when one fails
     #[arg(short, long)]
     pub(super) keep_going: bool,

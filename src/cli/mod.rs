@@ -15,6 +15,7 @@ mod descriptors;
 mod diff;
 mod doctor;
 mod error;
+mod executable;
 mod features;
 mod front;
 mod graph;

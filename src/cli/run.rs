@@ -2,7 +2,8 @@
 //! any build, and with the report of what each has got.
 
 use super::console;
-use super::error::{CommandError, Kind};
+use super::error::CommandError;
+use super::executable;
 use super::signals::Taken;
 use super::topo::{self, PolicyName};
 use crate::base::cpuset::CpuSet;
@@ -154,10 +155,10 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
 
 fn failed(error: Error) -> CommandError {
     match error {
-        Error::Exec(name, error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            CommandError::of(Kind::NotFound, format_args!("{name}: command not found"))
+        Error::Exec(name, error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::ENOEXEC);
+            executable::cannot_execute(&name, errno)
         }
-        Error::Exec(..) => CommandError::of(Kind::NotExecutable, error),
         Error::Bind(..) => CommandError::new(error)
             .hint("`rfs topo` shows the processors and the memory that can be had"),
         Error::Mount(..) | Error::Trace(_) => CommandError::new(error),

@@ -2,11 +2,12 @@
 
 use super::config::Config;
 use super::descriptors::{self, Inherited};
-use super::error::{CommandError, Kind};
+use super::error::CommandError;
+use super::executable::cannot_execute;
 use super::front::{self, Outcome};
 use super::signals::Taken;
 use super::wire::{self, Failure};
-use super::{build::Telling, console, host, place, summary_file, workspace};
+use super::{build::Telling, console, host, place, progress, summary_file, workspace};
 use crate::cache::gc;
 use crate::disk::RealDisk;
 use crate::runner::room::{Here, Pressure};
@@ -89,9 +90,12 @@ pub(super) fn run(
         Outcome::Exited(status) => Ok(status),
         Outcome::Died(signal) => Ok(spawn::die_by(signal)),
         Outcome::Interrupted(signal) => Ok(spawn::die_by(signal as i32)),
-        Outcome::Lost(reason) => Err(CommandError::new(format_args!(
-            "lost sight of the command, which may have done anything or nothing: {reason}"
-        ))),
+        Outcome::Lost(reason) => {
+            progress::wipe(telling.progress);
+            Err(CommandError::new(format_args!(
+                "lost sight of the command, which may have done anything or nothing: {reason}"
+            )))
+        }
         Outcome::Failed(Failure::Exec(name, errno)) => Err(cannot_execute(&name, errno)),
         Outcome::Failed(Failure::Watch(reason)) if strict => {
             Err(CommandError::new(reason).hint(REMEDY))
@@ -179,22 +183,4 @@ fn strings(
         CString::new(text.into_vec()).ok()
     });
     Some((words.collect::<Option<_>>()?, env.collect::<Option<_>>()?))
-}
-
-/// What a shell says and returns for a command that cannot be executed.
-fn cannot_execute(name: &str, errno: i32) -> CommandError {
-    if errno == libc::ENOENT {
-        let what = if name.contains('/') {
-            "no such file or directory"
-        } else {
-            "command not found"
-        };
-        CommandError::of(Kind::NotFound, format_args!("{name}: {what}"))
-    } else {
-        let why = nix::errno::Errno::from_raw(errno).desc();
-        CommandError::of(
-            Kind::NotExecutable,
-            format_args!("{name}: cannot execute: {why}"),
-        )
-    }
 }
