@@ -8,8 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const RFS: &str = env!("CARGO_BIN_EXE_rfs");
 
@@ -107,8 +108,8 @@ fn completed(line: &str, dir: &Path) -> BTreeSet<String> {
     told.lines().map(str::to_owned).collect()
 }
 
-#[test]
-fn targets_are_completed() {
+/// A workspace with rules.
+fn with_rules() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(".git")).unwrap();
     fs::create_dir_all(dir.path().join("out/deep")).unwrap();
@@ -116,6 +117,91 @@ fn targets_are_completed() {
                  rule('b', targets = 'out/beta', cmd = 'echo > {target}')\n\
                  rule('c', targets = 'out/{n}.c', cmd = 'echo > {target}')\n";
     fs::write(dir.path().join("Rfsfile"), rules).unwrap();
+    dir
+}
+
+/// What a shell prints that is given a script, with rfs in its PATH.
+fn told_by(shell: &[&str], script: &str, dir: &Path) -> String {
+    let path = Path::new(RFS).parent().unwrap().display().to_string();
+    let mut shell = Command::new(shell[0])
+        .args(&shell[1..])
+        .current_dir(dir)
+        .env("PATH", path + ":/usr/bin:/bin")
+        .env("HOME", dir)
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut typed = shell.stdin.take().unwrap();
+    typed.write_all(script.as_bytes()).unwrap();
+    drop(typed);
+    let output = shell.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn fish_completes_commands_options_and_targets() {
+    let dir = with_rules();
+    fs::write(dir.path().join("rfs.fish"), rfs(&["completions", "fish"])).unwrap();
+    let offered = |line: &str| {
+        let script = format!("source rfs.fish\ncomplete -C '{line}'\n");
+        let told = told_by(&["fish", "-N"], &script, dir.path());
+        let names = told
+            .lines()
+            .map(|line| line.split('\t').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(offered("rfs wh"), ["why", "why-miss"]);
+    assert_eq!(offered("rfs build --str"), ["--strict", "--strict-clock"]);
+    assert_eq!(offered("rfs build out/a"), ["out/alpha"]);
+    assert!(!offered("rfs log out/a").contains(&"out/alpha".to_owned()));
+}
+
+/// In a terminal, as somebody types it, who has just logged in.
+#[test]
+fn zsh_completes_commands_options_and_targets() {
+    let dir = with_rules();
+    fs::create_dir(dir.path().join("functions")).unwrap();
+    fs::write(
+        dir.path().join("functions/_rfs"),
+        rfs(&["completions", "zsh"]),
+    )
+    .unwrap();
+    let script = "PS1=; fpath=($PWD/functions $fpath); autoload -U compinit; compinit -u -D\n\
+                  rfs() { case $1 in rules) command rfs \"$@\" ;; *) print -r -- \"GOT $*.\" ;; esac }\n\
+                  rfs build out/al\t\n\
+                  rfs build out/be\t\n\
+                  rfs build --strict-c\t\n\
+                  rfs why-m\tx\n\
+                  rfs log out/al\t\n\
+                  exit\n";
+    let told = told_by(
+        &["script", "-qec", "zsh -f -i", "/dev/null"],
+        script,
+        dir.path(),
+    );
+    let got = told
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("GOT "));
+    assert_eq!(
+        got.collect::<Vec<_>>(),
+        [
+            "build out/alpha.",
+            "build out/beta.",
+            "build --strict-clock.",
+            "why-miss x.",
+            "log out/al."
+        ],
+        "{told}"
+    );
+}
+
+#[test]
+fn targets_are_completed() {
+    let dir = with_rules();
     let offered = |line: &str, dir: &Path| completed(line, dir);
     let targets = |names: &[&str]| {
         names
