@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 need $BUILD_NEEDS make python3 strace busybox-static dpkg-dev ca-certificates \
     binutils diffutils openssl procps util-linux mount git rsync hwloc-nox \
     g++ perl m4 autoconf automake cmake ninja-build musl-tools libtool meson gcc-multilib ccache gdb \
-    fuse3 fakeroot xz-utils gfortran libmpich-dev patchelf nodejs systemd python3-dev python3-pip python3-setuptools python3-wheel \
-    tmux vim
+    fuse3 fakeroot xz-utils gfortran libmpich-dev patchelf nodejs zsh fish tmux vim systemd \
+    python3-dev python3-pip python3-setuptools python3-wheel
 [ -z "${RFS_LONG-}" ] || need debhelper help2man texinfo texi2html bison gettext sharutils libncurses-dev \
     libopenmpi-dev openmpi-bin default-jdk-headless chromium
 need_rust
@@ -34,6 +34,11 @@ if [ ! -x "$tools/ninja-1.13.0/bin/ninja" ]; then
     say "installing ninja 1.13.0 into $tools"
     python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore \
         --no-deps --target "$tools/ninja-1.13.0" ninja==1.13.0
+fi
+if [ -n "${RFS_LONG-}" ] && [ ! -d "$tools/spdx-tools-0.8.5" ]; then
+    say "installing spdx-tools 0.8.5 into $tools"
+    python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore \
+        --target "$tools/spdx-tools-0.8.5" spdx-tools==0.8.5
 fi
 if [ ! -x "$tools/make-4.4.1/make" ]; then
     say "building GNU make 4.4.1 of Debian 13 in $tools"

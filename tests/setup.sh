@@ -40,8 +40,9 @@ install() {
     apt_run install -y --no-install-recommends "$@" || die "apt-get install $* failed"
 }
 
+# Its hundreds of lines are not what people came for; what goes wrong is said on standard error.
 apt_run() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" </dev/null >&2
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >/dev/null
 }
 
 # A rustc and cargo of at least RUST_MIN, the user's own or Debian's. On Debian 12 the package rustc

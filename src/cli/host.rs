@@ -99,7 +99,7 @@ impl Sink for Heard {
         match event {
             Event::Step(step) => {
                 if let Some(shown) = &self.shown {
-                    shown.ended(&step);
+                    shown.ended(step.number, &step.title, &step.verdict);
                 }
                 let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
                 steps.push(*step);

@@ -7,9 +7,8 @@
 
 use super::place;
 use crate::query::forecast;
-use crate::report::Live;
-use crate::report::Step;
 use crate::report::progress::Progress;
+use crate::report::{Live, Verdict};
 use crate::runner::STATE;
 use rustix::termios::{Termios, tcgetattr, tcgetpgrp, tcgetwinsize};
 use std::ffi::OsStr;
@@ -142,8 +141,8 @@ impl Shown {
     }
 
     /// A step has ended.
-    pub(super) fn ended(&self, step: &Step) {
-        self.known().ended(step);
+    pub(super) fn ended(&self, number: u32, title: &str, verdict: &Verdict) {
+        self.known().ended(number, title, verdict);
     }
 
     /// Takes the line away before something of ours is printed.
@@ -248,6 +247,19 @@ fn only_text(bytes: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Takes away what a host that was killed may have left on the terminal.
+pub(super) fn wipe(when: When) {
+    if when == When::Never || !std::io::stderr().is_terminal() {
+        return;
+    }
+    if when == When::Line {
+        put(ERASE);
+    }
+    if has_indicator() {
+        put(b"\x1b]9;4;0;\x1b\\");
+    }
 }
 
 /// Terminals that show OSC 9;4 as progress. Others may take an OSC 9 for a message to be shown.

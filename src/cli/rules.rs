@@ -3,20 +3,22 @@
 use super::build::Args;
 use super::descriptors::Inherited;
 use super::error::CommandError;
+use super::progress::Shown;
 use super::signals::Taken;
 use super::{console, place, workspace};
-use crate::base::{Chunk, Digest};
+use crate::base::{Chunk, Digest, Miss};
 use crate::cache::gc;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::machine;
 use crate::engine::{self, Clean, Counts, Engine, Event, Known, Ledger, Programs, Setting};
 use crate::engine::{Mark, Marks, Tell, Told, Wish};
-use crate::report::{self, Sink};
+use crate::report::{self, Live, Sink, Verdict};
 use crate::rules::{self, Inputs};
 use crate::runner::guard;
 use crate::runner::jobs::Setup;
 use crate::runner::{Tracer, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -101,7 +103,10 @@ pub(super) fn run(
     workspace::prepare(&root, &RealDisk).map_err(CommandError::new)?;
     let taken = Taken::take()?;
     let mask = taken.mask;
-    let sink: Arc<dyn Sink> = Arc::new(Warnings);
+    let when = args.progress.or(config.progress).unwrap_or_default();
+    let shown = (!args.dry_run).then(|| Shown::of(when, &root, &targets.join(" ")));
+    let shown = shown.flatten();
+    let sink: Arc<dyn Sink> = Arc::new(Warnings(shown.clone()));
     let known = Known::open(&root, &cache, &(Arc::new(RealDisk) as _), &*sink);
     let program = std::env::current_exe().map_err(CommandError::new)?;
     let wiring = Arc::new(Mutex::new(None::<Sender<Event>>));
@@ -110,6 +115,7 @@ pub(super) fn run(
     let mut programs = Programs::new(
         Setup {
             spawner: vec![program.into(), SPAWNER.into()],
+            title: format!("rfs build {}", targets.join(" ")),
             workspace: root.clone(),
             cache: cache.clone(),
             cache_size: config.cache_size.unwrap_or(gc::SIZE),
@@ -150,12 +156,21 @@ pub(super) fn run(
     };
     let mut teller = Teller {
         explain: args.explain || args.dry_run,
+        shown: shown.clone(),
+        running: HashMap::new(),
+        n_begun: 0,
     };
+    if let Some(shown) = &shown {
+        shown.start();
+    }
     let (engine, events) = Engine::new(rules, setting, wish, &mut programs, &mut teller);
     *wiring.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
     let key = || standing_key(&root, &cache, &targets);
     let (counts, remembered) = engine.build(&targets, key);
     programs.end();
+    if let Some(shown) = &shown {
+        shown.finish();
+    }
     keep_marks(&marks_path, &remembered);
     remind(&marks);
     drop(known.world.flush());
@@ -307,10 +322,48 @@ fn remind(marks: &Marks) {
 /// Tells people.
 struct Teller {
     explain: bool,
+    shown: Option<Arc<Shown>>,
+    /// By title: the number of a job that runs.
+    running: HashMap<String, u32>,
+    n_begun: u32,
+}
+
+impl Teller {
+    /// Takes the line of progress away before something is printed, and notes what it tells of next.
+    fn show(&mut self, told: &Told) {
+        let Some(shown) = &self.shown else { return };
+        shown.live(&Live::Prints(b"\n"));
+        let mut number = |title: &str| {
+            self.running.remove(title).unwrap_or_else(|| {
+                self.n_begun += 1;
+                self.n_begun
+            })
+        };
+        match told {
+            Told::Runs(title, _) => {
+                let (number, parent) = (number(title), None);
+                self.running.insert(title.clone(), number);
+                shown.live(&Live::Began {
+                    number,
+                    parent,
+                    title,
+                });
+            }
+            Told::Served(title) => shown.ended(number(title), title, &Verdict::Hit),
+            Told::Done(title, chunks) | Told::Failed(title, _, chunks, true) => {
+                for chunk in chunks {
+                    shown.live(&Live::Prints(&chunk.bytes));
+                }
+                shown.ended(number(title), title, &Verdict::Ran(Miss::Unknown));
+            }
+            Told::UpToDate(_) | Told::Failed(..) | Told::Error(_) | Told::Warning(_) => {}
+        }
+    }
 }
 
 impl Tell for Teller {
     fn tell(&mut self, told: Told) {
+        self.show(&told);
         match told {
             Told::Runs(title, why) if self.explain => {
                 console::tell(format_args!("run {title}: {why}"));
@@ -342,12 +395,17 @@ fn print(chunks: &[Chunk]) {
 }
 
 /// Of what the watch tells, jobs are the engine's.
-struct Warnings;
+struct Warnings(Option<Arc<Shown>>);
 
 impl Sink for Warnings {
     fn take(&self, event: report::Event) {
         match event {
-            report::Event::Warning(text) => console::warn(text, None),
+            report::Event::Warning(text) => {
+                if let Some(shown) = &self.0 {
+                    shown.clear();
+                }
+                console::warn(text, None);
+            }
             report::Event::Step(_) => {}
         }
     }

@@ -54,40 +54,24 @@ pub fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Cause, Change, Cost, Miss, Name, Placement, Refusal};
+    use crate::base::{Cause, Change, Miss, Name, Refusal};
     use std::path::Path;
-
-    fn step(number: u32, title: &str, verdict: Verdict) -> Step {
-        Step {
-            number,
-            parent: None,
-            title: title.into(),
-            verdict,
-            notes: vec![],
-            began: 0,
-            wall_us: 0,
-            saved_us: 0,
-            cost: Cost::default(),
-            placement: Placement::default(),
-            held: None,
-        }
-    }
 
     #[test]
     fn lines_come_in_order_of_start() {
         let header = Name::of(Path::new("/w/a.h"), Path::new("/w"));
         let steps = [
-            step(
+            Step::of(
                 2,
                 "curl",
                 Verdict::Refused(Refusal("uses the network".into())),
             ),
-            step(
+            Step::of(
                 0,
                 "make",
                 Verdict::Ran(Miss::Changed(Box::new(Cause::of(header, Change::Content)))),
             ),
-            step(1, "cc -c a.c", Verdict::Hit),
+            Step::of(1, "cc -c a.c", Verdict::Hit),
         ];
         assert_eq!(
             lines(&steps),
@@ -101,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_step_has_one_line_whatever_its_arguments() {
-        let mut odd = step(0, "sh -c a\nb\x1b[2J", Verdict::Hit);
+        let mut odd = Step::of(0, "sh -c a\nb\x1b[2J", Verdict::Hit);
         odd.notes = vec!["uses the clock (date)".into()];
         odd.held = Some(Held {
             held_us: 1_200_000,

@@ -53,6 +53,26 @@ pub struct Step {
     pub held: Option<Held>,
 }
 
+#[cfg(test)]
+impl Step {
+    /// A step that took no time, for tests.
+    fn of(number: u32, title: &str, verdict: Verdict) -> Self {
+        Self {
+            number,
+            parent: None,
+            title: title.to_owned(),
+            verdict,
+            notes: Vec::new(),
+            began: 0,
+            wall_us: 0,
+            saved_us: 0,
+            cost: Cost::default(),
+            placement: Placement::default(),
+            held: None,
+        }
+    }
+}
+
 /// What a build tells while it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

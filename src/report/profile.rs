@@ -208,15 +208,11 @@ mod tests {
     use crate::base::Miss;
 
     fn step(number: u32, parent: Option<u32>, began: i64, wall_us: u64, cpu: u32) -> Step {
+        let ran = Verdict::Ran(Miss::Unknown);
         Step {
-            number,
             parent,
-            title: format!("cc {number}"),
-            verdict: Verdict::Ran(Miss::Unknown),
-            notes: vec![],
             began: 1_000_000_000 + began * 1000,
             wall_us,
-            saved_us: 0,
             cost: Cost {
                 cpu_us: 7,
                 ..Cost::default()
@@ -225,7 +221,7 @@ mod tests {
                 cpu,
                 ..Placement::default()
             },
-            held: None,
+            ..Step::of(number, &format!("cc {number}"), ran)
         }
     }
 

@@ -1,7 +1,7 @@
 //! How far a build has come: which steps run and for how long, how many were served, and what is left by the
 //! times of an earlier run of the same command. Pure: the time is told, and what is made of it is cli's.
 
-use super::{Step, Verdict, duration, explain::plain};
+use super::{Verdict, duration, explain::plain};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -103,20 +103,20 @@ impl Progress {
     }
 
     /// A step has ended.
-    pub fn ended(&mut self, step: &Step) {
-        match step.verdict {
+    pub fn ended(&mut self, number: u32, title: &str, verdict: &Verdict) {
+        match verdict {
             Verdict::Hit => self.hit += 1,
             Verdict::Ran(_) => self.ran += 1,
             Verdict::Refused(_) => self.refused += 1,
         }
-        let past = match self.running.remove(&step.number) {
+        let past = match self.running.remove(&number) {
             Some(running) => {
                 if let Some(inside) = running.parent.and_then(|at| self.n_inside.get_mut(&at)) {
                     *inside = inside.saturating_sub(1);
                 }
                 running.past
             }
-            None => self.take(&step.title),
+            None => self.take(title),
         };
         if let Some(past) = past {
             self.cross_off(past);
@@ -222,7 +222,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Cost, Miss, Placement};
+    use crate::base::Miss;
 
     fn past(number: u32, parent: Option<u32>, title: &str, seconds: u64) -> Past {
         Past {
@@ -233,21 +233,7 @@ mod tests {
         }
     }
 
-    fn step(number: u32, title: &str, verdict: Verdict) -> Step {
-        Step {
-            number,
-            parent: Some(0),
-            title: title.to_owned(),
-            verdict,
-            notes: vec![],
-            began: 0,
-            wall_us: 0,
-            saved_us: 0,
-            cost: Cost::default(),
-            placement: Placement::default(),
-            held: None,
-        }
-    }
+    const RAN: Verdict = Verdict::Ran(Miss::Unknown);
 
     const S: u64 = 1_000_000;
 
@@ -270,19 +256,19 @@ mod tests {
         assert_eq!(all.percent(5 * S), Some(25));
         // Longer than it was is not more than it was.
         assert_eq!(all.percent(50 * S), Some(50));
-        all.ended(&step(1, "cc a", Verdict::Ran(Miss::Unknown)));
+        all.ended(1, "cc a", &RAN);
         // A step that is served stands for those that it had started.
-        all.ended(&step(2, "sh", Verdict::Hit));
+        all.ended(2, "sh", &Verdict::Hit);
         assert_eq!(all.percent(50 * S), Some(75));
         assert_eq!(
             all.line(50 * S, 200),
             "rfs: 1 hit, 1 ran; 75%, about 5.0 s left; 1 running: make 50.0 s of 20.0 s"
         );
         // The same command for the second time.
-        all.ended(&step(3, "cc a", Verdict::Hit));
+        all.ended(3, "cc a", &Verdict::Hit);
         assert_eq!(all.percent(50 * S), Some(100));
-        all.ended(&step(4, "cc a", Verdict::Hit));
-        all.ended(&step(0, "make", Verdict::Ran(Miss::Unknown)));
+        all.ended(4, "cc a", &Verdict::Hit);
+        all.ended(0, "make", &RAN);
         assert_eq!(all.percent(60 * S), Some(100));
     }
 

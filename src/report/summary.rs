@@ -99,21 +99,14 @@ fn round_to_us(wall: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Cost, Miss, Placement, Refusal};
+    use crate::base::{Miss, Refusal};
 
     fn step(number: u32, parent: Option<u32>, verdict: Verdict, saved_us: u64) -> Step {
         Step {
-            number,
             parent,
-            title: "cc -c a.c".into(),
-            verdict,
-            notes: vec![],
-            began: 0,
             wall_us: 1,
             saved_us,
-            cost: Cost::default(),
-            placement: Placement::default(),
-            held: None,
+            ..Step::of(number, "cc -c a.c", verdict)
         }
     }
 

@@ -26,6 +26,8 @@ use std::thread;
 pub struct Setup {
     /// The spawner's program and arguments.
     pub spawner: Vec<OsString>,
+    /// What the build is called.
+    pub title: String,
     /// The workspace's root, without symbolic links. Has `.rfs/`.
     pub workspace: PathBuf,
     /// The cache's directory.
@@ -66,6 +68,7 @@ impl JobView {
         let (err, to_err) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let plan = Plan {
             argv: setup.spawner,
+            title: setup.title,
             env: Vec::new(),
             cwd: setup.workspace.clone(),
             workspace: setup.workspace.clone(),

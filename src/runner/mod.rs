@@ -189,6 +189,7 @@ pub fn start(request: &Request, sink: Arc<dyn Sink>) -> Result<Running, Error> {
     }
     let plan = Plan {
         argv: request.argv.clone(),
+        title: title(&request.argv),
         env,
         cwd: request.cwd.clone(),
         workspace: request.workspace.clone(),

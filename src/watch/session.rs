@@ -35,6 +35,8 @@ pub const STATE: &str = ".rfs/state";
 pub struct Plan {
     /// The command.
     pub argv: Vec<OsString>,
+    /// What the build is called.
+    pub title: String,
     /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory.
@@ -159,7 +161,7 @@ impl Session {
             history: state.map(|store| Destination {
                 store,
                 disk: plan.disk.clone(),
-                title: title(&plan.argv),
+                title: plan.title.clone(),
             }),
         };
         let watch = Arc::new(Watch::new(

@@ -1,5 +1,6 @@
 //! `rfs build --progress`: a line that is there while the build is silent, and that nobody can tell was there.
 
+use crate::kill::left::processes;
 use crate::run::Cmd;
 use crate::space::TestSpace;
 use crate::terminal::Session;
@@ -144,4 +145,44 @@ fn terminals_with_an_indicator_show_it_until_the_end() {
     );
     let never = Session::with(&s, &cmd, Some(&["-q", "--rerun", "--progress", "never"]));
     assert_eq!(never.end().1, "one\r\ntwo\r\n");
+}
+
+#[test]
+fn a_killed_host_leaves_no_line() {
+    let s = project();
+    let cmd = Cmd::sh("echo one; ./wait first");
+    let mut session = Session::with(&s, &cmd, Some(&["-q", "--progress", "line"]));
+    let seen = session.wait_for("1 running: ./wait");
+    let hosts = processes(&s)
+        .into_iter()
+        .filter(|process| process.name == "rfs-host");
+    for host in hosts {
+        let _gone = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(host.pid),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+    }
+    let (status, rest) = session.end();
+    assert_eq!(status.code(), Some(125));
+    let shown = screen(&(seen + &rest));
+    assert_eq!(shown[0], "one", "{shown:?}");
+    assert!(shown[1].starts_with("rfs: error: lost sight"), "{shown:?}");
+}
+
+/// Jobs of rules print when they have ended, so that the terminal is rfs's own meanwhile.
+#[test]
+fn rules_show_what_runs_too() {
+    let s = TestSpace::new();
+    let rule = "rule('slow', targets = 'slow.out', cmd = 'sleep 3; echo said; echo > {target}')\n";
+    s.write("Rfsfile", rule);
+    let mut words = vec![s.program().as_os_str().to_owned()];
+    words.extend(["build", "--progress", "line", "slow.out"].map(Into::into));
+    let mut session = Session::with(&s, &Cmd::new(words), None);
+    let seen = session.wait_for("0 hit, 0 ran; 1 running: ");
+    let (status, rest) = session.end();
+    let shown = screen(&(seen + &rest));
+    assert!(status.success(), "{shown:?}");
+    assert!(shown.iter().any(|line| line == "said"), "{shown:?}");
+    let lines = |word| shown.iter().filter(|line| line.contains(word)).count();
+    assert_eq!((lines("running"), lines("1 ran")), (0, 1), "{shown:?}");
 }

@@ -67,6 +67,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     std::fs::create_dir_all(cwd.join(".rfs")).unwrap();
     let plan = Plan {
         argv: command.iter().map(Into::into).collect(),
+        title: command.join(" "),
         env: std::env::vars_os().collect(),
         workspace: cwd.clone(),
         cwd,

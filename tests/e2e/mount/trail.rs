@@ -131,6 +131,24 @@ fn a_plain_make_is_known() {
 }
 
 #[test]
+fn what_a_plain_make_made_is_attested() {
+    let m = mounted();
+    m.run("make -s");
+    let rfs = m.space.program().display().to_string();
+    m.run(&format!(
+        "'{rfs}' attest --new-key app && '{rfs}' verify app"
+    ));
+    m.run(&format!("'{rfs}' sbom app > bill"));
+    let bill: serde_json::Value = serde_json::from_str(&m.space.read("bill")).unwrap();
+    let packages = bill["packages"].as_array().unwrap().iter();
+    let names: Vec<&str> = packages.map(|one| one["name"].as_str().unwrap()).collect();
+    for source in ["a.c", "b.c", "all.h", "compile", "Makefile"] {
+        assert!(names.contains(&source), "{source}: {names:?}");
+    }
+    assert!(!names.contains(&"a.o"), "{names:?}");
+}
+
+#[test]
 fn what_has_changed_is_known() {
     let m = mounted();
     m.run("make -s");
