@@ -42,37 +42,42 @@ fn tells(lay: impl Fn(&TestSpace) + Clone + 'static, text: &str) {
     twice(lay.clone(), cmd.clone(), Hit);
     let s = TestSpace::new();
     lay(&s);
-    for word in ["hello", "other", "hello", "third"] {
+    // Of each round the whole is new, its parts are not.
+    let cmd = Cmd::sh(&format!("{text}; cat round"));
+    for (round, word) in (1..).zip(["hello", "other", "hello", "third"]) {
         s.write("in", format!("{word}\n"));
+        s.write("round", format!("{round}\n"));
         let run = s.rfs(cmd.clone()).expect_code(0);
-        assert_eq!(run.out(), format!("got {word}\n"), "{run:#?}");
+        assert_eq!(run.out(), format!("got {word}\n{round}\n"), "{run:#?}");
     }
 }
 
-fn socket(server: &str, client: &str) {
+fn socket(server: &str, between: &str, client: &str) {
     let lay = |s: &TestSpace| {
         s.write("server", SERVER);
         s.write("client", CLIENT);
     };
-    let text =
-        format!("perl server {server} > out & perl client {client}; wait; rm -f asked; cat out");
+    let text = format!(
+        "perl server {server} > out & {between} perl client {client}; wait; rm -f asked; cat out"
+    );
     tells(lay, &text);
 }
 
 #[test]
 fn server_and_then_client() {
-    socket("first", "second");
+    // The client finds the socket at its first look.
+    socket("first", "until [ -S sock ]; do sleep .001; done;", "second");
 }
 
 #[test]
 fn client_and_then_server() {
-    socket("second", "first");
+    socket("second", "", "first");
 }
 
 /// Whoever gets there first.
 #[test]
 fn server_and_client() {
-    socket("first", "first");
+    socket("first", "", "first");
 }
 
 /// What a server does to which nobody came is not known: somebody may come the next time.

@@ -125,10 +125,11 @@ impl Story {
     /// Starts a build and strikes it. Whether it was struck.
     fn struck(&mut self, blow: Blow) -> bool {
         self.n_runs += 1;
-        let rerun = self.dice.roll(3) == 0;
+        // Who has threads is waited for, and must run.
+        let rerun = self.dice.roll(3) == 0 || blow == Blow::TracedThread;
         let takes = self.takes[usize::from(!rerun)].as_micros();
         let mut delay = self.dice.roll(u64::try_from(takes).unwrap());
-        if blow == Blow::Young {
+        if matches!(blow, Blow::Young | Blow::TracedThread) {
             delay /= 16;
         }
         self.log
