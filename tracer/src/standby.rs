@@ -26,12 +26,52 @@ struct State {
     /// The leader decides, so the assistants receive.
     busy: bool,
     received: VecDeque<Notice>,
-    /// How many calls the leader has received since the last one that came while it was busy.
-    alone: u32,
+    pace: Pace,
 }
 
-/// So many calls that come one after the other come from one process at a time.
-const ALONE: u32 = 200;
+/// How calls come: one after the other, as from one process at a time, or several at once. While they come one
+/// after the other, caller and leader do best on one CPU; several callers would all end there.
+struct Pace {
+    /// How many calls the leader has received since the last one that came while it was busy.
+    alone: u32,
+    /// So many are taken for one process at a time.
+    enough: u32,
+}
+
+const LEAST: u32 = 25;
+const MOST: u32 = 400;
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            alone: 0,
+            enough: LEAST,
+        }
+    }
+}
+
+impl Pace {
+    /// The leader receives a call. Whether from now on they are taken to come one after the other.
+    fn one(&mut self) -> bool {
+        self.alone = self.alone.saturating_add(1);
+        self.alone == self.enough
+    }
+
+    /// A call came while the leader was busy. Whether they were taken to come one after the other. Who was
+    /// wrong in that is more careful next time.
+    fn another(&mut self) -> bool {
+        let was = self.alone >= self.enough;
+        if was {
+            let lasted = self.alone - self.enough;
+            self.enough = match lasted < 4 * self.enough {
+                true => self.enough.saturating_mul(2).min(MOST),
+                false => (self.enough / 2).max(LEAST),
+            };
+        }
+        self.alone = 0;
+        was
+    }
+}
 
 impl Standby {
     pub(crate) fn new(listener: Arc<Listener>) -> io::Result<Self> {
@@ -49,8 +89,7 @@ impl Standby {
     pub(crate) fn busy(&self) {
         let mut state = self.lock();
         state.busy = true;
-        state.alone = state.alone.saturating_add(1);
-        if state.alone == ALONE {
+        if state.pace.one() {
             // Linux before 6.6 cannot; it only costs time.
             let _slower = self.listener.sync_wake_up(true);
         }
@@ -104,10 +143,9 @@ impl Standby {
         while state.busy && self.is_waiting() {
             match self.listener.receive() {
                 Ok(Some(notice)) => {
-                    if state.alone >= ALONE {
+                    if state.pace.another() {
                         let _as_before = self.listener.sync_wake_up(false);
                     }
-                    state.alone = 0;
                     state.received.push_back(notice);
                 }
                 Ok(None) => {}
@@ -147,4 +185,27 @@ pub(crate) fn hasten() {
         return;
     };
     let _not_allowed = setpriority_process(None, (nice - 10).max(-20));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_wrong_about_the_pace_waits_longer() {
+        let mut pace = Pace::default();
+        let run = |pace: &mut Pace, calls: u32| (0..calls).filter(|_| pace.one()).count();
+        assert_eq!(run(&mut pace, LEAST - 1), 0);
+        assert!(!pace.another() && pace.enough == LEAST);
+        assert_eq!(run(&mut pace, LEAST + 1), 1);
+        assert!(pace.another() && pace.enough == 2 * LEAST);
+        assert_eq!(run(&mut pace, 20 * LEAST), 1);
+        assert!(pace.another() && pace.enough == LEAST);
+        for _ in 0..10 {
+            let calls = pace.enough + 1;
+            run(&mut pace, calls);
+            pace.another();
+        }
+        assert_eq!(pace.enough, MOST);
+    }
 }
