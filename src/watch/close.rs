@@ -326,7 +326,7 @@ fn take(model: &mut Model, at: usize) -> Step {
 }
 
 /// Inputs that nobody changes during a build but the build itself need no second look.
-fn settled(path: &Path, root: &Path) -> bool {
+pub(super) fn settled(path: &Path, root: &Path) -> bool {
     !path.starts_with(root) && (path.starts_with("/usr") || path.starts_with("/etc"))
 }
 

@@ -36,8 +36,8 @@ use crate::world::World;
 use close::Fate;
 use model::Model;
 use rfs_tracer::event::{
-    Answer, End, Event, Exec, ExecAnswer, Fd, Look, Names, Observer, OwnFds, Peer, Pid, Scope,
-    Sight,
+    Answer, End, Event, Exec, ExecAnswer, Fd, Look, Names, Observer, OwnFds, Part, Peer, Pid,
+    Scope, Sight,
 };
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -358,6 +358,10 @@ impl Names for Watch {
                 == (seen.id.size, seen.id.mtime, seen.id.ctime)
     }
 
+    fn is_settled(&self, path: &Path) -> bool {
+        close::settled(path, self.world.root())
+    }
+
     fn hears_outside(&self) -> bool {
         self.outside.load(Ordering::Acquire)
     }
@@ -411,6 +415,10 @@ impl Observer for Watch {
         }
     }
 
+    fn starts_a_part(&self, exec: &Exec, fds: &dyn OwnFds) -> Option<Part> {
+        self.start_part(exec, fds)
+    }
+
     fn exec(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
         self.start(exec, fds)
     }
@@ -421,6 +429,10 @@ impl Observer for Watch {
 
     fn exit(&self, pid: Pid, status: i32, children: &[(Pid, bool)]) {
         self.end(pid, Fate::Exited(status), children);
+    }
+
+    fn ends_as_a_part(&self, pid: Pid) -> bool {
+        !self.model().has_step(pid)
     }
 
     fn died(&self, pid: Pid, signal: Option<i32>) {

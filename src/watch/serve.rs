@@ -19,7 +19,7 @@ use crate::report::{Event as Report, Live, Step as Told, Verdict};
 use crate::store;
 use crate::store::graph::{Done, Fate as Kept};
 use crate::world::{Look, listing};
-use rfs_tracer::event::{Exec, ExecAnswer, Fd, FdTarget, OwnFds};
+use rfs_tracer::event::{Exec, ExecAnswer, Fd, FdTarget, OwnFds, Part};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -28,7 +28,32 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 const FAILED: i32 = 125;
 
 impl Watch {
-    /// Decides about a program that is about to start.
+    /// Whether a program that is about to start is but a part of the step around it; if so, it is one now.
+    pub(super) fn start_part(&self, exec: &Exec, fds: &dyn OwnFds) -> Option<Part> {
+        let tool = Tool::of(exec, &self.config.policy);
+        let mut model = self.model();
+        let at = model.step_of(exec.pid)?;
+        let proc = model.procs.get(&exec.pid);
+        let folds = match self.config.jobs {
+            // A job is a step of its own however small its program is, and nothing inside it is.
+            Some(_) => !is_of_spawner(&model, Some(at), exec.pid),
+            None => tool.folds(proc.map(|proc| &proc.tool), &self.config.policy),
+        };
+        if !folds {
+            return None;
+        }
+        self.chance_of(&mut model, Some(at), &tool);
+        self.starts_with(&mut model, Some(at), &fds.high());
+        self.loads(&mut model, at, exec);
+        let part = match tool.brief {
+            true => Part::Brief,
+            false => Part::Noted,
+        };
+        model.enter(exec.pid, at, tool);
+        Some(part)
+    }
+
+    /// Decides about a program that is about to start and is no part of another step.
     pub(super) fn start(&self, mut exec: Exec, fds: &dyn OwnFds) -> ExecAnswer {
         let tool = Tool::of(&exec, &self.config.policy);
         let mut model = self.model();
@@ -36,24 +61,8 @@ impl Watch {
             model.born(*child, Some(exec.pid));
         }
         let parent = model.step_of(exec.pid);
-        let proc = model.procs.get(&exec.pid);
-        let limits = proc.and_then(|proc| proc.limits);
-        let folds = match self.config.jobs {
-            // A job is a step of its own however small its program is, and nothing inside it is.
-            Some(_) => !is_of_spawner(&model, parent, exec.pid),
-            None => tool.folds(proc.map(|proc| &proc.tool), &self.config.policy),
-        };
+        let limits = model.procs.get(&exec.pid).and_then(|proc| proc.limits);
         self.chance_of(&mut model, parent, &tool);
-        if let (Some(at), true) = (parent, folds) {
-            self.starts_with(&mut model, parent, &fds.high());
-            self.loads(&mut model, at, &exec);
-            let brief = tool.brief;
-            model.enter(exec.pid, at, tool);
-            return match brief {
-                true => ExecAnswer::RunBriefly,
-                false => ExecAnswer::Run,
-            };
-        }
         drop(model);
         let completed = match self.config.jobs.as_ref().and(parent) {
             Some(_) => self.complete_job(&mut exec, fds),

@@ -91,6 +91,12 @@ pub trait Names: Send + Sync {
         false
     }
 
+    /// Whether a file is taken to stay as it is while processes are traced.
+    fn is_settled(&self, path: &std::path::Path) -> bool {
+        let _: &std::path::Path = path;
+        false
+    }
+
     /// Opens a file for reading, to see what kind of program it is. The path has been walked to.
     ///
     /// # Errors
@@ -207,12 +213,19 @@ pub struct Exec {
 pub enum ExecAnswer {
     /// Let it run.
     Run,
-    /// Let it run without the preload library: it makes few calls.
-    RunBriefly,
     /// Do not run it: the process ends now with this exit status.
     Exit(i32),
     /// Do not run it: the process dies by this signal (a reader went away while output was replayed).
     Signal(i32),
+}
+
+/// A program that is but a part of what its process does already, and runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It makes few calls: not worth the preload library.
+    Brief,
+    /// It may make many.
+    Noted,
 }
 
 /// Writes to descriptors above this one are not told. Programs open so many files, but hardly any is
@@ -399,6 +412,12 @@ pub trait Observer: Names {
     fn wait(&self, pid: Pid, path: &std::path::Path, still_there: &dyn Fn() -> bool) {
         let _: (Pid, &std::path::Path, bool) = (pid, path, still_there());
     }
+    /// A program is about to start, which is told before [`Observer::exec`] and, with an answer, instead of it.
+    /// Must be quick. Here `exec.children` is empty, and nothing but `fds.high` may be asked for.
+    fn starts_a_part(&self, exec: &Exec, fds: &dyn OwnFds) -> Option<Part> {
+        let _: (&Exec, &dyn OwnFds) = (exec, fds);
+        None
+    }
     /// A program is about to start. May take its time. `fds` writes into the process's own descriptors.
     fn exec(&self, exec: Exec, fds: &dyn OwnFds) -> ExecAnswer;
     /// The exec that was told last for this process failed: the old program goes on.
@@ -406,6 +425,11 @@ pub trait Observer: Names {
     /// The process is about to exit with this status. It waits until this returns. May take its time.
     /// `children` are its direct children that are still alive or not yet reaped, with `true` if alive.
     fn exit(&self, pid: Pid, status: i32, children: &[(Pid, bool)]);
+    /// Whether the end of the process is told quickly, so that nobody else need do it.
+    fn ends_as_a_part(&self, pid: Pid) -> bool {
+        let _: Pid = pid;
+        false
+    }
     /// The process ended without asking for it, by this signal, where that is known.
     fn died(&self, pid: Pid, signal: Option<i32>);
 }

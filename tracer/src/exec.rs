@@ -1,14 +1,15 @@
 //! A program is about to start: everything that its run may depend on is gathered and told, and the
 //! observer says whether it runs.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::call::{Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped, unreadable};
 use crate::descriptors::StoppedFds;
-use crate::event::{End, Event, Exec, ExecAnswer, Look, Scope, Walk};
+use crate::event::{End, Event, Exec, ExecAnswer, Look, Part, Scope, Walk};
 use crate::fast::Loading;
 use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, Status};
@@ -31,6 +32,7 @@ enum Kind {
 }
 
 /// What loads a dynamic program.
+#[derive(Debug, Clone)]
 struct Loader {
     /// As the program names it.
     name: Vec<u8>,
@@ -67,15 +69,59 @@ impl Shared {
             }
         }
         caller.check()?;
+        let start = caller.known(&walk, argv)?;
+        if let Some(verdict) = start.as_ref().and_then(|start| caller.start_at_once(start)) {
+            return Ok(Decision::Now(verdict));
+        }
         let call = *caller.call;
         Ok(Decision::Later(Box::new(move |stop| {
             let still_there = || stop.still_there();
             let caller = Caller::new(&busy.shared, &call, busy.pid, &still_there);
-            match caller.exec(walk, argv, stop) {
+            let started = match start {
+                Some(start) => caller.start(start, stop),
+                None => caller.exec(walk, argv, stop),
+            };
+            match started {
                 Ok(verdict) => verdict,
                 Err(stopped) => verdict(&caller, Err(stopped)),
             }
         })))
+    }
+}
+
+/// A program that is about to start, as far as it could be gathered.
+struct Start {
+    /// Without children, environment and descriptors.
+    exec: Exec,
+    /// What `/proc/pid/exe` will be.
+    exe: PathBuf,
+    loading: Loading,
+    /// The argument that points to the environment.
+    env: u8,
+    /// All its descriptors are below this number.
+    fd_size: i32,
+}
+
+/// Programs that nobody changes while processes are traced: their loaders and permissions, by path.
+#[derive(Debug, Default)]
+pub(crate) struct Programs(Mutex<HashMap<PathBuf, Loader>>);
+
+impl Programs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Loader>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process that waits where nobody is to wait for it.
+struct AtTheDoor<'a>(&'a Caller<'a>);
+
+impl Stop for AtTheDoor<'_> {
+    fn still_there(&self) -> bool {
+        (self.0.still_there)()
+    }
+
+    fn ready_to_exit(&self) -> bool {
+        false
     }
 }
 
@@ -91,10 +137,42 @@ impl Caller<'_> {
     }
 
     fn exec(&self, program: Walk, argv: u8, stop: &dyn Stop) -> Decoded<Verdict> {
-        let (interpreters, exe, loader) = match self.kind(&program)? {
-            Kind::Program(interpreters, exe, loader) => (interpreters, exe, loader),
-            Kind::Nothing(scripts, end) => return self.no_program(program, scripts, end),
+        match self.kind(&program)? {
+            Kind::Program(interpreters, exe, loader) => {
+                if let (Some(loader), true) = (&loader, self.observer().is_settled(&exe)) {
+                    let mut programs = self.shared.programs.lock();
+                    programs.insert(exe.clone(), loader.clone());
+                }
+                let start = self.gather(program, interpreters, exe, loader.as_ref(), argv)?;
+                match self.start_at_once(&start) {
+                    Some(verdict) => Ok(verdict),
+                    None => self.start(start, stop),
+                }
+            }
+            Kind::Nothing(scripts, end) => self.no_program(program, scripts, end),
+        }
+    }
+
+    /// Gathers what the start of a program is made of whose file has been looked into before.
+    fn known(&self, program: &Walk, argv: u8) -> Decoded<Option<Start>> {
+        let loader = self.shared.programs.lock().get(&program.path).cloned();
+        let Some(loader) = loader else {
+            return Ok(None);
         };
+        let interpreter = self.name_text(libc::AT_FDCWD, &loader.name, Last::Follow)?;
+        let (interpreters, exe) = (vec![interpreter.walk], program.path.clone());
+        self.gather(program.clone(), interpreters, exe, Some(&loader), argv)
+            .map(Some)
+    }
+
+    fn gather(
+        &self,
+        program: Walk,
+        interpreters: Vec<Walk>,
+        exe: PathBuf,
+        loader: Option<&Loader>,
+        argv: u8,
+    ) -> Decoded<Start> {
         let env = argv + 1;
         let argv = self.strings(argv)?;
         let status = self.processes().get(self.pid).and_then(|p| p.status.take());
@@ -104,13 +182,9 @@ impl Caller<'_> {
             .processes()
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
             .map_err(|e| unreadable(&e))?;
-        let mut processes = self.processes();
-        let children = self.shared.children(&mut processes, self.pid);
-        let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
-        drop(processes);
         self.recheck()?;
         let loading = match (&self.shared.fast, loader) {
-            (Some(fast), Some(Loader { name, mode })) if fast.wants(&name, mode, &status) => {
+            (Some(fast), Some(Loader { name, mode })) if fast.wants(name, *mode, &status) => {
                 Loading::Asks
             }
             (None | Some(_), _) => Loading::No,
@@ -126,17 +200,57 @@ impl Caller<'_> {
             umask: status.umask,
             ids: status.ids,
             ignored: status.ignored,
-            children,
+            children: Vec::new(),
         };
+        Ok(Start {
+            exec,
+            exe,
+            loading,
+            env,
+            fd_size: status.fd_size,
+        })
+    }
+
+    /// Lets a program start that is but a part of what runs already. None: it is to be told like others.
+    fn start_at_once(&self, start: &Start) -> Option<Verdict> {
+        let stop = AtTheDoor(self);
+        let own = StoppedFds {
+            caller: self,
+            env: start.env,
+            fd_size: start.fd_size,
+            pidfd: None,
+            stop: &stop,
+        };
+        let loading = match self.observer().starts_a_part(&start.exec, &own)? {
+            Part::Brief => Loading::No,
+            Part::Noted => start.loading,
+        };
+        self.expect(Some(start.exe.clone()), loading);
+        Some(Verdict::Go)
+    }
+
+    /// Asks what is to become of a program that is more than a part.
+    fn start(&self, start: Start, stop: &dyn Stop) -> Decoded<Verdict> {
+        let Start {
+            mut exec,
+            exe,
+            loading,
+            env,
+            fd_size,
+        } = start;
+        let mut processes = self.processes();
+        exec.children = self.shared.children(&mut processes, self.pid);
+        let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
+        drop(processes);
+        self.recheck()?;
         let own = StoppedFds {
             caller: self,
             env,
-            fd_size: status.fd_size,
+            fd_size,
             pidfd,
             stop,
         };
-        let answer = self.observer().exec(exec, &own);
-        match answer {
+        match self.observer().exec(exec, &own) {
             ExecAnswer::Exit(status) if stop.ready_to_exit() => {
                 // What took the program's place may have made directories and links.
                 self.shared.prefixes.forget();
@@ -145,10 +259,6 @@ impl Caller<'_> {
             }
             // Its death is told when it is seen.
             ExecAnswer::Signal(signal) if stop.ready_to_exit() => Ok(Verdict::Signal(signal)),
-            ExecAnswer::RunBriefly => {
-                self.expect(Some(exe), Loading::No);
-                Ok(Verdict::Go)
-            }
             ExecAnswer::Run | ExecAnswer::Exit(_) | ExecAnswer::Signal(_) => {
                 self.expect(Some(exe), loading);
                 Ok(Verdict::Go)

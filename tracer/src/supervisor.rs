@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::call::{Abi, Call, Decide, Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped};
 use crate::event::{Counts, Event, Observer, Pid, Scope};
+use crate::exec::Programs;
 use crate::fast::Fast;
 use crate::links::Links;
 use crate::prefix::Prefixes;
@@ -45,6 +46,7 @@ impl Supervisor {
             links: Arc::clone(&links),
             prefixes: Prefixes::default(),
             fast: fast.map(Fast::new).transpose()?,
+            programs: Programs::default(),
             processes: Mutex::new(Processes::new(links)?),
             idle: Condvar::new(),
             index: Index::new(),
@@ -84,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) links: Arc<Links>,
     pub(crate) prefixes: Prefixes,
     pub(crate) fast: Option<Fast>,
+    pub(crate) programs: Programs,
     processes: Mutex<Processes>,
     /// A call is no longer in work.
     idle: Condvar,
@@ -326,6 +329,10 @@ impl Shared {
             }
         }
         drop(processes);
+        if self.observer.ends_as_a_part(busy.pid) {
+            self.end(busy.pid, tid, status & 0xff);
+            return Decision::Now(Verdict::Go);
+        }
         Decision::Later(Box::new(move |_| {
             busy.shared.end(busy.pid, tid, status & 0xff);
             Verdict::Go
