@@ -2,7 +2,7 @@
 
 use super::Watch;
 use super::model::Model;
-use crate::base::{Access, Name, Stdin};
+use crate::base::{Access, Name, Refusal, Stdin};
 use crate::record::Step;
 use crate::report::Live;
 use rfs_tracer::event::{Answer, Fd, FdTarget, LAST_SEEN, Pid, WriteCall};
@@ -271,7 +271,7 @@ pub(super) fn looked_at_descriptor(
     };
     // The number may have become another file's: the C library sets permissions by such a name.
     let may_be = |target: &FdTarget| match (target, leads_to) {
-        // The key says it all.
+        // Of output the key says it all, of input the record.
         (FdTarget::Null, _) => false,
         (_, None) => true,
         (FdTarget::Pipe(_, 0) | FdTarget::Socket(_), Some(_)) => false,
@@ -282,9 +282,13 @@ pub(super) fn looked_at_descriptor(
         }
     };
     model.up(at, |step| {
-        let mut inherited = step.fds.iter().filter(|entry| entry.fd == fd);
-        if inherited.any(|entry| may_be(&entry.target)) {
-            step.refuse(format!("looks at what its descriptor {fd} is"));
+        for entry in step.fds.iter().filter(|entry| entry.fd == fd) {
+            if may_be(&entry.target) {
+                let why = format!("looks at what its descriptor {fd} is");
+                step.refusal.get_or_insert_with(|| Refusal(why));
+            } else if fd == 0 && entry.target == FdTarget::Null && step.stdin == Stdin::Unread {
+                step.stdin = Stdin::Null;
+            }
         }
         true
     });

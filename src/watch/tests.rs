@@ -296,3 +296,24 @@ fn input_edited_while_it_is_used() {
         assert_eq!(refused, edited, "{verdict:?}");
     }
 }
+
+/// A call to a socket that nobody has yet is answered after all, when one gets that name before the kernel
+/// comes to it: nobody tells of that again.
+#[test]
+fn a_socket_gets_its_name_while_it_is_called() {
+    for called in [true, false] {
+        let build = Build::new();
+        assert_eq!(build.exec(SHELL + 1, "client", vec![]), ExecAnswer::Run);
+        if called {
+            let peer = Peer::Unix(build.walk("socket"));
+            build.watch.event(SHELL + 1, Event::Socket(peer));
+        }
+        assert_eq!(build.exec(SHELL + 2, "server", vec![]), ExecAnswer::Run);
+        let named = Event::Mknod(build.walk("socket"), libc::S_IFSOCK | 0o755);
+        build.watch.event(SHELL + 2, named);
+        build.exit(SHELL + 1);
+        let verdict = build.verdict("client");
+        let refused = matches!(verdict, Verdict::Refused(_));
+        assert_eq!(refused, called, "{verdict:?}");
+    }
+}
