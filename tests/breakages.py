@@ -82,13 +82,13 @@ BREAKAGES = {
         "src/watch/meet.rs",
         "model.refuse_between(at, host, &why);",
         "let _ = host;",
-        ["idioms::meetings::server_and_then_client"],
+        ["lib who_calls_at_a_socket_is_told_by_others"],
     ),
     "whoever called before there was a socket need not know": (
         "src/watch/meet.rs",
         "model.refuse_between(at, caller, &why);",
         "let _ = caller;",
-        ["lib a_socket_gets_its_name_while_it_is_called"],
+        ["lib who_calls_at_a_socket_is_told_by_others"],
     ),
     "a compiler's text is put in place of what is there": (
         "src/record/fold.rs",
