@@ -2,7 +2,7 @@
 
 use super::Watch;
 use super::model::Model;
-use crate::base::{Access, Name, Refusal, Stdin};
+use crate::base::{Access, Name, Stdin};
 use crate::record::Step;
 use crate::report::Live;
 use rfs_tracer::event::{Answer, Fd, FdTarget, LAST_SEEN, Pid, WriteCall};
@@ -282,13 +282,14 @@ pub(super) fn looked_at_descriptor(
         }
     };
     model.up(at, |step| {
-        for entry in step.fds.iter().filter(|entry| entry.fd == fd) {
-            if may_be(&entry.target) {
-                let why = format!("looks at what its descriptor {fd} is");
-                step.refusal.get_or_insert_with(|| Refusal(why));
-            } else if fd == 0 && entry.target == FdTarget::Null && step.stdin == Stdin::Unread {
-                step.stdin = Stdin::Null;
-            }
+        let inherited = || step.fds.iter().filter(|entry| entry.fd == fd);
+        let is_told = inherited().any(|entry| may_be(&entry.target));
+        let is_nothing = inherited().any(|entry| entry.target == FdTarget::Null);
+        if is_told {
+            step.refuse(format!("looks at what its descriptor {fd} is"));
+        }
+        if fd == 0 && is_nothing && step.stdin == Stdin::Unread {
+            step.stdin = Stdin::Null;
         }
         true
     });
