@@ -138,8 +138,7 @@ impl Telling {
 pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let inherited = Inherited::list();
     let cwd = place::cwd()?;
-    let root = workspace::find(&cwd);
-    workspace::refuse_root(&root)?;
+    let root = workspace::of(&cwd)?;
     let config = place::config(&root)?;
     if rules::are_targets(&root, &args.command) {
         return rules::run(args, &cwd, root, config);

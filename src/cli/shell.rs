@@ -45,8 +45,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<i32, CommandError> {
     let inherited = Inherited::list();
     let cwd = place::cwd()?;
-    let root = workspace::find(&cwd);
-    workspace::refuse_root(&root)?;
+    let root = workspace::of(&cwd)?;
     let config = place::config(&root)?;
     let telling = Telling {
         explain: args.explain,

@@ -36,8 +36,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
-    let root = workspace::find(&place::cwd()?);
-    workspace::refuse_root(&root)?;
+    let root = workspace::of(&place::cwd()?)?;
     let config = place::config(&root)?;
     let failed =
         |error: crate::disk::Error| CommandError::new(format_args!("cannot make shims: {error}"));

@@ -235,8 +235,7 @@ struct Here {
 impl Here {
     fn find() -> Result<Self, CommandError> {
         let cwd = place::cwd()?;
-        let root = workspace::find(&cwd);
-        workspace::refuse_root(&root)?;
+        let root = workspace::of(&cwd)?;
         workspace::prepare(&root, &RealDisk).map_err(|error| {
             CommandError::new(format_args!("cannot keep state in the workspace: {error}"))
         })?;

@@ -57,6 +57,16 @@ fn unless<T>(reason: ErrorKind, done: disk::Result<T>) -> disk::Result<Option<T>
     }
 }
 
+/// The workspace of a directory, for who is about to work in it.
+///
+/// # Errors
+/// It is one that nobody wants.
+pub(super) fn of(cwd: &Path) -> Result<PathBuf, CommandError> {
+    let root = find(cwd);
+    refuse_root(&root)?;
+    Ok(root)
+}
+
 /// A workspace that nobody wants.
 pub(super) fn refuse_root(root: &Path) -> Result<(), CommandError> {
     if root != Path::new("/") {
