@@ -19,5 +19,5 @@ mod view;
 pub use error::{FsError, Op};
 pub use mount::{Connection, EnterOptions, Gate, MountError};
 pub use session::{Config, Mounted, Passthrough, Stats, serve};
-pub use standing::{Removal, Standing, real, step_behind, take_away, withdraw};
+pub use standing::{Removal, Standing, lies_on, real, step_behind, take_away, withdraw};
 pub use view::{Deed, Observer};

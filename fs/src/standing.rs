@@ -4,10 +4,10 @@
 //! It knows neither what is served nor for how long.
 
 use crate::mount::{
-    Connection, EnterOptions, MountError, Step, covered_flags, minor, mount_fuse,
-    private_namespaces,
+    AT_STATX_DONT_SYNC, Connection, EnterOptions, MountError, Step, covered_flags, minor,
+    mount_fuse, private_namespaces,
 };
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount,
@@ -151,6 +151,14 @@ pub fn take_away(at: &Path, how: Removal) -> io::Result<()> {
         command.arg("-z");
     }
     run(command.arg("--").arg(at))
+}
+
+/// Whether what this path leads to lies on the mount with this minor device number. Its server is not asked.
+#[must_use]
+pub fn lies_on(path: &Path, mount: u32) -> bool {
+    let flags = AtFlags::from_bits_retain(AT_STATX_DONT_SYNC);
+    rustix::fs::statx(CWD, path, flags, StatxFlags::INO)
+        .is_ok_and(|stat| (stat.stx_dev_major, stat.stx_dev_minor) == (0, mount))
 }
 
 /// Has this process, which must have one thread, see no mount that is made from now on. Returns the only ids

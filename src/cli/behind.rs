@@ -38,7 +38,7 @@ pub(super) fn step() -> Result<(), CommandError> {
     let real = match asked {
         (Answer::Done, Some(real)) => real,
         (Answer::Failed(why), _) => return Err(failed(&why)),
-        (Answer::Done | Answer::Status(_) | Answer::Busy(_), _) => {
+        (Answer::Done | Answer::Used | Answer::Status(_) | Answer::Busy(_), _) => {
             return Err(failed(&"it talks of something else"));
         }
     };

@@ -17,7 +17,10 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// For how long nobody in particular may be in the way of an unmount.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// Mount a workspace, to run ordinary commands in it
 ///
@@ -70,14 +73,11 @@ pub(super) fn mount(args: &Args) -> Result<i32, CommandError> {
     let inherited = Inherited::list();
     let mut plan = plan(args)?;
     if let Some(entry) = table::at(&plan.at).map_err(unreadable)? {
-        if let Ok(status) = status(&entry) {
-            let (at, pid) = (entry.at.display(), status.pid);
-            console::answer(format_args!(
-                "rfs: {at} is mounted already, by process {pid}"
-            ));
-            return Ok(0);
+        match status(&entry) {
+            Ok(status) => return Ok(is_already(&entry, &status)),
+            Err(_) if is_gone(&entry)? => {}
+            Err(_) => recover(&entry)?,
         }
-        recover(&entry)?;
     }
     // Not before a dead mount was in the way.
     let config = place::config(&plan.workspace)?;
@@ -93,7 +93,28 @@ pub(super) fn mount(args: &Args) -> Result<i32, CommandError> {
         mount::run(&plan, &taken.coming, |_| told()).map_err(explained)?;
         return Ok(0);
     }
-    start(&plan, &taken, inherited)
+    start(&plan, &taken, inherited).or_else(|error| {
+        // Somebody else was faster.
+        let there = table::at(&plan.at).ok().flatten();
+        let there = there.and_then(|entry| Some((status(&entry).ok()?, entry)));
+        there.map_or(Err(error), |(status, entry)| {
+            Ok(is_already(&entry, &status))
+        })
+    })
+}
+
+fn is_already(entry: &Entry, status: &Status) -> i32 {
+    let (at, pid) = (entry.at.display(), status.pid);
+    console::answer(format_args!(
+        "rfs: {at} is mounted already, by process {pid}"
+    ));
+    0
+}
+
+/// Whether a mount that was in the list is not there any more.
+fn is_gone(entry: &Entry) -> Result<bool, CommandError> {
+    let there = table::at(&entry.at).map_err(unreadable)?;
+    Ok(there.is_none_or(|there| there.minor != entry.minor))
 }
 
 fn plan(args: &Args) -> Result<Plan, CommandError> {
@@ -207,22 +228,35 @@ fn remove(entry: &Entry, how: How) -> Result<(), CommandError> {
     let at = entry.at.display();
     let failed =
         |why: &dyn std::fmt::Display| CommandError::new(format_args!("cannot unmount {at}: {why}"));
-    let asked = Daemon::of(entry, runtime().as_deref())
-        .and_then(|daemon| Ok((daemon.ask(&Ask::Remove(how))?.0, daemon)));
-    let (answer, daemon) = match asked {
-        Ok(asked) => asked,
-        Err(_gone) => {
-            mount::take_away(&entry.at, Removal::Abort).map_err(|error| failed(&error))?;
-            console::warn(
-                format_args!("the daemon of {at} was gone: its mount is taken away"),
-                None,
-            );
-            return Ok(());
+    let begun = Instant::now();
+    let (answer, daemon) = loop {
+        let asked = Daemon::of(entry, runtime().as_deref())
+            .and_then(|daemon| Ok((daemon.ask(&Ask::Remove(how))?.0, daemon)));
+        match asked {
+            // Somebody looks at what uses it, or at what did until a moment ago: that is use for the kernel.
+            Ok((Answer::Busy(users), _)) if users.is_empty() && begun.elapsed() < MOMENT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(asked) => break asked,
+            Err(_) if is_gone(entry)? => return Ok(()),
+            Err(_gone) => {
+                mount::take_away(&entry.at, Removal::Abort).map_err(|error| failed(&error))?;
+                console::warn(
+                    format_args!("the daemon of {at} was gone: its mount is taken away"),
+                    None,
+                );
+                return Ok(());
+            }
         }
     };
     match answer {
-        Answer::Done => {
-            if !daemon.has_ended() {
+        Answer::Done | Answer::Used => {
+            // For the one, its last user may be about to leave; for the other, there is something to be written down.
+            let patience = match answer == Answer::Used {
+                true => Duration::from_secs(1),
+                false => Duration::from_secs(60),
+            };
+            if !daemon.has_ended(patience) {
                 console::tell(format_args!(
                     "{at} is unmounted here; its daemon goes on for those who still use it"
                 ));
@@ -273,6 +307,9 @@ pub(super) fn tell(args: &StatusArgs) -> Result<i32, CommandError> {
     let mut dead = false;
     for entry in &entries {
         let status = status(entry);
+        if status.is_err() && is_gone(entry)? {
+            continue;
+        }
         dead |= status.is_err();
         if args.json {
             let status = status.as_ref().ok();
@@ -330,7 +367,7 @@ fn status(entry: &Entry) -> io::Result<Status> {
         .0
     {
         Answer::Status(status) => Ok(status),
-        Answer::Done | Answer::Busy(_) | Answer::Failed(_) => {
+        Answer::Done | Answer::Used | Answer::Busy(_) | Answer::Failed(_) => {
             Err(io::ErrorKind::InvalidData.into())
         }
     }

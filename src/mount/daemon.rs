@@ -1,8 +1,8 @@
 //! The daemon: serves the view of one workspace until it is unmounted, told to end, or not used any more.
 
-use super::keeper::{How, Keeper};
+use super::keeper::{How, Keeper, Removed};
 use super::ledger::Ledger;
-use super::talk::{Answer, Ask, Asker, Listener, Status};
+use super::talk::{Answer, Ask, Asker, Listener, Starting, Status};
 use super::trail::Trail;
 use super::{Error, Notify};
 use crate::base::policy::Policy;
@@ -81,6 +81,8 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
         at: plan.at.clone(),
         why,
     };
+    let no_sockets = |error: io::Error| failed(format!("{}: {error}", plan.sockets.display()));
+    let starting = Starting::tell(&plan.sockets).map_err(no_sockets)?;
     let own_ids = rfs_fs::withdraw().map_err(|error| failed(error.to_string()))?;
     let mut connection = keeper.mount().map_err(failed)?;
     connection.own_ids = own_ids;
@@ -107,8 +109,8 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
     }
     let mounted =
         rfs_fs::serve(connection, view, ear.clone()).map_err(|error| failed(error.to_string()))?;
-    let listener = Listener::bind(&plan.sockets, minor)
-        .map_err(|error| failed(format!("{}: {error}", plan.sockets.display())))?;
+    let listener = Listener::bind(&plan.sockets, minor).map_err(no_sockets)?;
+    drop(starting);
     let mut daemon = Daemon {
         plan,
         began: Instant::now(),
@@ -121,6 +123,7 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
         farewell: Vec::new(),
         last: (0, Instant::now()),
         leaving: None,
+        unused: false,
     };
     ready(&Ready {
         at: plan.at.clone(),
@@ -206,12 +209,14 @@ struct Daemon<'a> {
     last: (u64, Instant),
     /// Since when it is to end.
     leaving: Option<Instant>,
+    /// Whether it is unmounted, and nobody uses it anywhere.
+    unused: bool,
 }
 
 impl Daemon<'_> {
     fn serve(&mut self, signals: &SignalFd) {
         let mut probed = Instant::now();
-        while !self.mounted.is_over() {
+        while !self.mounted.is_over() && !self.unused {
             let mut fds = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
@@ -276,10 +281,10 @@ impl Daemon<'_> {
             return;
         }
         self.leaving = Some(Instant::now());
-        let gone = self
-            .keeper
-            .remove(How::Now)
-            .or_else(|_busy| self.keeper.remove(How::Lazy));
+        let gone = match self.remove(How::Now) {
+            Ok(Removed::Busy(_)) | Err(_) => self.remove(How::Lazy),
+            gone => gone,
+        };
         if let Err(error) = gone {
             self.ear.warn(format!("cannot unmount: {error}"));
         }
@@ -307,8 +312,15 @@ impl Daemon<'_> {
         if self.plan.idle.is_some_and(|limit| idle >= limit) {
             self.last.1 = Instant::now();
             // Who has a file open or a working directory there keeps it.
-            let _busy = self.keeper.remove(How::Now);
+            let _busy = self.remove(How::Now);
         }
+    }
+
+    /// Has it unmounted. Namespaces of others may keep what nobody uses any more: it is not served for them.
+    fn remove(&mut self, how: How) -> io::Result<Removed> {
+        let removed = self.keeper.remove(how)?;
+        self.unused |= removed == Removed::Unused;
+        Ok(removed)
     }
 
     fn answer(&mut self, asker: Asker, ask: &Ask) {
@@ -324,11 +336,10 @@ impl Daemon<'_> {
                     let who = format!("only user {own} and root can unmount it");
                     return asker.answer(&Answer::Failed(who), None);
                 }
-                match self.keeper.remove(*how) {
-                    Ok(()) => asker.answer(&Answer::Done, None),
-                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                        asker.answer(&Answer::Busy(users(&self.plan.at)), None);
-                    }
+                match self.remove(*how) {
+                    Ok(Removed::Unused) => asker.answer(&Answer::Done, None),
+                    Ok(Removed::Used) => asker.answer(&Answer::Used, None),
+                    Ok(Removed::Busy(users)) => asker.answer(&Answer::Busy(users), None),
                     Err(error) => asker.answer(&Answer::Failed(error.to_string()), None),
                 }
                 self.farewell.push(asker);
@@ -353,35 +364,4 @@ impl Daemon<'_> {
             warnings: warnings.unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
-}
-
-/// Processes that have a file open, a working directory or a program below `at`, as far as we may look.
-fn users(at: &Path) -> Vec<(i32, String)> {
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let own = nix::unistd::getpid().as_raw();
-    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut found: Vec<_> = pids
-        .filter(|pid| *pid != own && uses(*pid, at))
-        .map(|pid| (pid, name(pid)))
-        .collect();
-    found.sort_unstable();
-    found
-}
-
-fn uses(pid: i32, at: &Path) -> bool {
-    let proc = PathBuf::from(format!("/proc/{pid}"));
-    let leads_there =
-        |link: PathBuf| std::fs::read_link(link).is_ok_and(|path| path.starts_with(at));
-    let fds = std::fs::read_dir(proc.join("fd"));
-    ["cwd", "root", "exe"]
-        .iter()
-        .any(|link| leads_there(proc.join(link)))
-        || fds.is_ok_and(|mut fds| fds.any(|fd| fd.is_ok_and(|fd| leads_there(fd.path()))))
-}
-
-fn name(pid: i32) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.trim_end().to_owned()
 }

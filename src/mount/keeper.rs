@@ -4,7 +4,7 @@
 //! the mount away, so that nobody waits for a server that is gone.
 
 use super::line::Line;
-use super::{Error, table};
+use super::{Error, table, users};
 use crate::runner::spawn;
 use nix::sys::signal::SigSet;
 use nix::unistd::ForkResult;
@@ -12,6 +12,7 @@ use rfs_fs::{Connection, Gate, Removal, Standing, take_away};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 /// What it can do.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -42,8 +43,19 @@ impl From<How> for Removal {
     }
 }
 
-/// Nothing, or what is wrong: an errno and a text.
-type Done = Result<(), (i32, String)>;
+/// What has become of a mount that was to go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Removed {
+    /// It is gone, and nobody uses it.
+    Unused,
+    /// It is gone from here; somebody still uses it.
+    Used,
+    /// It is in use, by these processes as far as they can be seen: number and name.
+    Busy(Vec<(i32, String)>),
+}
+
+/// What has become of it, or what is wrong: an errno and a text.
+type Done = Result<Removed, (i32, String)>;
 
 /// The daemon's side of it.
 #[derive(Debug)]
@@ -81,7 +93,7 @@ impl Keeper {
     }
 
     /// Has it unmount.
-    pub(super) fn remove(&mut self, how: How) -> io::Result<()> {
+    pub(super) fn remove(&mut self, how: How) -> io::Result<Removed> {
         self.order(Order::Remove(how))
     }
 
@@ -99,13 +111,13 @@ impl Keeper {
         Some(reply.is_ok())
     }
 
-    fn order(&mut self, order: Order) -> io::Result<()> {
+    fn order(&mut self, order: Order) -> io::Result<Removed> {
         if self.probing {
             let _late = self.probed();
         }
         self.line.say(&order, None)?;
         match self.line.hear::<Done>()? {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(removed)) => Ok(removed),
             Some(Err((0, text))) => Err(io::Error::other(text)),
             Some(Err((errno, _))) => Err(io::Error::from_raw_os_error(errno)),
             None => Err(io::Error::other("the process that mounts was killed")),
@@ -130,13 +142,13 @@ fn keep(line: &Line, gate: &Gate, standing: &Standing) {
             Order::Mount => match gate.stand(standing) {
                 Ok(()) => {
                     minor = table::at(&standing.at).ok().flatten().map(|at| at.minor);
-                    Ok(())
+                    Ok(Removed::Used)
                 }
                 Err(error) => Err((0, error.to_string())),
             },
-            Order::Remove(how) => take_away(&standing.at, how.into()).map_err(told),
+            Order::Remove(how) => remove(&standing.at, how, minor),
             Order::Probe => nix::sys::statvfs::statvfs(&standing.at)
-                .map(drop)
+                .map(|_| Removed::Used)
                 .map_err(|errno| told(errno.into())),
         };
         if line.say(&done, None).is_err() {
@@ -147,6 +159,16 @@ fn keep(line: &Line, gate: &Gate, standing: &Standing) {
     let there = table::at(&standing.at).ok().flatten();
     if minor.is_some() && there.map(|there| there.minor) == minor {
         let _gone = take_away(&standing.at, Removal::Abort);
+    }
+}
+
+fn remove(at: &Path, how: How, minor: Option<u32>) -> Done {
+    let users = || minor.map_or_else(Vec::new, users::of);
+    match take_away(at, how.into()) {
+        Ok(()) if minor.is_none() || how == How::Lazy || !users().is_empty() => Ok(Removed::Used),
+        Ok(()) => Ok(Removed::Unused),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Removed::Busy(users())),
+        Err(error) => Err(told(error)),
     }
 }
 

@@ -13,6 +13,7 @@ mod process;
 pub mod table;
 pub mod talk;
 mod trail;
+mod users;
 
 pub use daemon::{Plan, Ready, run};
 pub use notify::Notify;

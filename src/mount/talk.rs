@@ -6,21 +6,26 @@
 pub use super::keeper::How;
 use super::line::Line;
 use super::table::Entry;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
     socket_with,
 };
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one that answers takes at most.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one who starts waits for those who ask.
+const STUBBORN: Duration = Duration::from_millis(200);
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +45,8 @@ pub enum Answer {
     Status(Status),
     /// It is done.
     Done,
+    /// It is unmounted, but somebody uses it still.
+    Used,
     /// It is in use, by these processes as far as they can be seen: number and name.
     Busy(Vec<(i32, String)>),
     /// It cannot be done.
@@ -79,16 +86,18 @@ pub fn directory(uid: u32, runtime: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Where a daemon listens.
+/// In the directory for sockets: who holds the lock has a mount and does not listen for it yet.
+const STARTING: &str = "starting";
+
+/// A daemon mounts and will listen in a moment: whoever asks waits for that.
 #[derive(Debug)]
-pub(super) struct Listener {
-    socket: OwnedFd,
-    path: PathBuf,
+pub(super) struct Starting {
+    _lock: File,
 }
 
-impl Listener {
-    /// Starts to listen for the mount of this device.
-    pub(super) fn bind(directory: &Path, minor: u32) -> io::Result<Self> {
+impl Starting {
+    /// Tells it until dropped. Makes the directory for sockets.
+    pub(super) fn tell(directory: &Path) -> io::Result<Self> {
         let uid = rustix::process::geteuid();
         // Root's can be asked by everybody.
         let mode = if uid.is_root() { 0o755 } else { 0o700 };
@@ -101,6 +110,55 @@ impl Listener {
             let what = format!("{} is not a directory of yours", directory.display());
             return Err(io::Error::other(what));
         }
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .open(directory.join(STARTING))?;
+        // Several start at once. Whoever waits for them has it for a moment; who keeps it is not waited for.
+        let _shared = wait_for(&file, FlockOperation::NonBlockingLockShared, STUBBORN);
+        Ok(Self { _lock: file })
+    }
+
+    /// Waits, but not for ever, until nobody is about to listen in this directory.
+    fn wait(directory: &Path) {
+        drop(Self::lock_out(directory, PATIENCE));
+    }
+
+    /// Nobody starts as long as this is held. None where somebody starts for longer than that.
+    fn lock_out(directory: &Path, patience: Duration) -> Option<File> {
+        let file = File::open(directory.join(STARTING)).ok()?;
+        wait_for(&file, FlockOperation::NonBlockingLockExclusive, patience).then_some(file)
+    }
+}
+
+/// Whether the lock was to be had in time.
+fn wait_for(file: &File, how: FlockOperation, patience: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        match flock(file, how) {
+            Ok(()) => return true,
+            Err(_held) if begun.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(_held) => return false,
+        }
+    }
+}
+
+/// Where a daemon listens.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// Until it is dropped.
+    socket: Option<OwnedFd>,
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Starts to listen for the mount of this device, in a directory that [`Starting`] has looked at.
+    pub(super) fn bind(directory: &Path, minor: u32) -> io::Result<Self> {
         let path = path(directory, minor);
         // Numbers are used again.
         let _old = std::fs::remove_file(&path);
@@ -108,12 +166,16 @@ impl Listener {
         bind(&socket, &SocketAddrUnix::new(&path)?)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o666))?;
         listen(&socket, 16)?;
-        Ok(Self { socket, path })
+        Ok(Self {
+            socket: Some(socket),
+            directory: directory.to_owned(),
+            path,
+        })
     }
 
     /// The next one who asks, with what he asks and his user id. None where he does not come to the point.
     pub(super) fn accept(&self) -> Option<(Asker, Ask)> {
-        let socket = accept_with(&self.socket, SocketFlags::CLOEXEC).ok()?;
+        let socket = accept_with(self, SocketFlags::CLOEXEC).ok()?;
         let uid = socket_peercred(&socket).ok()?.uid.as_raw();
         let line = Line::on(socket);
         line.be_patient(Duration::from_secs(1)).ok()?;
@@ -124,14 +186,28 @@ impl Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        let socket = self.socket.as_ref();
+        socket.expect("BUG: it listens until dropped").as_fd()
     }
 }
 
 impl Drop for Listener {
+    /// The number is free as soon as the mount has gone: the name may be another daemon's by now.
     fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.path);
+        drop(self.socket.take());
+        let nobody_starts = Starting::lock_out(&self.directory, STUBBORN);
+        if nobody_starts.is_some() && nobody_listens(&self.path) {
+            let _gone = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn nobody_listens(path: &Path) -> bool {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let asked = socket_with(family, kind, flags, None)
+        .and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
+    asked == Err(Errno::CONNREFUSED)
 }
 
 /// One who asks.
@@ -168,9 +244,16 @@ impl Daemon {
     /// # Errors
     /// Nobody listens there, or he is not who mounted.
     pub fn of(entry: &Entry, runtime: Option<&Path>) -> io::Result<Self> {
+        Self::listening_in(&directory(entry.uid, runtime), entry)
+    }
+
+    fn listening_in(directory: &Path, entry: &Entry) -> io::Result<Self> {
         let socket = socket()?;
-        let path = path(&directory(entry.uid, runtime), entry.minor);
-        connect(&socket, &SocketAddrUnix::new(&path)?)?;
+        let address = SocketAddrUnix::new(path(directory, entry.minor))?;
+        connect(&socket, &address).or_else(|_nobody| {
+            Starting::wait(directory);
+            connect(&socket, &address)
+        })?;
         if socket_peercred(&socket)?.uid.as_raw() != entry.uid {
             return Err(io::Error::other("somebody else listens there"));
         }
@@ -191,7 +274,77 @@ impl Daemon {
 
     /// Waits until it has ended, but not for ever; whether it has.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
+    pub fn has_ended(&self, patience: Duration) -> bool {
+        let _set = self.0.be_patient(patience).is_ok();
         matches!(self.0.hear::<Answer>(), Ok(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_waits_for_one_who_starts() {
+        let space = tempfile::tempdir().unwrap();
+        let directory = space.path().join("rfs");
+        let entry = Entry {
+            at: "/w".into(),
+            backing: "/w".into(),
+            minor: 50,
+            uid: rustix::process::geteuid().as_raw(),
+        };
+        let starting = Starting::tell(&directory).unwrap();
+        let other = Starting::tell(&directory).unwrap();
+        drop(other);
+        let (begun, begins) = std::sync::mpsc::channel();
+        let asker = {
+            let directory = directory.clone();
+            std::thread::spawn(move || {
+                begun.send(()).unwrap();
+                Daemon::listening_in(&directory, &entry).map(drop)
+            })
+        };
+        begins.recv().unwrap();
+        for _ in 0..1000 {
+            std::thread::yield_now();
+            assert!(!asker.is_finished());
+        }
+        let _listener = Listener::bind(&directory, 50).unwrap();
+        drop(starting);
+        asker.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_ends_leaves_the_socket_of_another() {
+        let space = tempfile::tempdir().unwrap();
+        let entry = Entry {
+            at: "/w".into(),
+            backing: "/w".into(),
+            minor: 52,
+            uid: rustix::process::geteuid().as_raw(),
+        };
+        let starting = Starting::tell(space.path()).unwrap();
+        let old = Listener::bind(space.path(), 52).unwrap();
+        let new = Listener::bind(space.path(), 52).unwrap();
+        drop(starting);
+        drop(old);
+        Daemon::listening_in(space.path(), &entry).unwrap();
+        drop(new);
+        assert!(!path(space.path(), 52).exists());
+    }
+
+    #[test]
+    fn one_that_is_dead_is_not_waited_for() {
+        let space = tempfile::tempdir().unwrap();
+        let entry = Entry {
+            at: "/w".into(),
+            backing: "/w".into(),
+            minor: 51,
+            uid: 0,
+        };
+        drop(Starting::tell(space.path()).unwrap());
+        let error = Daemon::listening_in(space.path(), &entry).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }
