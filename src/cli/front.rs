@@ -5,6 +5,9 @@
 //! that a process has sent is passed on, unless it went to the whole group, which is seen by the host
 //! having it too. The host never takes any, so that this is told once for each signal; of a later one it
 //! cannot be told, and one too many is better than none.
+//!
+//! Host and front are not told at once that the command runs or has ended: one that comes just then is the
+//! command's as long as that may be, whose end alone says what it made of it.
 
 use super::signals::{self, Taken};
 use super::wire::{End, Failure, Word};
@@ -47,13 +50,17 @@ pub(super) fn follow(
         host,
         wire,
         taken,
+        command: Cell::new(None),
         of_group: Cell::new(0),
+        came_late: Cell::new(false),
     };
     let outcome = front.follow(started);
     let _was_kept = set_child_subreaper(false);
     outcome
 }
 
+/// How long the host may take, when there is a signal for the command, to say that this runs.
+const START_MS: u16 = 1_000;
 /// How long the host may take to end when it has said its last word.
 const LEAVE_MS: u8 = 50;
 /// How long a dead host's processes may take to be killed by the reaper.
@@ -63,46 +70,75 @@ struct Front<'a> {
     host: Pid,
     wire: &'a End,
     taken: &'a Taken,
+    /// Once the host has said that it runs.
+    command: Cell<Option<Pid>>,
     /// The signals, as bits, that the host has got with the group.
     of_group: Cell<u64>,
+    /// Whether a signal has come for a command that was gone.
+    came_late: Cell<bool>,
 }
 
 impl Front<'_> {
     fn follow(&self, started: impl FnOnce()) -> io::Result<Outcome> {
         let mut started = Some(started);
-        let mut command = None;
         loop {
             let (has_word, has_signal) = self.next()?;
-            if has_word {
-                match self.wire.hear()? {
-                    Some(Word::Started(pid)) => {
-                        command = Some(Pid::from_raw(pid));
-                        if let Some(started) = started.take() {
-                            started();
-                        }
-                    }
-                    Some(last) => return self.over(last),
-                    None => {
-                        let status = self.end()?;
-                        return self.lost(status);
-                    }
-                }
-            } else if has_signal {
-                while let Some((signal, code)) = self.signal()? {
-                    if signal == Signal::SIGCHLD {
-                        // Its end of the wire may live on in a process that it has forked.
-                        if let Some(status) = self.ended()? {
-                            return self.last_word(status);
-                        }
-                    } else if !self.pass_on(signal, code, command) {
-                        if command.is_none() {
-                            self.kill()?;
-                        }
-                        return Ok(Outcome::Interrupted(signal));
-                    }
-                }
+            let outcome = match (has_word, has_signal) {
+                (true, _) => self.hear(&mut started)?,
+                (false, true) => self.heed(&mut started)?,
+                (false, false) => None,
+            };
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
             }
         }
+    }
+
+    /// The host has something to say.
+    fn hear(&self, started: &mut Option<impl FnOnce()>) -> io::Result<Option<Outcome>> {
+        match self.wire.hear()? {
+            Some(Word::Started(pid)) => {
+                self.command.set(Some(Pid::from_raw(pid)));
+                if let Some(started) = started.take() {
+                    started();
+                }
+                Ok(None)
+            }
+            Some(last) => self.over(last).map(Some),
+            None => {
+                let status = self.end()?;
+                self.lost(status).map(Some)
+            }
+        }
+    }
+
+    /// A signal has come.
+    fn heed(&self, started: &mut Option<impl FnOnce()>) -> io::Result<Option<Outcome>> {
+        let Some((signal, code)) = self.signal()? else {
+            return Ok(None);
+        };
+        if signal == Signal::SIGCHLD {
+            // Its end of the wire may live on in a process that it has forked.
+            let ended = self.ended()?;
+            return ended.map(|status| self.last_word(status)).transpose();
+        }
+        if let Some(command) = self.command.get() {
+            // One that finds no command may have been for the command, which has ended since: the host
+            // will say how. Who sends another one does not want to wait for that.
+            let heeded = self.pass_on(signal, code, command) || !self.came_late.replace(true);
+            return Ok((!heeded).then_some(Outcome::Interrupted(signal)));
+        }
+        // The command may run already.
+        let mut fds = [PollFd::new(self.wire.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, START_MS)? == 0 {
+            self.kill()?;
+            return Ok(Some(Outcome::Interrupted(signal)));
+        }
+        let outcome = self.hear(started)?;
+        if let Some(command) = self.command.get() {
+            let _gone = kill(command, signal);
+        }
+        Ok(outcome)
     }
 
     /// Waits: whether the host has something to say, whether a signal has come.
@@ -217,12 +253,8 @@ impl Front<'_> {
         }
     }
 
-    /// Passes a signal on, unless the command has got it too. `false` when there is no command: not yet,
-    /// or no more.
-    fn pass_on(&self, signal: Signal, code: i32, command: Option<Pid>) -> bool {
-        let Some(command) = command else {
-            return false;
-        };
+    /// Passes a signal on, unless the command has got it too. `false` when the command is no more.
+    fn pass_on(&self, signal: Signal, code: i32, command: Pid) -> bool {
         let sent = if self.has_it(signal, code, command) {
             kill(command, None)
         } else {
@@ -262,5 +294,76 @@ fn describe(how: WaitStatus) -> String {
         | WaitStatus::PtraceSyscall(_)
         | WaitStatus::Continued(_)
         | WaitStatus::StillAlive => "its host still runs".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire;
+    use super::*;
+    use nix::sys::signal::raise;
+    use std::process::{Child, Command};
+    use std::thread;
+
+    fn child(argv: &[&str]) -> Child {
+        Command::new(argv[0]).args(&argv[1..]).spawn().unwrap()
+    }
+
+    fn pid(child: &Child) -> Pid {
+        Pid::from_raw(child.id().try_into().unwrap())
+    }
+
+    /// Follows a host that says `words`, after the first `before` of which a signal comes; it says the rest when the
+    /// signal was heard.
+    fn outcome(words: Vec<Word>, before: usize) -> Outcome {
+        let mut host = child(&["sleep", "1000"]);
+        let (front, other) = wire::pair().unwrap();
+        let taken = Taken::take().unwrap();
+        let mut words = words.into_iter();
+        words
+            .by_ref()
+            .take(before)
+            .for_each(|word| other.say(&word));
+        raise(Signal::SIGUSR2).unwrap();
+        let me = format!("/proc/self/task/{}/status", nix::unistd::gettid());
+        let talker = thread::spawn(move || {
+            let is_pending = || {
+                let status = std::fs::read_to_string(&me).unwrap();
+                let line = status.lines().find(|line| line.starts_with("SigPnd:"));
+                line.is_some_and(|line| line.contains('8'))
+            };
+            while is_pending() {
+                thread::yield_now();
+            }
+            words.for_each(|word| other.say(&word));
+            other
+        });
+        let outcome = follow(pid(&host), &front, &taken, || {}).unwrap();
+        let _other = talker.join().unwrap();
+        taken.give_back();
+        let _gone = host.kill().and_then(|()| host.wait());
+        outcome
+    }
+
+    #[test]
+    fn a_signal_for_a_command_that_has_ended_since_does_not_end_us() {
+        let mut gone = child(&["true"]);
+        let started = Word::Started(pid(&gone).as_raw());
+        gone.wait().unwrap();
+        let outcome = outcome(vec![started, Word::Exited(9)], 1);
+        assert!(matches!(outcome, Outcome::Exited(9)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_signal_reaches_a_command_that_runs_although_nobody_has_said_so() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut command = child(&["sleep", "1000"]);
+        let words = vec![Word::Started(pid(&command).as_raw()), Word::Exited(3)];
+        let outcome = outcome(words, 0);
+        assert!(matches!(outcome, Outcome::Exited(3)), "{outcome:?}");
+        assert_eq!(
+            command.wait().unwrap().signal(),
+            Some(Signal::SIGUSR2 as i32)
+        );
     }
 }
