@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,16 @@ use nix::unistd::Pid;
 
 /// A command that takes longer than this hangs, unless the test is more patient.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
+
+/// Held shared while a process is being started, alone while a file is written: a child has the descriptors of all
+/// threads until it runs a program, and a program that somebody can write cannot be run (ETXTBSY of execve(2)).
+pub static STARTS: RwLock<()> = RwLock::new(());
+
+/// Starts a process; see [`STARTS`].
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _shared = STARTS.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
 
 /// What is done, apart from who does it (the bare shell or rfs).
 #[derive(Clone, Debug)]
@@ -255,9 +265,7 @@ pub fn start(mut command: Command, merged: bool) -> (Started, Option<OwnedFd>) {
             .stderr(write_end);
         reader = Some(read_end);
     }
-    let child = command
-        .spawn()
-        .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
+    let child = spawn(&mut command).unwrap_or_else(|e| panic!("spawn {what}: {e}"));
     (Started::new(child, what), reader)
 }
 
@@ -265,9 +273,7 @@ pub fn start(mut command: Command, merged: bool) -> (Started, Option<OwnedFd>) {
 pub fn start_quietly(mut command: Command) -> Started {
     let what = format!("{command:?}");
     command.process_group(0);
-    let child = command
-        .spawn()
-        .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
+    let child = spawn(&mut command).unwrap_or_else(|e| panic!("spawn {what}: {e}"));
     Started::new(child, what)
 }
 

@@ -6,12 +6,13 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use crate::run::{self, Cmd, Input, Run, Started, Summary};
+use crate::run::{self, Cmd, Input, Run, STARTS, Started, Summary};
 use crate::tree::Tree;
 
 /// The user of the tests that are not to be root's.
@@ -117,7 +118,9 @@ impl TestSpace {
     pub fn write(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
         let path = self.path(path);
         self.make_parents(&path);
+        let alone = STARTS.write().unwrap_or_else(PoisonError::into_inner);
         fs::write(&path, content).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        drop(alone);
         self.own(&path);
     }
 

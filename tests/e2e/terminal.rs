@@ -11,7 +11,7 @@ use std::thread;
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
-use crate::run::{Cmd, Guard, Started};
+use crate::run::{self, Cmd, Guard, Started};
 use crate::space::TestSpace;
 
 /// Both sides of a new terminal of 24 rows of 80. No other test's children may inherit them.
@@ -60,9 +60,7 @@ impl Session {
         let end = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(end()).stdout(end()).stderr(end());
         let what = format!("{command:?}");
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("spawn {what}: {e}"));
+        let child = run::spawn(&mut command).unwrap_or_else(|e| panic!("spawn {what}: {e}"));
         let started = Started::new(child, what);
         let guard = started.guard();
         Self {

@@ -32,7 +32,7 @@ fn a_daemon_that_is_killed_in_the_middle_of_a_build() {
     let fifo = m.space.root().join("outside/fifo");
     let mut command = m.space.command(&Cmd::sh("make"), vec![]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut build = command.spawn().unwrap();
+    let mut build = run::spawn(&mut command).unwrap();
     let mut out = BufReader::new(build.stdout.take().unwrap());
     let mut line = String::new();
     while line.trim() != "waiting" {

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Stdio};
 
 use super::{Mounted, has_ended, wait_until};
-use crate::run::Cmd;
+use crate::run::{self, Cmd};
 use crate::space::TestSpace;
 
 /// A command that has said `in` and waits for its standard input to end; then it says the rest.
@@ -18,7 +18,7 @@ impl User {
     fn start(space: &TestSpace, cmd: &Cmd) -> Self {
         let mut command = space.command(cmd, vec![]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.process_group(0).spawn().unwrap();
+        let mut child = run::spawn(command.process_group(0)).unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();

@@ -1,7 +1,7 @@
 //! What plain commands did in a mount is known, as after a build under watch.
 
 use super::Mounted;
-use crate::run::Cmd;
+use crate::run::{self, Cmd};
 use crate::space::TestSpace;
 use rfs::base::{Access, Name, Record, What};
 use rfs::disk::RealDisk;
@@ -194,7 +194,7 @@ fn what_goes_on_is_known_when_somebody_asks() {
     command
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped());
-    let mut running = command.spawn().unwrap();
+    let mut running = run::spawn(&mut command).unwrap();
     let mut line = String::new();
     let mut out = std::io::BufReader::new(running.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut line).unwrap();
