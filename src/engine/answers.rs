@@ -6,9 +6,11 @@
 use super::{Event, Ledger};
 use crate::base::{Access, Dep, JobId};
 use crate::rules::{Rules, Spec};
+use crate::watch::jobs::Views;
 use crate::watch::jobs::{Ended, Jobs, Ticket};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub(super) struct Answers {
     specs: RwLock<HashMap<JobId, Arc<Spec>>>,
     /// Jobs whose programs were ordered and have not started; no two of the same words.
     ordered: Mutex<Vec<(Ticket, Arc<Spec>)>>,
+    /// Some job has views.
+    have_views: AtomicBool,
 }
 
 impl Answers {
@@ -50,6 +54,7 @@ impl Answers {
             as_it_is: RwLock::default(),
             specs: RwLock::default(),
             ordered: Mutex::default(),
+            have_views: AtomicBool::new(false),
         }
     }
 
@@ -60,10 +65,20 @@ impl Answers {
 
     /// The program of a job is ordered from the spawner.
     pub(super) fn order(&self, ticket: Ticket, spec: Arc<Spec>) {
+        if !spec.views.is_empty() {
+            self.have_views.store(true, Ordering::Relaxed);
+        }
         let mut specs = self.specs.write().unwrap_or_else(PoisonError::into_inner);
         specs.insert(ticket.id, spec.clone());
         drop(specs);
         self.ordered().push((ticket, spec));
+    }
+
+    /// Directories that a job sees others in the place of: where, and which.
+    pub(super) fn views_of(&self, spec: &Spec) -> Vec<(PathBuf, PathBuf)> {
+        let views = spec.views.iter();
+        let views = views.map(|(at, real)| (self.root.join(at), self.root.join(real)));
+        views.collect()
     }
 
     /// Whether the program of another job that was ordered and has not started could not be told from one's.
@@ -140,6 +155,16 @@ impl Jobs for Answers {
         }
         let names = self.as_it_is.read().unwrap_or_else(PoisonError::into_inner);
         names.contains(&(job, name.to_owned()))
+    }
+
+    fn have_views(&self) -> bool {
+        self.have_views.load(Ordering::Relaxed)
+    }
+
+    fn views(&self, job: JobId) -> Option<Arc<Views>> {
+        let specs = self.specs.read().unwrap_or_else(PoisonError::into_inner);
+        let views = self.views_of(specs.get(&job)?);
+        (!views.is_empty()).then(|| Arc::new(Views::new(views)))
     }
 
     fn wait(&self, job: JobId, path: &Path, still_there: &dyn Fn() -> bool) {

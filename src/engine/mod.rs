@@ -83,6 +83,8 @@ pub struct Start {
     pub remove: Vec<PathBuf>,
     /// Directories that must be there before.
     pub make: Vec<PathBuf>,
+    /// Directories that it sees others in the place of: where, and which.
+    pub views: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Starts programs.

@@ -112,6 +112,7 @@ impl Run for Programs {
             env: start.env.iter().map(text).collect(),
             remove: start.remove,
             make: start.make,
+            views: start.views,
         };
         self.running(jobs, tell)?.view.order(&order)
     }
@@ -124,6 +125,7 @@ impl Run for Programs {
                 env: Vec::new(),
                 remove,
                 make,
+                views: Vec::new(),
             };
             running.view.order(&order)?;
             let gone = |_| "the spawner is gone".to_owned();

@@ -300,6 +300,9 @@ fn look(dir: &[u8], entries: &[Entry]) -> Vec<Change> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let opened = open(OsStr::from_bytes(dir), flags, Mode::empty());
     let found = entries.iter().map(|entry| {
+        if entry.found == Found::Whatever {
+            return Change::None;
+        }
         let dir = opened.as_ref().ok();
         let name = OsStr::from_bytes(&entry.name);
         let now = dir.and_then(|dir| fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok());

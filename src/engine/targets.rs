@@ -118,7 +118,11 @@ impl Engine<'_> {
             env: spec.env.clone(),
             remove: Vec::new(),
             make: Vec::new(),
+            views: self.answers.views_of(spec),
         };
+        for (at, real) in &start.views {
+            start.make.extend([at.clone(), real.clone()]);
+        }
         for target in &spec.targets {
             let Target::File(name, flags) = target else {
                 continue;

@@ -124,6 +124,9 @@ fn complete(rule: &Rule) -> Result<(), String> {
     for (_, template, _) in &rule.deps {
         check(template, &stems)?;
     }
+    for template in rule.views.iter().flat_map(|(at, real)| [at, real]) {
+        check(template, &stems)?;
+    }
     if rule
         .dynamic
         .iter()
@@ -169,6 +172,15 @@ pub(super) fn resources(value: Value<'_>) -> Result<BTreeMap<String, u64>, Strin
         .into_iter()
         .map(amount)
         .collect()
+}
+
+/// What is seen where: templates over stems.
+fn views(value: Value<'_>) -> Result<Vec<(Template, Template)>, String> {
+    let view = |(at, real): (String, Value<'_>)| match real.unpack_str() {
+        Some(real) => Ok((Template::new(&at)?, Template::new(real)?)),
+        None => Err(format!("views: {at} is {real}, which is no string")),
+    };
+    entries("views", value)?.into_iter().map(view).collect()
 }
 
 pub(super) fn retries(value: Value<'_>) -> Result<u32, String> {
@@ -331,6 +343,7 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = true)] stderr_ok: Value<'v>,
         #[starlark(require = named)] ignore: Option<UnpackList<String>>,
         #[starlark(require = named, default = NoneType)] resources: Value<'v>,
+        #[starlark(require = named, default = NoneType)] views: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
         let rule = (|| -> Result<Rule, String> {
@@ -360,6 +373,7 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
                 },
                 limits: Arc::new(limits),
                 ignore: Sources::new(&ignore.unwrap_or_default().items)?,
+                views: self::views(views)?,
                 dynamic: all.dynamic,
             };
             complete(&rule)?;
@@ -393,6 +407,7 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
                 },
                 limits: Arc::default(),
                 ignore: Sources::default(),
+                views: Vec::new(),
                 dynamic: Vec::new(),
             })
         })();

@@ -123,6 +123,8 @@ pub struct Rule {
     pub limits: Arc<Limits>,
     /// Files that a job may look at, make and change without anybody's notice.
     pub ignore: Sources,
+    /// Directories that a job sees others in the place of: where, and which.
+    pub views: Vec<(Template, Template)>,
     /// Attributes that are functions of the job; what stands for them above does not count.
     pub dynamic: Vec<(Attribute, FunctionId)>,
 }

@@ -65,6 +65,8 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Files whose fate in it is nobody's business.
     pub ignore: Sources,
+    /// Directories of the workspace that it sees others in the place of: where, and which; none within another.
+    pub views: Vec<(String, String)>,
     /// Within what it runs.
     pub limits: Arc<Limits>,
     /// Why it cannot be run: what a function of its rule has to complain about.
@@ -90,6 +92,9 @@ impl Spec {
             };
             key.part(name.as_bytes());
             key.number(u64::from(flags.incremental));
+        }
+        for (at, real) in &self.views {
+            key.part(at.as_bytes()).part(real.as_bytes());
         }
         key.finish()
     }
@@ -328,12 +333,19 @@ impl Rules {
         let argv = draft.argv();
         let environ = draft.call(Attribute::Environ, builtin::environ);
         let limits = draft.limits();
+        let views = rule.views.iter();
+        let views = views.map(|(at, real)| (at.fill(stem), real.fill(stem)));
+        let views: Vec<(String, String)> = views.collect();
+        let program = argv.first().map_or("", String::as_str);
         let Draft {
             files,
             deps,
-            broken,
+            mut broken,
             ..
         } = draft;
+        if let Err(why) = apart(&views, program) {
+            broken.get_or_insert(why);
+        }
         let mut deps: Vec<Input> = deps.into_iter().map(|(_, dep)| dep).collect();
         let program = argv.first().map_or("", String::as_str);
         let program = program.strip_prefix("./").unwrap_or(program).to_owned();
@@ -363,10 +375,46 @@ impl Rules {
             argv,
             env: env.into_iter().collect(),
             ignore: rule.ignore.clone(),
+            views,
             limits,
             broken,
         }
     }
+}
+
+/// Checks that views are of directories of the workspace, that none is within another one, and that the program
+/// does not lie in one.
+///
+/// # Errors
+/// The first that is wrong.
+fn apart(views: &[(String, String)], program: &str) -> Result<(), String> {
+    let within = |name: &str, dir: &str| {
+        let rest = name.strip_prefix(dir);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let names = || views.iter().flat_map(|(at, real)| [at, real]);
+    for name in names() {
+        let mut parts = name.split('/');
+        let odd = parts.any(|part| matches!(part, "" | "." | ".." | ".rfs"));
+        if odd {
+            return Err(format!("views: {name:?} is no directory of the workspace"));
+        }
+    }
+    for (at, _) in views {
+        // Two may be of one directory.
+        let others = names().filter(|name| !std::ptr::eq(*name, at));
+        for other in others {
+            if within(at, other) || within(other, at) {
+                return Err(format!("views: {at:?} and {other:?} are not apart"));
+            }
+        }
+        if within(program.strip_prefix("./").unwrap_or(program), at) {
+            return Err(format!(
+                "views: the program {program:?} would lie in {at:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The `PATH` of jobs that are given none.

@@ -16,6 +16,7 @@ pub mod slots;
 pub mod spawn;
 pub mod spawner;
 pub mod topology;
+mod views;
 
 use crate::base::policy::Policy;
 use crate::disk::RealDisk;

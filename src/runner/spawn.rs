@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::bind::Memory;
+use super::views::Views;
 use crate::base::cpuset::CpuSet;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
@@ -28,9 +29,10 @@ pub fn fork() -> io::Result<ForkResult> {
 }
 
 /// What the child of [`program`] needs, and where it says why it is none.
-struct Program {
+struct Program<'a> {
     argv: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
+    views: Option<&'a Views>,
     errno: libc::c_int,
 }
 
@@ -38,12 +40,12 @@ struct Program {
 const STACK: usize = 32 << 10;
 
 /// Starts a program, by its absolute path, in a process group of its own, with our descriptors, no signal blocked and none
-/// ignored that we do not ignore, but SIGPIPE. As posix_spawn(3), which asks for the action of every signal for that.
+/// ignored that we do not ignore, but SIGPIPE, and with views, if it has any. As posix_spawn(3), which asks for the action of every signal for that.
 /// For a process that handles no signal.
 ///
 /// # Errors
-/// Those of clone(2); those of execve(2), and then there is a child to be waited for all the same.
-pub fn program(argv: &[CString], env: &[CString]) -> io::Result<Pid> {
+/// Those of clone(2); those of mount(2) and execve(2), and then there is a child to be waited for all the same.
+pub fn program(argv: &[CString], env: &[CString], views: Option<&Views>) -> io::Result<Pid> {
     let pointers = |words: &[CString]| -> Vec<*const libc::c_char> {
         let words = words.iter().map(|word| word.as_ptr());
         words.chain([std::ptr::null()]).collect()
@@ -51,8 +53,10 @@ pub fn program(argv: &[CString], env: &[CString]) -> io::Result<Pid> {
     let mut program = Program {
         argv: pointers(argv),
         env: pointers(env),
+        views,
         errno: 0,
     };
+    let apart = views.map_or(0, Views::namespaces);
     if argv.is_empty() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -64,7 +68,7 @@ pub fn program(argv: &[CString], env: &[CString]) -> io::Result<Pid> {
         libc::clone(
             become_program,
             top.cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | apart,
             (&raw mut program).cast(),
         )
     };
@@ -78,7 +82,11 @@ pub fn program(argv: &[CString], env: &[CString]) -> io::Result<Pid> {
 /// What the child of [`program`] does.
 extern "C" fn become_program(program: *mut libc::c_void) -> libc::c_int {
     // SAFETY: our parent, who waits, passes what lives until we are gone and what nobody else uses.
-    let program = unsafe { &mut *program.cast::<Program>() };
+    let program = unsafe { &mut *program.cast::<Program<'_>>() };
+    if let Some(Err(errno)) = program.views.map(Views::enter) {
+        program.errno = errno.raw_os_error();
+        leave(127);
+    }
     // A group that cannot be made is one that nobody can end; the program runs all the same.
     let _group = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
     let _kept = reset(Signal::SIGPIPE);
@@ -239,15 +247,16 @@ mod tests {
                 .collect()
         };
         let script = "kill -0 -$$ && test \"$X\" = 1 || exit 1; kill -PIPE $$; exit 2";
-        let shell = program(&words(&["/bin/sh", "-c", script]), &words(&["X=1"])).unwrap();
+        let argv = words(&["/bin/sh", "-c", script]);
+        let shell = program(&argv, &words(&["X=1"]), None).unwrap();
         let ended = nix::sys::wait::waitpid(shell, None).unwrap();
         assert_eq!(
             ended,
             nix::sys::wait::WaitStatus::Signaled(shell, Signal::SIGPIPE, false)
         );
-        let error = program(&words(&["/nonexistent"]), &[]).unwrap_err();
+        let error = program(&words(&["/nonexistent"]), &[], None).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
-        program(&[], &[]).unwrap_err();
+        program(&[], &[], None).unwrap_err();
     }
 
     #[test]

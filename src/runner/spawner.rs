@@ -5,6 +5,7 @@
 //! output and error are those of the jobs. Knows nothing of rules.
 
 use super::spawn;
+use super::views::Views;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Pid, dup2_stdin};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -32,6 +33,8 @@ pub struct Order {
     pub remove: Vec<PathBuf>,
     /// Directories to be made before it starts, if they are not there.
     pub make: Vec<PathBuf>,
+    /// Directories that it sees others in the place of: where, and which.
+    pub views: Vec<(PathBuf, PathBuf)>,
 }
 
 /// What became of an order.
@@ -176,5 +179,22 @@ fn start(order: &Order) -> Result<Option<Pid>, String> {
         .map(|(name, value)| word([name.as_bytes(), b"=", value.as_bytes()].concat()));
     let argv: Vec<CString> = argv.collect::<io::Result<_>>().map_err(failed)?;
     let env: Vec<CString> = env.collect::<io::Result<_>>().map_err(failed)?;
-    spawn::program(&argv, &env).map(Some).map_err(failed)
+    if order.views.is_empty() {
+        return spawn::program(&argv, &env, None).map(Some).map_err(failed);
+    }
+    let no_views = |error: io::Error| format!("its views: {error}");
+    let path = |path: &PathBuf| match path.canonicalize()? == *path {
+        true => word(path.as_os_str().as_bytes().to_vec()),
+        // Whoever watches goes by the names alone.
+        false => Err(io::Error::other(format!(
+            "{} is reached through a symbolic link",
+            path.display()
+        ))),
+    };
+    let pairs = order.views.iter();
+    let pairs = pairs.map(|(at, real)| Ok((path(at)?, path(real)?)));
+    let views = Views::new(pairs.collect::<io::Result<_>>().map_err(no_views)?);
+    spawn::program(&argv, &env, Some(&views))
+        .map(Some)
+        .map_err(|error| format!("its views, or {}", failed(error)))
 }

@@ -104,8 +104,14 @@ impl Watch {
             Fate::Killed(_) => None,
         };
         if status.is_some() && self.world.delays_mapped_writes() && !ended.is_empty() {
+            let jobs = self.config.jobs.as_ref();
+            let job = ended.iter().find_map(|step| step.job);
+            let views = jobs.zip(job).and_then(|(jobs, job)| jobs.views(job));
             for path in mapped_for_writing(pid, self.world.root()) {
-                self.world.write_back(&path);
+                match &views {
+                    Some(views) => self.world.write_back(&views.real(&path)),
+                    None => self.world.write_back(&path),
+                }
             }
         }
         for step in ended {

@@ -8,8 +8,10 @@ use super::model::Model;
 use super::tool::Tool;
 use crate::base::{Chunk, Dep, Digest, JobId, Miss, Record, Refusal};
 use rfs_tracer::event::{Exec, ExecAnswer, OwnFds, Pid};
+pub use rfs_tracer::views::Views;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A job whose program is about to start.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,15 @@ pub trait Jobs: Debug + Send + Sync {
     fn starting(&self, argv: &[Vec<u8>], env: &[Vec<u8>]) -> Option<Ticket>;
     /// Whether a job may look at a path of the workspace now.
     fn is_ready(&self, job: JobId, path: &Path) -> bool;
+    /// Whether some job sees directories in the place of others.
+    fn have_views(&self) -> bool {
+        false
+    }
+    /// What a job sees in the place of other directories.
+    fn views(&self, job: JobId) -> Option<Arc<Views>> {
+        let _: JobId = job;
+        None
+    }
     /// Waits until it may, or it waits no longer.
     fn wait(&self, job: JobId, path: &Path, still_there: &dyn Fn() -> bool);
     /// Whether what a dep says is the engine's to put in place before the job runs, so that the job does

@@ -39,6 +39,7 @@ use rfs_tracer::event::{
     Answer, End, Event, Exec, ExecAnswer, Fd, Look, Names, Observer, OwnFds, Part, Peer, Pid,
     Scope, Sight,
 };
+use rfs_tracer::views::Views;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -337,6 +338,15 @@ impl Names for Watch {
         };
         self.asks(pid, path)
             .is_none_or(|job| jobs.is_ready(job, path))
+    }
+
+    fn views(&self, pid: Pid) -> Option<Arc<Views>> {
+        let jobs = self.config.jobs.as_ref().filter(|jobs| jobs.have_views())?;
+        let job = {
+            let model = self.model();
+            model.steps[model.step_of(pid)?].job?
+        };
+        jobs.views(job)
     }
 
     fn is_still(&self, path: &Path, sight: &Sight) -> bool {

@@ -3,7 +3,7 @@
 //! Here is what all kinds of calls share: reading the caller's memory, finding the directory that a path
 //! starts from, walking, telling. What calls mean is in `decode_names`, `decode_fds` and `decode_peers`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -19,7 +19,8 @@ use crate::prefix::{Change, Prefixes};
 use crate::process::Processes;
 use crate::supervisor::Shared;
 use crate::table::{Last, Op, Target};
-use crate::walk::{Asker, Outcome, as_path};
+use crate::views::Views;
+use crate::walk::{Asker, Outcome, as_path, walk};
 
 const PATH_MAX: usize = 4096;
 const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
@@ -59,6 +60,8 @@ pub(crate) struct Caller<'a> {
     checked: Cell<bool>,
     /// The name that it must wait for.
     held: RefCell<Option<PathBuf>>,
+    /// What it sees in the place of other directories, once that was asked for.
+    views: OnceCell<Option<Arc<Views>>>,
 }
 
 impl<'a> Caller<'a> {
@@ -75,6 +78,7 @@ impl<'a> Caller<'a> {
             still_there,
             checked: Cell::new(false),
             held: RefCell::default(),
+            views: OnceCell::new(),
         }
     }
 
@@ -228,14 +232,27 @@ impl<'a> Caller<'a> {
             self.held.replace(Some(path.to_owned()));
             Look::Unknown(libc::EAGAIN)
         };
+        let views = self.views();
         let Outcome {
             walk,
             own_fd,
             foreign,
-        } = self.prefixes().walk(&look, self, base, text, last);
+        } = match &views {
+            None => self.prefixes().walk(&look, self, base, text, last),
+            // Others have walked to the same names elsewhere.
+            Some(views) => {
+                let mut look = |path: &Path| look(&views.real(path));
+                let mut outcome = walk(&mut look, self, base, text, last);
+                views.walk(&mut outcome.walk);
+                outcome
+            }
+        };
         if walk.end == End::MissingDir {
             // What is to be made there may bring its directory along.
-            let whole = lexical(&base.join(as_path(text)));
+            let mut whole = lexical(&base.join(as_path(text)));
+            if let Some(views) = &views {
+                whole = views.real(&whole).into_owned();
+            }
             if !self.observer().is_ready(self.pid, &whole) {
                 self.held.replace(Some(whole));
             }
@@ -247,6 +264,12 @@ impl<'a> Caller<'a> {
             self.tell(Event::Process(walk.path.clone()))?;
         }
         Ok(Named { walk, own_fd })
+    }
+
+    /// What the caller sees in the place of other directories.
+    pub(crate) fn views(&self) -> Option<Arc<Views>> {
+        let ask = || self.observer().views(self.pid);
+        self.views.get_or_init(ask).clone()
     }
 
     /// The name that the call must wait for.
@@ -279,6 +302,10 @@ impl<'a> Caller<'a> {
                 own_fd: None,
             });
         }
+        let path = match self.views() {
+            Some(views) => views.real(&path).into_owned(),
+            None => path,
+        };
         let end = End::Found(self.observer().look(&path));
         Ok(Named {
             walk: Walk {
@@ -327,7 +354,8 @@ impl<'a> Caller<'a> {
     /// What one of the caller's descriptors refers to.
     pub(crate) fn fd_target(&self, fd: i32) -> Decoded<FdTarget> {
         self.checked.set(false);
-        descriptors::target(&self.shared.links, self.call.tid, fd)
+        let views = self.views();
+        descriptors::target(&self.shared.links, views.as_deref(), self.call.tid, fd)
             .map_err(|_closed| Stopped::Unsaid)
     }
 

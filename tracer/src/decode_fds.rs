@@ -19,6 +19,7 @@ impl Caller<'_> {
                 if (0..=LAST_SEEN).contains(&self.int(out)) {
                     let writing = Writing::new(
                         &self.shared.links,
+                        self.views(),
                         self.call,
                         self.int(out),
                         Data::Unseen(len),
@@ -38,6 +39,7 @@ impl Caller<'_> {
     pub(crate) fn write(&self, fd: i32, data: Data) -> Decoded {
         self.tell(Event::Write(&Writing::new(
             &self.shared.links,
+            self.views(),
             self.call,
             fd,
             data,

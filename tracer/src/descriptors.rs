@@ -22,12 +22,26 @@ use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, FdInfo};
 use crate::supervisor::verdict;
 use crate::table::Data;
+use crate::views::Views;
 
-/// What a descriptor refers to.
+/// What a descriptor of a process with such views refers to.
 ///
 /// # Errors
 /// It is not open, or the process is gone.
-pub(crate) fn target(links: &Links, tid: i32, fd: i32) -> io::Result<FdTarget> {
+pub(crate) fn target(
+    links: &Links,
+    views: Option<&Views>,
+    tid: i32,
+    fd: i32,
+) -> io::Result<FdTarget> {
+    let mut target = plain_target(links, tid, fd)?;
+    if let Some(views) = views {
+        views.target(&mut target);
+    }
+    Ok(target)
+}
+
+fn plain_target(links: &Links, tid: i32, fd: i32) -> io::Result<FdTarget> {
     let text = links.read(tid, format_args!("fd/{fd}"))?;
     let bytes = text.as_os_str().as_bytes();
     if bytes == b"/dev/null" {
@@ -83,7 +97,7 @@ fn inode(text: &[u8], kind: &[u8]) -> Option<u64> {
 }
 
 /// The descriptors from one number on that survive an exec.
-pub(crate) fn inherited(links: &Links, pid: Pid, from: i32) -> Vec<Fd> {
+pub(crate) fn inherited(links: &Links, views: Option<&Views>, pid: Pid, from: i32) -> Vec<Fd> {
     let mut fds = Vec::new();
     let from = proc_files::descriptors(pid)
         .into_iter()
@@ -95,7 +109,7 @@ pub(crate) fn inherited(links: &Links, pid: Pid, from: i32) -> Vec<Fd> {
         if flags & libc::O_CLOEXEC != 0 {
             continue;
         }
-        let Ok(target) = target(links, pid, fd) else {
+        let Ok(target) = target(links, views, pid, fd) else {
             continue;
         };
         let flags = flags & (libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK);
@@ -113,6 +127,7 @@ pub(crate) fn inherited(links: &Links, pid: Pid, from: i32) -> Vec<Fd> {
 #[derive(Debug)]
 pub(crate) struct Writing<'a> {
     links: &'a Links,
+    views: Option<Arc<Views>>,
     call: &'a Call,
     fd: i32,
     data: Data,
@@ -120,9 +135,16 @@ pub(crate) struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    pub(crate) fn new(links: &'a Links, call: &'a Call, fd: i32, data: Data) -> Self {
+    pub(crate) fn new(
+        links: &'a Links,
+        views: Option<Arc<Views>>,
+        call: &'a Call,
+        fd: i32,
+        data: Data,
+    ) -> Self {
         Self {
             links,
+            views,
             call,
             fd,
             data,
@@ -157,7 +179,7 @@ impl WriteCall for Writing<'_> {
     }
 
     fn target(&self) -> FdTarget {
-        target(self.links, self.call.tid, self.fd)
+        target(self.links, self.views.as_deref(), self.call.tid, self.fd)
             .unwrap_or_else(|_| FdTarget::Other(PathBuf::new()))
     }
 
@@ -238,7 +260,9 @@ impl StoppedFds<'_> {
     }
 
     fn inherited(&self, from: i32) -> Vec<Fd> {
-        inherited(&self.caller.shared.links, self.caller.call.tid, from)
+        let views = self.caller.views();
+        let links = &self.caller.shared.links;
+        inherited(links, views.as_deref(), self.caller.call.tid, from)
     }
 
     fn take(&self, fd: i32) -> io::Result<OwnedFd> {
@@ -317,7 +341,13 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     fn of(fd: &impl AsRawFd) -> FdTarget {
-        target(&Links::default(), std::process::id() as i32, fd.as_raw_fd()).unwrap()
+        target(
+            &Links::default(),
+            None,
+            std::process::id() as i32,
+            fd.as_raw_fd(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -372,17 +402,17 @@ mod tests {
             args: [1, a1, a2, 0, 0, 0],
         };
         let plain = call(two.as_ptr() as u64, 5);
-        let write = Writing::new(&links, &plain, 1, Data::Buf(1, 2));
+        let write = Writing::new(&links, None, &plain, 1, Data::Buf(1, 2));
         assert_eq!((write.len(), write.data().unwrap()), (5, two.clone()));
         let vector = call(iovecs.as_ptr() as u64, 2);
-        let write = Writing::new(&links, &vector, 1, Data::Iov(1, 2));
+        let write = Writing::new(&links, None, &vector, 1, Data::Iov(1, 2));
         assert_eq!(
             (write.len(), write.data().unwrap()),
             (11, b"hello world".to_vec())
         );
         let wild = call(8, u64::MAX);
         assert!(
-            Writing::new(&links, &wild, 1, Data::Iov(1, 2))
+            Writing::new(&links, None, &wild, 1, Data::Iov(1, 2))
                 .data()
                 .is_err()
         );

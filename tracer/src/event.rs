@@ -82,6 +82,12 @@ pub trait Names: Send + Sync {
         true
     }
 
+    /// What a process sees in the place of other directories.
+    fn views(&self, pid: Pid) -> Option<std::sync::Arc<crate::views::Views>> {
+        let _: Pid = pid;
+        None
+    }
+
     /// Whether what was last looked at under this name, an object, is what a process saw there some time
     /// ago.
     fn is_still(&self, path: &std::path::Path, sight: &Sight) -> bool;

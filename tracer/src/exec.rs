@@ -183,11 +183,18 @@ impl Caller<'_> {
             .cwd(self.pid, self.call.tid, self.prefixes().moves())
             .map_err(|e| unreadable(&e))?;
         self.recheck()?;
+        let views = self.views();
         let loading = match (&self.shared.fast, loader) {
+            // The library notes the names that a process uses.
+            _ if views.is_some() => Loading::No,
             (Some(fast), Some(Loader { name, mode })) if fast.wants(name, *mode, &status) => {
                 Loading::Asks
             }
             (None | Some(_), _) => Loading::No,
+        };
+        let cwd = match &views {
+            Some(views) => views.real(&cwd).into_owned(),
+            None => cwd.to_path_buf(),
         };
         let exec = Exec {
             pid: self.pid,
@@ -195,7 +202,7 @@ impl Caller<'_> {
             interpreters,
             argv,
             env: Vec::new(),
-            cwd: cwd.to_path_buf(),
+            cwd,
             fds: Vec::new(),
             umask: status.umask,
             ids: status.ids,
@@ -238,6 +245,8 @@ impl Caller<'_> {
             env,
             fd_size,
         } = start;
+        // Whoever is asked below may not be asked in between.
+        let _known = self.views();
         let mut processes = self.processes();
         exec.children = self.shared.children(&mut processes, self.pid);
         let pidfd = processes.get(self.pid).and_then(|p| p.pidfd());
@@ -260,6 +269,11 @@ impl Caller<'_> {
             // Its death is told when it is seen.
             ExecAnswer::Signal(signal) if stop.ready_to_exit() => Ok(Verdict::Signal(signal)),
             ExecAnswer::Run | ExecAnswer::Exit(_) | ExecAnswer::Signal(_) => {
+                // The first program of a job with views was not known to be that before.
+                let loading = match self.observer().views(self.pid) {
+                    Some(_) => Loading::No,
+                    None => loading,
+                };
                 self.expect(Some(exe), loading);
                 Ok(Verdict::Go)
             }
@@ -337,7 +351,10 @@ impl Caller<'_> {
         let Ok(before) = self.shared.links.read(pid, "exe") else {
             return;
         };
-        let same = expected.as_ref() == Some(&before);
+        let same = match self.views() {
+            Some(views) => expected.as_deref() == Some(&*views.real(&before)),
+            None => expected.as_ref() == Some(&before),
+        };
         let stack = if same {
             proc_files::stack_start(pid)
         } else {

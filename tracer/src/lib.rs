@@ -38,6 +38,7 @@ mod supervise;
 pub mod supervisor;
 pub mod table;
 mod trace;
+pub mod views;
 mod walk;
 
 pub use event::Observer;

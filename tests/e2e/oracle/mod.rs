@@ -14,6 +14,7 @@ mod names;
 mod programs;
 mod strace;
 mod temporary;
+mod views;
 
 use std::fs;
 

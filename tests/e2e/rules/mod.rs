@@ -15,6 +15,7 @@ mod sharing;
 mod standing;
 mod stories;
 mod targets;
+mod views;
 
 use crate::run::{Cmd, Run};
 use crate::space::TestSpace;
