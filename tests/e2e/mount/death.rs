@@ -7,7 +7,7 @@ use std::fs;
 use super::{Mounted, has_ended, is_mount, wait_until};
 
 /// The keeper of a daemon: its child of that name.
-fn keeper(daemon: i32) -> Pid {
+pub fn keeper(daemon: i32) -> Pid {
     let children = fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children")).unwrap();
     let mut pids = children.split_whitespace().map(|pid| pid.parse().unwrap());
     let named = |pid: &i32| {

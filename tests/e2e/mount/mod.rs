@@ -11,6 +11,7 @@ use crate::space::{Setting, TestSpace};
 
 mod death;
 mod hard;
+mod lack;
 mod leave;
 mod life;
 mod tools;
