@@ -54,6 +54,24 @@ BREAKAGES = {
         "if false && !same {",
         ["make::"],
     ),
+    "directories do not get their place among the time stamps": (
+        "src/cache/dirs.rs",
+        "match disk.set_mtime(&dir.path, time(dir.rank)) {",
+        "match disk.set_mtime(&dir.path, time(0)) {",
+        ["dated::a_directory"],
+    ),
+    "what is written over touches its directory": (
+        "src/record/dirs.rs",
+        "entry.wrote.any(Wrote::NAME) && input(",
+        "entry.wrote.any(Wrote::NAME) || input(",
+        ["dated::a_directory"],
+    ),
+    "who ignores the ends of children is not refused": (
+        "src/watch/usage.rs",
+        "is_ok_and(|mask| mask & bit != 0)",
+        "is_ok_and(|mask| mask & bit == u64::MAX)",
+        ["child_is_killed_before"],
+    ),
     "what came in by standard input is not compared": (
         "src/cache/lookup.rs",
         "if stdin(&record.stdin) {",

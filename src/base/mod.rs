@@ -25,7 +25,7 @@ pub use name::Name;
 pub use reason::{Cause, Change, Miss, Refusal};
 pub use record::{
     Chunk, Command, Cost, Dep, Output, Placement, Provenance, Record, Stamp, Start, State, Stdin,
-    What,
+    Touched, What,
 };
 pub use scrap::Scraps;
 pub use seen::{JobId, Kind, PathId, Seen};

@@ -203,6 +203,18 @@ pub struct Output {
     pub owner: Option<(u32, u32)>,
 }
 
+/// A directory that was there before and is there afterwards, in which names were made, removed or replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// Its name, in the workspace.
+    pub name: Name,
+    /// The place of its time stamp in the order of the outputs' time stamps ([`Stamp::Now`]).
+    pub rank: u32,
+    /// Whether more was done in it than to make files that were then written: where those are there
+    /// already, they are written over, and the directory keeps its time stamp.
+    pub always: bool,
+}
+
 /// Bytes written to one of the descriptors that the program was started with, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
@@ -319,6 +331,8 @@ pub struct Record {
     pub deps: Vec<Dep>,
     /// Outputs, in the order in which they must be made.
     pub outputs: Vec<Output>,
+    /// Directories that are no outputs and have other time stamps afterwards.
+    pub dirs: Vec<Touched>,
     /// What it printed.
     pub chunks: Vec<Chunk>,
     /// What it read from its standard input.
@@ -341,6 +355,7 @@ pub struct Record {
 
 impl Record {
     /// Whether it does from the same inputs what another one does, whenever and wherever the two were made.
+    /// Whether two things fall into one tick of the clock, as for directories is not seldom, makes no difference.
     #[must_use]
     pub fn does_as(&self, other: &Self) -> bool {
         self.status == other.status

@@ -231,8 +231,9 @@ fn admit(mut record: Record) -> Result<Record, Error> {
 pub(super) fn fits(max_bytes: usize, record: &Record) -> Result<(), Error> {
     let deps = record.deps.iter().map(|dep| dep.name.bytes().len() + 50);
     let outputs = record.outputs.iter().map(|one| one.name.bytes().len() + 50);
+    let dirs = record.dirs.iter().map(|one| one.name.bytes().len() + 10);
     let chunks = record.chunks.iter().map(|chunk| chunk.bytes.len() + 8);
-    let bytes = deps.chain(outputs).chain(chunks).sum::<usize>() + record.title.len();
+    let bytes = deps.chain(outputs).chain(dirs).chain(chunks).sum::<usize>() + record.title.len();
     if bytes > max_bytes {
         let why = format!("{bytes} bytes of inputs and output");
         return Err(Error::Unsound(why));

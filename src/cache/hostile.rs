@@ -10,7 +10,7 @@ use super::serve::Staged;
 use super::sound::sound;
 use super::sound::tests::{dep, file, record};
 use super::*;
-use crate::base::{Access, Chunk, Name, Output, Record, Stamp, State, Stdin, What};
+use crate::base::{Access, Chunk, Name, Output, Record, Stamp, State, Stdin, Touched, What};
 use crate::disk::RealDisk;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -217,6 +217,16 @@ impl Space {
         (0..=dice.below(6)).map(|_| self.output(dice)).collect()
     }
 
+    /// Directories whose time stamps are set.
+    fn dirs(&self, dice: &mut Dice) -> Vec<Touched> {
+        let dir = |dice: &mut Dice| Touched {
+            name: self.name(dice),
+            rank: u32::try_from(dice.below(9)).unwrap(),
+            always: dice.below(2) == 0,
+        };
+        (0..dice.below(4)).map(|_| dir(dice)).collect()
+    }
+
     fn name(&self, dice: &mut Dice) -> Name {
         if dice.below(20) == 0 {
             // By an absolute name into the workspace, as no record has it.
@@ -271,11 +281,14 @@ impl Space {
         let mut seen: BTreeMap<_, _> = around
             .map(|entry| (entry.unwrap().path(), (vec![], 0, 0)))
             .collect();
+        let stamp = |meta: &fs::Metadata| meta.mtime() * 1_000_000_000 + meta.mtime_nsec();
+        let own = stamp(&fs::symlink_metadata(&outside).unwrap());
+        seen.insert(outside.clone(), (vec![], 0, own));
         for dir in [outside.clone(), outside.join("sub")] {
             for path in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
                 let meta = fs::symlink_metadata(&path).unwrap();
                 let content = fs::read(&path).unwrap_or_default();
-                let state = (content, meta.permissions().mode(), meta.mtime());
+                let state = (content, meta.permissions().mode(), stamp(&meta));
                 seen.insert(path, state);
             }
         }
@@ -293,6 +306,7 @@ fn forged_outputs_stay_inside_the_workspace() {
         let before = space.outside();
         let record = Record {
             outputs: space.outputs(&mut dice),
+            dirs: space.dirs(&mut dice),
             deps: vec![],
             ..record()
         };
@@ -332,6 +346,10 @@ fn ways_out_of_the_workspace_are_shut() {
         ("planted link", vec![out("planted/x", content())]),
         ("planted link, deep", vec![out("planted/sub/x", content())]),
         ("removal", vec![out("planted/x", What::Absent)]),
+        (
+            "another name by a planted link",
+            vec![out("own", What::HardLink(file("planted/x", b"").name))],
+        ),
         (
             "permissions",
             vec![out("planted/x", What::Attributes(0o777))],

@@ -10,6 +10,7 @@
 
 pub mod actions;
 pub mod blobs;
+mod dirs;
 pub mod gc;
 pub mod lookup;
 

@@ -3,7 +3,8 @@
 //!
 //! Knows the tree as directories and paths only: whoever shows it to others must be told what changed.
 
-use super::sound::{output_is_sound, outputs_are_apart};
+use super::dirs::Dirs;
+use super::sound::{dir_is_sound, output_is_sound, outputs_are_apart};
 use super::stamps::Clock;
 use super::undo::Undo;
 use super::{Cache, Error};
@@ -47,6 +48,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Staged<'a> {
     disk: &'a dyn Disk,
+    record: &'a Record,
     root: &'a Path,
     stage_dir: &'a Path,
     items: Vec<Item<'a>>,
@@ -88,6 +90,10 @@ impl<'a> Staged<'a> {
     ) -> Result<Self, ServeError> {
         let disk = &*cache.disk;
         outputs_are_apart(record).map_err(Error::Unsound)?;
+        for dir in &record.dirs {
+            dir_is_sound(&dir.name)
+                .map_err(|why| Error::Unsound(format!("directory {}: {why}", dir.name)))?;
+        }
         cache.make_dir(stage_dir)?;
         let stage = fs::symlink_metadata(stage_dir).at("lstat", stage_dir)?;
         if !stage.is_dir() {
@@ -96,6 +102,7 @@ impl<'a> Staged<'a> {
         let stage_mount = mount_of(stage_dir)?;
         let mut staged = Self {
             disk,
+            record,
             root,
             stage_dir,
             items: Vec::with_capacity(record.outputs.len()),
@@ -113,14 +120,7 @@ impl<'a> Staged<'a> {
             let near = match &last {
                 Some((dir, near)) if dir == parent => near.clone(),
                 Some(_) | None => {
-                    let way = Way::to(parent, root)?;
-                    if let End::Link(link) = way.end {
-                        let is_output = |other: &Output| other.name.at(root) == link;
-                        // A link that the record replaces by a directory.
-                        if !record.outputs.iter().any(is_output) {
-                            return Err(ServeError::Parent(link));
-                        }
-                    }
+                    let way = Way::of(parent, record, root)?;
                     if output.name.inside() && mount_of(&way.dir)? == stage_mount {
                         stage_dir.to_owned()
                     } else {
@@ -129,6 +129,9 @@ impl<'a> Staged<'a> {
                 }
             };
             last = Some((parent.to_owned(), near.clone()));
+            if let What::HardLink(other) = &output.what {
+                Way::of(other.at(root).parent().unwrap_or(root), record, root)?;
+            }
             staged.items.push(Item {
                 output,
                 path,
@@ -168,7 +171,8 @@ impl<'a> Staged<'a> {
 
     fn put(&mut self, undo: &mut Undo<'_>) -> Result<Vec<PathBuf>, ServeError> {
         let ordered = |item: &Item<'_>| matches!(item.output.stamp, Stamp::Now(_));
-        let clock = match self.items.iter().any(ordered) {
+        let mut dirs = Dirs::of(self.record, self.root, undo)?;
+        let clock = match self.items.iter().any(ordered) || !self.record.dirs.is_empty() {
             true => Some(Clock::start(self.disk, self.stage_dir)?),
             false => None,
         };
@@ -189,6 +193,7 @@ impl<'a> Staged<'a> {
             }
             match item.put(self.disk, self.root, undo)? {
                 Put::Done => {}
+                Put::Made => dirs.made(item.output, &item.path),
                 Put::ModeAtLast(mode) => modes_at_last.push((item.path.clone(), mode)),
                 Put::Nothing => continue,
             }
@@ -197,23 +202,30 @@ impl<'a> Staged<'a> {
         for (path, mode) in modes_at_last.iter().rev() {
             self.disk.chmod(path, *mode)?;
         }
-        self.stamp(clock)?;
+        dirs.put();
+        touched.extend(self.stamp(clock, dirs)?);
         Ok(touched)
     }
 
-    fn stamp(&self, clock: Option<Clock<'_>>) -> Result<(), ServeError> {
+    /// Sets all time stamps. Gives the directories that got one.
+    fn stamp(&self, clock: Option<Clock<'_>>, dirs: Dirs<'_>) -> Result<Vec<PathBuf>, disk::Error> {
         let mut ranked = Vec::new();
         for Item { output, path, .. } in &self.items {
             match (&output.what, output.stamp) {
                 (What::Absent, _) | (_, Stamp::Keep) => {}
-                (_, Stamp::Now(rank)) => ranked.push((rank, path.clone())),
+                (_, Stamp::Now(rank)) => ranked.push((rank, path)),
                 (_, Stamp::Exact(mtime)) => self.disk.set_mtime(path, mtime)?,
             }
         }
-        match clock {
-            Some(clock) => Ok(clock.stamp(&ranked)?),
-            None => Ok(()),
+        let Some(clock) = clock else {
+            return Ok(Vec::new());
+        };
+        let ranks = ranked.iter().map(|(rank, _)| *rank).chain(dirs.ranks());
+        let times = clock.times(ranks.collect())?;
+        for (rank, path) in ranked {
+            self.disk.set_mtime(path, times.of(rank))?;
         }
+        dirs.set(self.disk, |rank| times.of(rank))
     }
 }
 
@@ -241,6 +253,8 @@ fn is_input(file: &Metadata, record: &Record, root: &Path) -> bool {
 /// What [`Item::put`] did.
 enum Put {
     Done,
+    /// A file that is written over if there is one, and there was none.
+    Made,
     /// It was so already.
     Nothing,
     /// A directory is there, but these permission bits would keep its content out.
@@ -330,6 +344,10 @@ impl Item<'_> {
             }
             (What::HardLink(other), there) => {
                 let other = other.at(root);
+                // Else what this name is given would be given to a file somewhere else.
+                if let End::Link(link) = Way::to(other.parent().unwrap_or(root), root)?.end {
+                    return Err(ServeError::Parent(link));
+                }
                 let id = |meta: &Metadata| (meta.dev(), meta.ino());
                 let now = there.as_ref().map(id);
                 if now.is_none() || now != look(&other)?.as_ref().map(id) {
@@ -395,6 +413,10 @@ impl Item<'_> {
             Content::Temp(temp) => {
                 undo.rename_over(temp, &self.path, there.as_ref())?;
                 self.content = Content::None;
+                let over = matches!(self.output.what, What::File { in_place: true, .. });
+                if over && there.is_none() {
+                    return Ok(Put::Made);
+                }
             }
             Content::Blob(blob) => {
                 let file = if there.is_some() {
@@ -407,6 +429,9 @@ impl Item<'_> {
                 disk.copy(blob, &file, &self.path)?;
                 self.own(disk, &self.path)?;
                 disk.fchmod(&file, &self.path, mode)?;
+                if there.is_none() {
+                    return Ok(Put::Made);
+                }
             }
         }
         Ok(Put::Done)
@@ -455,7 +480,7 @@ pub(super) fn make_temp<T>(
 }
 
 /// What lstat(2) says; none if there is nothing.
-fn look(path: &Path) -> Result<Option<Metadata>, disk::Error> {
+pub(super) fn look(path: &Path) -> Result<Option<Metadata>, disk::Error> {
     match fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(meta)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -466,13 +491,13 @@ fn look(path: &Path) -> Result<Option<Metadata>, disk::Error> {
 }
 
 /// How far one gets on the way to a directory without following a symbolic link.
-struct Way {
+pub(super) struct Way {
     /// The last directory.
     dir: PathBuf,
-    end: End,
+    pub(super) end: End,
 }
 
-enum End {
+pub(super) enum End {
     /// It is the directory itself.
     There,
     /// There is nothing further down, or no directory.
@@ -482,9 +507,20 @@ enum End {
 }
 
 impl Way {
+    /// The way to a directory that a record uses: of links it may lead only to those that the record replaces
+    /// by directories.
+    fn of(dir: &Path, record: &Record, root: &Path) -> Result<Self, ServeError> {
+        let way = Self::to(dir, root)?;
+        let is_output = |link: &Path| record.outputs.iter().any(|it| it.name.at(root) == link);
+        match &way.end {
+            End::Link(link) if !is_output(link) => Err(ServeError::Parent(link.clone())),
+            End::There | End::Missing | End::Link(_) => Ok(way),
+        }
+    }
+
     /// Names in records have no links in them, so that one on the way came later: what lies behind it is not
     /// what the record means. The root itself may be given by way of a link (as `/proc/self/fd/7`).
-    fn to(dir: &Path, root: &Path) -> Result<Self, disk::Error> {
+    pub(super) fn to(dir: &Path, root: &Path) -> Result<Self, disk::Error> {
         let (start, rest) = match dir.strip_prefix(root) {
             Ok(rest) => (root, rest),
             Err(_outside) => (Path::new("/"), dir.strip_prefix("/").unwrap_or(dir)),

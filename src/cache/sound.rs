@@ -20,6 +20,9 @@ pub(super) fn sound(record: &Record) -> Result<(), String> {
     for output in &record.outputs {
         output_is_sound(output).map_err(|why| format!("output {}: {why}", output.name))?;
     }
+    for dir in &record.dirs {
+        dir_is_sound(&dir.name).map_err(|why| format!("directory {}: {why}", dir.name))?;
+    }
     require((0..=255).contains(&record.status), "exit status")?;
     let fds = record.chunks.iter().all(|chunk| chunk.fd >= 0);
     require(fds, "descriptor number")?;
@@ -57,10 +60,8 @@ fn dep_is_sound(dep: &Dep, n_deps: usize) -> Result<(), &'static str> {
 /// Says what is wrong with an output, if anything.
 pub(super) fn output_is_sound(output: &Output) -> Result<(), &'static str> {
     name_is_sound(&output.name)?;
-    let bytes = output.name.bytes();
-    let own = bytes == b".rfs" || bytes.starts_with(b".rfs/");
-    require(!own, "lies in the state of rfs itself")?;
-    let is_root = matches!(bytes, b"" | b"/");
+    is_not_ours(&output.name)?;
+    let is_root = matches!(output.name.bytes(), b"" | b"/");
     match &output.what {
         What::Dir(mode) | What::Attributes(mode) => {
             return require(*mode <= PERMISSIONS, "permission bits");
@@ -79,6 +80,18 @@ pub(super) fn output_is_sound(output: &Output) -> Result<(), &'static str> {
         }
     }
     require(!is_root, "the root can only change its attributes")
+}
+
+/// Says what is wrong with the name of a directory that gets another time stamp, if anything.
+pub(super) fn dir_is_sound(name: &Name) -> Result<(), &'static str> {
+    name_is_sound(name)?;
+    is_not_ours(name)?;
+    require(name.inside(), "outside the workspace")
+}
+
+fn is_not_ours(name: &Name) -> Result<(), &'static str> {
+    let own = name.bytes() == b".rfs" || name.bytes().starts_with(b".rfs/");
+    require(!own, "lies in the state of rfs itself")
 }
 
 /// Says whether an output lies below one that is made a link: it would be made, dated or permitted somewhere
@@ -122,7 +135,7 @@ fn require(holds: bool, what: &'static str) -> Result<(), &'static str> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::base::{Chunk, Digest, Stamp};
+    use crate::base::{Chunk, Digest, Stamp, Touched};
     use std::path::Path;
 
     /// A name below a workspace at `/w`.
@@ -166,6 +179,11 @@ pub(super) mod tests {
             title: "cc -c a.c".into(),
             deps: vec![dep("a.c", b"int a;")],
             outputs: vec![file("a.o", b"object")],
+            dirs: vec![Touched {
+                name: name("dir"),
+                rank: 0,
+                always: true,
+            }],
             chunks: vec![Chunk {
                 fd: 2,
                 bytes: b"warning".to_vec(),
@@ -224,6 +242,9 @@ pub(super) mod tests {
             ("hard link", |r| {
                 r.outputs[0].what = What::HardLink(name("a/./b"));
             }),
+            ("directory", |r| r.dirs[0].name = name("../etc")),
+            ("directory of ours", |r| r.dirs[0].name = name(".rfs/stage")),
+            ("directory outside", |r| r.dirs[0].name = name("/etc")),
             ("status", |r| r.status = 256),
             ("fd", |r| r.chunks[0].fd = -1),
             ("offset", |r| {

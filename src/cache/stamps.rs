@@ -8,7 +8,7 @@
 
 use crate::disk::{self, Disk};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -32,15 +32,11 @@ impl<'a> Clock<'a> {
         Ok(Self { disk, probe, start })
     }
 
-    /// Stamps the paths by their ranks, all of them after the start and none in the future. Equal ranks
-    /// get equal stamps; different ranks get different ones, unless the clock stands still.
-    pub(super) fn stamp(&self, ranked: &[(u32, PathBuf)]) -> Result<(), disk::Error> {
-        let ranks: BTreeSet<u32> = ranked.iter().map(|(rank, _)| *rank).collect();
+    /// A time stamp for each rank, all of them after the start and none in the future. Different ranks get
+    /// different ones, unless the clock stands still.
+    pub(super) fn times(&self, ranks: BTreeSet<u32>) -> Result<Times, disk::Error> {
         let ranks: Vec<u32> = ranks.into_iter().collect();
-        let Some(last) = ranks.len().checked_sub(1) else {
-            return Ok(());
-        };
-        let gaps = i64::try_from(last).unwrap_or(i64::MAX);
+        let gaps = i64::try_from(ranks.len().saturating_sub(1)).unwrap_or(i64::MAX);
         let mut now = self.disk.touch(self.probe)?;
         for _ in 0..LOOKS {
             if now - self.start >= gaps {
@@ -50,13 +46,24 @@ impl<'a> Clock<'a> {
             now = self.disk.touch(self.probe)?;
         }
         let step = step(now - self.start, gaps);
-        for (rank, path) in ranked {
-            let place = ranks.partition_point(|other| other < rank);
-            let before = i64::try_from(last - place).unwrap_or(i64::MAX);
-            self.disk
-                .set_mtime(path, now.saturating_sub(before.saturating_mul(step)))?;
-        }
-        Ok(())
+        Ok(Times { now, step, ranks })
+    }
+}
+
+/// Time stamps by ranks.
+#[derive(Debug)]
+pub(super) struct Times {
+    now: i64,
+    step: i64,
+    ranks: Vec<u32>,
+}
+
+impl Times {
+    /// The time stamp of a rank; the same for the same one.
+    pub(super) fn of(&self, rank: u32) -> i64 {
+        let after = self.ranks.partition_point(|other| *other <= rank);
+        let before = i64::try_from(self.ranks.len() - after).unwrap_or(i64::MAX);
+        self.now.saturating_sub(before.saturating_mul(self.step))
     }
 }
 
@@ -92,13 +99,13 @@ mod tests {
         };
         make("before");
         let clock = Clock::start(&RealDisk, dir.path()).unwrap();
-        let ranked: Vec<_> = [(9, "c"), (2, "a"), (2, "a2"), (5, "b")]
-            .map(|(rank, name)| {
-                make(name);
-                (rank, at(name))
-            })
-            .into();
-        clock.stamp(&ranked).unwrap();
+        let ranked = [(9, "c"), (2, "a"), (2, "a2"), (5, "b")];
+        ranked.iter().for_each(|(_, name)| make(name));
+        let times = clock.times(ranked.iter().map(|(rank, _)| *rank).collect());
+        let times = times.unwrap();
+        for (rank, name) in ranked {
+            RealDisk.set_mtime(&at(name), times.of(rank)).unwrap();
+        }
         make("after");
         assert!(mtime("before") <= mtime("a"));
         assert!(mtime("a") == mtime("a2"));

@@ -178,6 +178,7 @@ impl Program {
             title: target.clone(),
             deps,
             outputs,
+            dirs: Vec::new(),
             chunks: Vec::new(),
             stdin: Stdin::Null,
             status: i32::from(failed),

@@ -1,8 +1,9 @@
 //! From a step that has ended to its record. The same walk for every step, whatever it was.
 
+use super::dirs;
 use super::step::{Entry, Step, Wrote};
 use crate::base::{
-    Access, Dep, Digest, Kind, Name, Output, PathId, Refusal, Seen, Stamp, State, What,
+    Access, Dep, Digest, Kind, Name, Output, PathId, Refusal, Seen, Stamp, State, Touched, What,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Folded {
     pub deps: Vec<(Dep, Pending)>,
     /// Outputs in the order in which they must be made. A file's digest is zero until it is stored.
     pub outputs: Vec<(Output, Pending)>,
+    /// Directories that are no outputs and have other time stamps afterwards.
+    pub dirs: Vec<Touched>,
     /// Outputs whose extended attributes were touched: a record cannot hold any.
     pub xattrs: Vec<PathId>,
     /// Inputs that must be the same now as at the first look.
@@ -31,7 +34,8 @@ pub struct Folded {
 
 /// Folds a step. `now` tells the present state of a path that it changed, `name` its name, `changes` how
 /// often the build has changed it so far, `made` whether something was seen to be made there: what a step
-/// is about to make it may not get made.
+/// is about to make it may not get made; `stamp` the time stamp of a directory in which it was the `named`th
+/// time that names were changed, if they were not since.
 ///
 /// # Errors
 /// Why the step may not be cached.
@@ -41,6 +45,7 @@ pub fn fold(
     name: impl Fn(PathId) -> Name,
     changes: impl Fn(PathId) -> u32,
     made: impl Fn(PathId) -> bool,
+    stamp: impl Fn(PathId, u32) -> Option<i64>,
 ) -> Result<Folded, Refusal> {
     let mut entries: Vec<(PathId, &Entry)> = step.paths.iter().map(|(id, e)| (*id, e)).collect();
     entries.sort_by_key(|(id, _)| *id);
@@ -53,11 +58,17 @@ pub fn fold(
     let mut folded = Folded {
         deps: Vec::new(),
         outputs: Vec::new(),
+        dirs: Vec::new(),
         xattrs: Vec::new(),
         check: Vec::new(),
     };
     let ranks = ranks(&entries, step.started.1);
-    folded.outputs = outputs(step, &entries, &finals, &name)?;
+    let span = i64::try_from(step.started.0.elapsed().as_nanos()).unwrap_or(i64::MAX);
+    folded.outputs = outputs(step, &entries, &finals, &name, span)?;
+    let mut touched = dirs::touched(step, &finals, &folded.outputs, &name, &stamp, span);
+    rank_stamps(&mut folded.outputs, &mut touched);
+    folded.outputs.sort_by_key(|(output, _)| order(output));
+    folded.dirs = touched.into_iter().map(|(dir, _)| dir).collect();
     let passed_on = passed_on(&folded.outputs);
     for &(id, entry) in &entries {
         let untouched = entry.wrote == Wrote::NOTHING;
@@ -145,7 +156,7 @@ fn passed_on(outputs: &[(Output, Pending)]) -> HashSet<i64> {
 }
 
 /// How an entry counts as an input, given what is there now if the step changed it.
-fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
+pub(super) fn input(entry: &Entry, after: Option<&Seen>) -> Option<Access> {
     let mut access = entry.access;
     if entry.first.kind == Kind::Dir && entry.stats > 0 {
         access |= Access::ORDER;
@@ -239,6 +250,7 @@ fn outputs(
     entries: &[(PathId, &Entry)],
     finals: &HashMap<PathId, Arc<Seen>>,
     name: &impl Fn(PathId) -> Name,
+    span: i64,
 ) -> Result<Vec<(Output, Pending)>, Refusal> {
     let mut found = Vec::new();
     let mut changed: Vec<_> = entries
@@ -247,7 +259,6 @@ fn outputs(
         .collect();
     changed.sort_by_cached_key(|(id, _, _)| name(*id));
     let objects = Objects::of(entries, &changed, step.started.1, name);
-    let span = i64::try_from(step.started.0.elapsed().as_nanos()).unwrap_or(i64::MAX);
     let there = entries.iter().filter(|(_, entry)| !entry.first.is_absent());
     let old: Stamped = there
         .map(|(_, entry)| (object(&entry.first), entry.first.id.mtime))
@@ -274,8 +285,6 @@ fn outputs(
             },
         ));
     }
-    rank_stamps(&mut found);
-    found.sort_by_key(|(output, _)| order(output));
     Ok(found)
 }
 
@@ -331,7 +340,7 @@ fn stays(entry: &Entry, after: &Seen, start: i64) -> bool {
 
 /// What the kernel's time stamps may be behind the clock, in ns: a file that is changed twice within it may
 /// look the same.
-const TICK: i64 = 10_000_000;
+pub(super) const TICK: i64 = 10_000_000;
 
 fn what(
     entry: &Entry,
@@ -437,18 +446,25 @@ fn stamp(
 type Stamped = HashSet<((u64, u64), i64)>;
 
 /// Replaces the time stamps of the step's own time by their order.
-fn rank_stamps(outputs: &mut [(Output, Pending)]) {
+fn rank_stamps(outputs: &mut [(Output, Pending)], dirs: &mut [(Touched, i64)]) {
     let own = |output: &Output| matches!(output.stamp, Stamp::Now(_));
     let mut times: Vec<i64> = outputs
         .iter()
         .filter(|(o, _)| own(o))
         .map(|(_, p)| p.seen.id.mtime)
+        .chain(dirs.iter().map(|(_, mtime)| *mtime))
         .collect();
     times.sort_unstable();
     times.dedup();
+    let rank = |mtime: i64| {
+        let rank = times.partition_point(|time| *time < mtime);
+        u32::try_from(rank).unwrap_or(u32::MAX)
+    };
     for (output, pending) in outputs.iter_mut().filter(|(o, _)| own(o)) {
-        let rank = times.partition_point(|time| *time < pending.seen.id.mtime);
-        output.stamp = Stamp::Now(u32::try_from(rank).unwrap_or(u32::MAX));
+        output.stamp = Stamp::Now(rank(pending.seen.id.mtime));
+    }
+    for (dir, mtime) in dirs {
+        dir.rank = rank(*mtime);
     }
 }
 

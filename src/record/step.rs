@@ -16,7 +16,7 @@ const MAX_PRINTED: usize = 64 << 20;
 
 /// A set of ways in which a path was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Wrote(u8);
+pub struct Wrote(u16);
 
 impl Wrote {
     /// Nothing.
@@ -37,6 +37,9 @@ impl Wrote {
     pub const XATTRS: Self = Self(64);
     /// Written over by a process that had not asked what was there, so that it cannot have removed it.
     pub const INTO: Self = Self(128);
+
+    /// A name was made, removed or replaced: its directory has another time stamp.
+    pub const NAME: Self = Self(256);
 
     /// Whether any of `other` is in the set.
     #[must_use]
@@ -80,6 +83,18 @@ impl BitOrAssign for Wrote {
     fn bitor_assign(&mut self, other: Self) {
         self.0 |= other.0;
     }
+}
+
+/// What a step changed directly in a directory.
+#[derive(Debug, Clone, Default)]
+pub struct Inside {
+    /// The paths that it changed.
+    pub paths: Vec<PathId>,
+    /// How often the build had changed names in it when the step had done so for the last time; 0 if it
+    /// has not.
+    pub named: u32,
+    /// Whether names came and went in it of which nothing is known: a step inside was served.
+    pub unknown: bool,
 }
 
 /// What a step did with one path.
@@ -139,8 +154,8 @@ pub struct Step {
     pub owner: (u32, u32),
     /// What it did with paths.
     pub paths: HashMap<PathId, Entry>,
-    /// The paths that it changed, by the directories that they are in.
-    pub changed_in: HashMap<PathId, Vec<PathId>>,
+    /// What it changed, by directories.
+    pub changed_in: HashMap<PathId, Inside>,
     /// Directories that it made: nothing below them was there before.
     pub made: HashSet<PathId>,
     /// What it printed.
@@ -241,12 +256,12 @@ impl Step {
         true
     }
 
-    /// Notes a change that is about to happen in a directory. `access` is what its outcome tells about what
-    /// was there.
+    /// Notes a change that is about to happen in a directory, in which the build has changed names that often,
+    /// this one counted in. `access` is what its outcome tells about what was there.
     pub fn write(
         &mut self,
         id: PathId,
-        dir: Option<PathId>,
+        dir: Option<(PathId, u32)>,
         how: Wrote,
         access: Access,
         (before, changes): (&Arc<Seen>, u32),
@@ -263,9 +278,12 @@ impl Step {
         });
         if entry.wrote == Wrote::NOTHING {
             entry.access |= access;
-            if let Some(dir) = dir {
-                self.changed_in.entry(dir).or_default().push(id);
+            if let Some((dir, _)) = dir {
+                self.changed_in.entry(dir).or_default().paths.push(id);
             }
+        }
+        if let Some((dir, named)) = dir.filter(|_| how.any(Wrote::NAME)) {
+            self.changed_in.entry(dir).or_default().named = named;
         }
         entry.wrote |= how;
         entry.changes = entry.changes.min(changes);

@@ -6,7 +6,7 @@
 
 use super::spawn;
 use super::views::Views;
-use nix::sys::wait::{WaitStatus, wait};
+use nix::sys::wait::wait;
 use nix::unistd::{Pid, dup2_stdin};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ffi::{CString, OsString};
@@ -18,7 +18,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// A program to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,20 +135,11 @@ impl Spawner {
 }
 
 /// Waits for all children, and to be told of more. One thread for all: that a thread starts and ends is looked
-/// at. A child that was killed has not said so itself; whoever watches hears of it at the next call that names
-/// a file.
+/// at. A child that was killed has not said so itself: whoever watches hears of it because waits stop, or
+/// because the library that makes them tells.
 fn reap(more: &Receiver<()>) {
     while more.recv().is_ok() {
-        while let Ok(ended) = wait() {
-            if let WaitStatus::Signaled(..) = ended {
-                // What was killed with it may take a moment longer.
-                for pause in [0, 1, 5, 25] {
-                    std::thread::sleep(Duration::from_millis(pause));
-                    // By a call of our own, which no library can make a note of.
-                    let _seen = rustix::fs::lstat("/").is_ok();
-                }
-            }
-        }
+        while wait().is_ok() {}
     }
 }
 

@@ -6,7 +6,7 @@ use super::names::Names;
 use super::table::Table;
 
 /// The version of everything below: tables, records and their encoding.
-pub(super) const SCHEMA: u32 = 6;
+pub(super) const SCHEMA: u32 = 7;
 
 pub(super) const NAMES: Names = Names {
     tree: Heap::new(0),

@@ -78,6 +78,13 @@ impl Watch {
                         true
                     });
                 }
+                // A child of it that was killed at once was seen by nobody at all.
+                Fate::Exited(_) if used.as_ref().is_some_and(|used| used.ignores_ends) => {
+                    model.up(proc.step, |step| {
+                        step.refuse("a process of it ignores the ends of its children");
+                        true
+                    });
+                }
                 Fate::Exited(_) => (),
             }
             if let Some(used) = &used {
@@ -217,6 +224,10 @@ impl Watch {
             |id| Name::of(&world.path(id), world.root()),
             |id| world.changes(id),
             |id| self.was_changed_in_view(&world.path(id)),
+            |id, named| {
+                let last = self.model().named_last(id, named);
+                last.then(|| world.dir_stamp(&world.path(id)))?
+            },
         );
         let folded = match folded {
             Ok(folded) => folded,

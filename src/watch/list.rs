@@ -45,7 +45,7 @@ impl Watch {
             }
             let before = match step.changed_in.get(&look.id) {
                 None => *now.get_or_insert_with(|| listing::digest(names)),
-                Some(changed) => self.before(step, changed, names),
+                Some(inside) => self.before(step, &inside.paths, names),
             };
             step.read(
                 look.id,

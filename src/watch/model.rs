@@ -52,6 +52,8 @@ pub(super) struct Model {
     pub ended: HashMap<Pid, usize>,
     /// Fifos of GNU make's jobservers: nothing that a step depends on.
     pub jobservers: HashSet<PathBuf>,
+    /// How often the build has changed names in a directory.
+    named: HashMap<PathId, u32>,
     /// Steps that changed a path, as long as they run: they may hold it open.
     writers: HashMap<PathId, Vec<usize>>,
 }
@@ -180,7 +182,11 @@ impl Model {
         parents: &[PathId],
     ) {
         let chain = self.chain(at);
-        let dir = parents.first().copied();
+        let dir = parents.first().map(|dir| {
+            let named = self.named.entry(*dir).or_default();
+            *named += u32::from(how.any(Wrote::NAME));
+            (*dir, *named)
+        });
         let mut shared: Vec<usize> = Vec::new();
         let rivals = self.rivals(&chain, id);
         for rival in rivals {
@@ -208,6 +214,23 @@ impl Model {
             writers.retain(|at| !self.steps[*at].closed);
             writers.push(at);
         }
+    }
+
+    /// Names come and go in a directory by step `at`, who knows which.
+    pub(super) fn name_in(&mut self, at: usize, dir: PathId) {
+        let named = self.named.entry(dir).or_default();
+        *named += 1;
+        let named = *named;
+        self.up(at, |step| {
+            let inside = step.changed_in.entry(dir).or_default();
+            (inside.named, inside.unknown) = (named, true);
+            true
+        });
+    }
+
+    /// Whether it was the `named`th time, and the last so far, that the build changed names in a directory.
+    pub(super) fn named_last(&self, dir: PathId, named: u32) -> bool {
+        self.named.get(&dir) == Some(&named)
     }
 
     /// What step `at` and those around it have set of a file goes with it to another name.

@@ -452,6 +452,10 @@ impl Watch {
             let look = self.world.last(dir);
             self.note(&mut model, at, dir, &look, Access::KIND);
         }
+        let mut how = how;
+        if how.content() && (!in_place || before.seen.is_absent()) {
+            how |= Wrote::NAME;
+        }
         model.write(
             at,
             before.id,

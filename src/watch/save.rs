@@ -358,6 +358,7 @@ impl Store {
             title: job.step.title.clone(),
             deps,
             outputs,
+            dirs: std::mem::take(&mut job.folded.dirs),
             chunks: job.step.chunks.clone(),
             stdin: job.step.stdin.clone(),
             status: job.status,

@@ -269,7 +269,10 @@ impl Watch {
             }
         }
         if let Ok(touched) = &put {
-            touched.iter().for_each(|path| self.world.tell_stale(path));
+            for path in touched {
+                self.world.forget(path);
+                self.world.tell_stale(path);
+            }
         }
         let mut model = self.model();
         model.steps[at].closed = true;
@@ -349,7 +352,11 @@ impl Watch {
             let before = self.world.change(&path, in_place(output));
             let parents = self.parents(&path);
             let seen = (&before.seen, before.changes);
-            model.write(at, before.id, how(output), Access::NONE, seen, &parents);
+            let mut how = how(output);
+            if how.content() && (!in_place(output) || before.seen.is_absent()) {
+                how |= Wrote::NAME;
+            }
+            model.write(at, before.id, how, Access::NONE, seen, &parents);
             model.up(at, |step| {
                 if matches!(output.what, What::Dir(_))
                     && step
@@ -361,6 +368,10 @@ impl Watch {
                 }
                 true
             });
+        }
+        for dir in record.dirs.iter().filter(|dir| dir.always) {
+            let path = dir.name.at(self.world.root());
+            model.name_in(at, self.world.last(&path).id);
         }
         at
     }

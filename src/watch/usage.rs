@@ -21,6 +21,14 @@ pub(super) struct Usage {
     pub placement: Placement,
     /// Whether it runs as another user than root in one of its ids.
     pub not_root: bool,
+    /// Whether it ignores the ends of its children: nobody can wait for them.
+    pub ignores_ends: bool,
+}
+
+/// Whether a mask of signals, as status files show it, holds `SIGCHLD`.
+fn holds_ends(mask: &str) -> bool {
+    let bit = 1 << (libc::SIGCHLD - 1);
+    u64::from_str_radix(mask, 16).is_ok_and(|mask| mask & bit != 0)
 }
 
 impl Usage {
@@ -56,6 +64,7 @@ impl Usage {
             };
             match name {
                 "Uid" => usage.not_root = value.split_whitespace().any(|id| id != "0"),
+                "SigIgn" => usage.ignores_ends = holds_ends(value),
                 "VmHWM" => usage.cost.peak_bytes = number() * 1024,
                 "Threads" => threads = number(),
                 "Cpus_allowed_list" => value.clone_into(&mut usage.placement.cpus),
@@ -135,6 +144,7 @@ mod tests {
     #[test]
     fn a_process_at_its_end() {
         let status = "Name:\ta) 1 (b\nUid:\t0\t0\t1\t0\nVmHWM:\t    12 kB\nThreads:\t1\n\
+                      SigBlk:\t0000000000010000\nSigIgn:\t0000000000011000\n\
                       Cpus_allowed_list:\t0-1,4\nMems_allowed_list:\t0\n\
                       voluntary_ctxt_switches:\t3\nnonvoluntary_ctxt_switches:\t4\n";
         let mut stat = "7 (a) 1 (b) R 2 3 4 5 6 7 8 9 77 11 12".to_owned();
@@ -145,7 +155,9 @@ mod tests {
         assert_eq!((usage.cost.switches, usage.cost.major_faults), (7, 77));
         assert_eq!(usage.placement.cpus, "0-1,4");
         assert_eq!(usage.placement.cpu, 6);
-        assert!(usage.not_root);
+        assert!(usage.not_root && usage.ignores_ends);
+        let usage = Usage::parse("SigIgn:\tfffffffffffeffff\n", "");
+        assert!(!usage.ignores_ends);
     }
 
     #[test]

@@ -376,6 +376,14 @@ impl World {
         }
     }
 
+    /// The time stamp that a directory has now, in ns since 1970, without remembering it: the build's own
+    /// changes are no news.
+    #[must_use]
+    pub fn dir_stamp(&self, path: &Path) -> Option<i64> {
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        meta.is_dir().then(|| Identity::of(&meta).mtime)
+    }
+
     /// Whether what was seen is still there, the build's own changes aside.
     #[must_use]
     pub fn unchanged(&self, path: &Path, seen: &Seen) -> bool {

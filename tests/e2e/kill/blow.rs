@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::left::{self, Process};
@@ -69,9 +70,6 @@ pub const ALL: [Blow; 19] = [
     Blow::TermGroup,
     Blow::Storm,
 ];
-
-/// So often a program with threads is looked for.
-const LOOKS: usize = 60;
 
 /// Who is who in a build.
 struct Cast {
@@ -195,9 +193,13 @@ pub fn strike(
     }
 }
 
-/// Waits for a program with threads, few have some and not for long, and kills it by the number of one.
+/// Waits for a program with threads, until the build is at its end, and kills it by the number of one.
 fn strike_thread(s: &TestSpace, started: &Started, dice: &mut Dice) -> bool {
-    for _ in 0..LOOKS {
+    let goes_on = || {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        waitid(Id::Pid(started.pid()), flags) == Ok(WaitStatus::StillAlive)
+    };
+    while goes_on() {
         let cast = Cast::of(s, started);
         let others = cast.traced.iter().flat_map(|process| {
             let all = threads(process.pid).into_iter();
@@ -208,6 +210,8 @@ fn strike_thread(s: &TestSpace, started: &Started, dice: &mut Dice) -> bool {
         let n = u64::try_from(others.len()).unwrap();
         if n > 0 {
             let (process, tid) = &others[usize::try_from(dice.roll(n)).unwrap()];
+            // It has its threads for longer.
+            thread::sleep(Duration::from_millis(dice.roll(100)));
             return left::is_there(s, process) && send(*tid, Signal::SIGKILL);
         }
     }

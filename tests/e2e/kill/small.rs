@@ -20,7 +20,8 @@ pub const SAID: &str = "built\n";
 const SCRIPTS: [(&str, &str); 7] = [
     (
         "build.sh",
-        "set -e\nmkdir -p out\nsh copy.sh\nsh big.sh\nsh many.sh\nsh threads.sh\ngcc -c m.c -o out/m.o\n\
+        "set -e\nmkdir -p out\nsh copy.sh\nsh big.sh\nsh many.sh\n\
+         case $1 in slow*) sh threads.sh slow;; *) sh threads.sh;; esac\ngcc -c m.c -o out/m.o\n\
          sh links.sh\nsh sum.sh\necho built\n",
     ),
     (
@@ -38,7 +39,9 @@ const SCRIPTS: [(&str, &str); 7] = [
     ),
     (
         "threads.sh",
-        "set -e\nxz -0 -T2 --block-size=128KiB < big > out/xz.tmp\nmv out/xz.tmp out/xz\n",
+        "set -e\npack() { xz -0 -T2 --block-size=128KiB; }\n\
+         if test \"$1\"; then { cat big; sleep 0.3; } | pack > out/xz.tmp\n\
+         else pack < big > out/xz.tmp; fi\nmv out/xz.tmp out/xz\n",
     ),
     (
         "links.sh",
@@ -54,6 +57,11 @@ const SCRIPTS: [(&str, &str); 7] = [
 /// The command. What `nonce` is makes no difference to what is built, but to what is served.
 pub fn command(nonce: u64) -> Cmd {
     Cmd::new(["sh", "build.sh", &nonce.to_string()]).after("ulimit -c 0")
+}
+
+/// The same, where the program with threads has them for a while if it runs.
+pub fn slow_command(nonce: u64) -> Cmd {
+    Cmd::new(["sh", "build.sh", &format!("slow{nonce}")]).after("ulimit -c 0")
 }
 
 /// The sources of a version, by name.

@@ -57,19 +57,22 @@ impl Stamps {
         ranks(self) == ranks(other)
     }
 
-    /// Pairs that are the other way round in `other`. Where things were done side by side only those
-    /// with a mark have an order.
+    /// Pairs that are the other way round in `other`, directories included but for the workspace's own, in
+    /// which `.rfs` is made. Where things were done side by side only those with a mark have an order.
     pub fn turned(&self, other: &Self, n_marks: usize, in_order: bool) -> Vec<String> {
         let mut turned = Vec::new();
-        if self.files.iter().zip(&other.files).any(|(a, b)| a.0 != b.0)
-            || self.files.len() != other.files.len()
-        {
+        let all = |stamps: &Self| -> Vec<(PathBuf, i128)> {
+            let below = stamps.dirs.iter().skip(1);
+            stamps.files.iter().chain(below).cloned().collect()
+        };
+        let (these, others) = (all(self), all(other));
+        if these.len() != others.len() || these.iter().zip(&others).any(|(a, b)| a.0 != b.0) {
             return turned;
         }
-        for (i, (first, bare_first)) in self.files.iter().enumerate() {
-            for (j, (second, bare_second)) in self.files.iter().enumerate() {
+        for (i, (first, bare_first)) in these.iter().enumerate() {
+            for (j, (second, bare_second)) in these.iter().enumerate() {
                 let counts = in_order || (i < n_marks) != (j < n_marks);
-                if counts && bare_first < bare_second && other.files[i].1 > other.files[j].1 {
+                if counts && bare_first < bare_second && others[i].1 > others[j].1 {
                     turned.push(format!(
                         "{} older than {}",
                         first.display(),
