@@ -74,7 +74,7 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
         backing: plan.workspace.clone(),
         others: plan.others,
     };
-    let mut keeper = Keeper::start(&standing)?;
+    let mut keeper = Keeper::start(&standing, &plan.sockets)?;
     // Which would share a lock that was taken before.
     let _lock = lock(&plan.workspace)?;
     let failed = |why: String| Error::Mount {

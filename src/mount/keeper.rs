@@ -4,6 +4,8 @@
 //! the mount away, so that nobody waits for a server that is gone.
 
 use super::line::Line;
+use super::table::Entry;
+use super::talk::{Answer, Ask, Daemon};
 use super::{Error, table, users};
 use crate::runner::spawn;
 use nix::sys::signal::SigSet;
@@ -66,14 +68,14 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it. The process must have one thread.
-    pub(super) fn start(standing: &Standing) -> Result<Self, Error> {
+    /// Starts it; `sockets` is where daemons listen. The process must have one thread.
+    pub(super) fn start(standing: &Standing, sockets: &Path) -> Result<Self, Error> {
         let gate = Gate::new().map_err(Error::system("socketpair"))?;
         let (ours, its) = Line::pair().map_err(Error::system("socketpair"))?;
         match spawn::fork().map_err(Error::system("fork"))? {
             ForkResult::Child => {
                 drop(ours);
-                keep(&its, &gate, standing);
+                keep(&its, &gate, standing, sockets);
                 spawn::leave(0)
             }
             ForkResult::Parent { .. } => Ok(Self {
@@ -131,7 +133,7 @@ impl AsFd for Keeper {
     }
 }
 
-fn keep(line: &Line, gate: &Gate, standing: &Standing) {
+fn keep(line: &Line, gate: &Gate, standing: &Standing, sockets: &Path) {
     let _named = nix::sys::prctl::set_name(c"rfs-keeper");
     // Whatever ends the daemon, a signal to the whole group included, it is to be outlived.
     let _blocked = SigSet::all().thread_block();
@@ -146,7 +148,13 @@ fn keep(line: &Line, gate: &Gate, standing: &Standing) {
                 }
                 Err(error) => Err((0, error.to_string())),
             },
-            Order::Remove(how) => remove(&standing.at, how, minor),
+            Order::Remove(how) => {
+                let removed = remove(&standing.at, how, minor);
+                if let Ok(Removed::Unused | Removed::Used) = removed {
+                    minor = None;
+                }
+                removed
+            }
             Order::Probe => nix::sys::statvfs::statvfs(&standing.at)
                 .map(|_| Removed::Used)
                 .map_err(|errno| told(errno.into())),
@@ -155,11 +163,18 @@ fn keep(line: &Line, gate: &Gate, standing: &Standing) {
             break;
         }
     }
-    // Not one that somebody else has mounted there since.
+    // Not one that somebody else has mounted there since, be it with the same number.
     let there = table::at(&standing.at).ok().flatten();
-    if minor.is_some() && there.map(|there| there.minor) == minor {
+    let there = there.filter(|there| Some(there.minor) == minor);
+    if there.is_some_and(|there| !is_served(&there, sockets)) {
         let _gone = take_away(&standing.at, Removal::Abort);
     }
+}
+
+/// Whether a daemon answers. One that has just been killed may seem to listen.
+fn is_served(entry: &Entry, sockets: &Path) -> bool {
+    let asked = Daemon::listening_in(sockets, entry).and_then(|daemon| daemon.ask(&Ask::Status));
+    matches!(asked, Ok((Answer::Status(_), _)))
 }
 
 fn remove(at: &Path, how: How, minor: Option<u32>) -> Done {

@@ -247,7 +247,7 @@ impl Daemon {
         Self::listening_in(&directory(entry.uid, runtime), entry)
     }
 
-    fn listening_in(directory: &Path, entry: &Entry) -> io::Result<Self> {
+    pub(super) fn listening_in(directory: &Path, entry: &Entry) -> io::Result<Self> {
         let socket = socket()?;
         let address = SocketAddrUnix::new(path(directory, entry.minor))?;
         connect(&socket, &address).or_else(|_nobody| {
