@@ -7,7 +7,7 @@ use crate::base::{
 };
 use crate::disk::Disk;
 use crate::record::seen;
-use crate::store::graph::{Done, Fate, Noting};
+use crate::store::graph::{Done, Fate, Noting, Step};
 use crate::store::{Durability, Error, Memo, Store, recover};
 use crate::world::{hash, same, see};
 use std::collections::HashMap;
@@ -181,17 +181,21 @@ impl Writer {
         let wall_us = u64::try_from(image.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (deps, outputs) = self.fold(acts);
         Some(Done {
-            number,
-            parent: if again {
-                Some(image.number)
-            } else {
-                image.parent
+            step: Step {
+                number,
+                parent: if again {
+                    Some(image.number)
+                } else {
+                    image.parent
+                },
+                fate: Fate::Ran,
+                why: String::new(),
+                cause: None,
+                began_us: image.began_us,
+                wall_us,
+                status: 0,
+                execution: None,
             },
-            fate: Fate::Ran,
-            why: String::new(),
-            cause: None,
-            began_us: image.began_us,
-            wall_us,
             start: Start::default(),
             key: image.key,
             record: Record {

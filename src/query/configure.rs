@@ -264,7 +264,10 @@ impl Probes<'_> {
             return Ok(found);
         }
         let keys: BTreeSet<&Digest> = self.script.record.inner.iter().collect();
-        for key in keys {
+        // What was forgotten came first.
+        let briefs = keys.iter().map(|key| history::brief(key));
+        let briefs: Vec<Digest> = briefs.collect();
+        for key in briefs.iter().chain(keys) {
             for store in std::iter::once(run.state).chain(self.index) {
                 for execution in history::under(store, key)?.into_iter().rev() {
                     found.push((None, history::record(store, execution)?));

@@ -4,7 +4,7 @@ use super::Error;
 use super::lint::Finding;
 use super::needs::{self, Places};
 use super::run::Run;
-use crate::base::Name;
+use crate::base::{Digest, Name, What};
 use crate::store::edges::{Look, Reads};
 use crate::store::graph::{self, Step};
 use crate::store::nodes::{self, Node};
@@ -61,7 +61,9 @@ pub fn findings(store: &Snapshot, all: &[Declared]) -> Result<Vec<Finding>, Erro
         let mut read: BTreeMap<Node, &Step> = BTreeMap::new();
         for step in recipe.iter().map(|place| &run.steps[*place]) {
             if let Some(execution) = step.execution {
-                written.extend(edges::writes(store, execution)?);
+                edges::writes(store, execution, |node| {
+                    let _is_first = written.insert(node);
+                })?;
                 for node in inputs.of(store, execution, Look::Content)? {
                     let _first = read.entry(node).or_insert(step);
                 }
@@ -154,6 +156,12 @@ fn maker<'a>(
         };
         let run: &Run<'_> = run;
         let Some(step) = run.of(made) else { continue };
+        // A small tool that a build tool has run as a part of itself.
+        let step = match is_tool(run, step)? {
+            true => source(run, step, &name)?,
+            false => Some(step),
+        };
+        let Some(step) = step else { continue };
         let mut outermost = step;
         for outer in run.around(step).into_iter().rev() {
             if is_tool(run, outer)? {
@@ -163,6 +171,37 @@ fn maker<'a>(
         }
     }
     Ok(None)
+}
+
+/// Of the steps that a build tool has started the one that left the content which the tool itself has put in place
+/// under a name, as `mv half whole` does; none where several have left the same.
+fn source<'a>(run: &'a Run<'_>, tool: &Step, name: &Name) -> Result<Option<&'a Step>, Error> {
+    let contents = |step: &Step| -> Result<Vec<(Name, Digest)>, Error> {
+        let Some(execution) = step.execution else {
+            return Ok(Vec::new());
+        };
+        let outputs = history::rest(run.state, execution)?.outputs.into_iter();
+        let contents = outputs.filter_map(|output| {
+            let What::File { digest, .. } = output.what else {
+                return None;
+            };
+            Some((output.name, digest))
+        });
+        Ok(contents.collect())
+    };
+    let own = contents(tool)?.into_iter().find(|(known, _)| known == name);
+    let Some((_, wanted)) = own else {
+        return Ok(None);
+    };
+    let mut found = None;
+    let started = |step: &&Step| step.parent == Some(tool.number);
+    for step in run.steps.iter().filter(started) {
+        if contents(step)?.iter().any(|(_, left)| *left == wanted) && found.replace(step).is_some()
+        {
+            return Ok(None);
+        }
+    }
+    Ok(found)
 }
 
 fn is_tool(run: &Run<'_>, step: &Step) -> Result<bool, Error> {
@@ -178,9 +217,7 @@ fn all_writers(run: &Run<'_>) -> Result<Places, Error> {
     let mut writers = Places::new(run)?;
     for (place, step) in run.steps.iter().enumerate() {
         if let Some(execution) = step.execution {
-            for node in edges::writes(run.state, execution)? {
-                writers.add(node, place);
-            }
+            edges::writes(run.state, execution, |node| writers.add(node, place))?;
         }
     }
     Ok(writers)
@@ -245,7 +282,9 @@ fn looked_at(
             continue;
         };
         let mut is_another_s = false;
-        for node in edges::writes(store, execution)? {
+        let mut written = Vec::new();
+        edges::writes(store, execution, |node| written.push(node))?;
+        for node in written {
             let name = nodes::name(store, node)?.to_string();
             is_another_s |= other.number != step.number && says.contains_key(name.as_str());
         }

@@ -320,8 +320,9 @@ fn innermost(
 }
 
 fn written(store: &Snapshot, execution: Execution) -> Result<Vec<Name>, Error> {
-    let names = edges::writes(store, execution)?.into_iter();
-    let names = names.map(|node| nodes::name(store, node));
+    let mut written = Vec::new();
+    edges::writes(store, execution, |node| written.push(node))?;
+    let names = written.into_iter().map(|node| nodes::name(store, node));
     Ok(names.collect::<Result<_, _>>()?)
 }
 

@@ -3,11 +3,11 @@
 use super::Error;
 use super::run::{Run, StepRef};
 use crate::base::{Command, Difference, difference};
-use crate::store::graph::Step;
 use crate::store::history::{self, Execution};
 use crate::store::{Snapshot, graph};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
 /// Differences of one step that are told, at most.
@@ -47,36 +47,26 @@ pub struct Changed {
 pub fn diff(store: &Snapshot, old: u32, new: u32) -> Result<Diff, Error> {
     let (old, new) = (Run::open(store, Some(old))?, Run::open(store, Some(new))?);
     // What did the same is one execution, and needs no second look.
-    let mut kept: HashMap<Execution, usize> = HashMap::new();
-    for step in old.steps.iter().filter_map(|step| step.execution) {
-        *kept.entry(step).or_default() += 1;
+    let (gone, others) = unpaired(&executions(&old), &executions(&new));
+    let mut before = ByCommand::new();
+    for (execution, place) in gone {
+        let command = command(store, execution)?;
+        before.entry(command).or_default().push((place, execution));
     }
-    let mut same: HashMap<Execution, usize> = HashMap::new();
-    let mut is_same = |step: &&Step| {
-        let left = step.execution.and_then(|execution| {
-            let left = kept.get_mut(&execution).filter(|left| **left > 0)?;
-            *left -= 1;
-            *same.entry(execution).or_default() += 1;
-            Some(())
-        });
-        left.is_some()
-    };
-    let (as_before, others): (Vec<&Step>, Vec<&Step>) =
-        new.steps.iter().partition(|step| is_same(step));
-    let mut before = by_command(&old, same)?;
+    // A step of which nobody knows any more what it did is not told of.
+    let n_unknown = new.steps.iter().filter(|step| step.execution.is_none());
+    let n_unknown = n_unknown.count();
     let mut answer = Diff {
         schema: "rfs.diff/1",
         old: old.build.number,
         new: new.build.number,
-        same: as_before.len(),
+        same: new.steps.len() - others.len() - n_unknown,
         changed: Vec::new(),
         lost: Vec::new(),
         added: Vec::new(),
     };
-    for step in others {
-        let Some(execution) = step.execution else {
-            continue;
-        };
+    for (execution, place) in others {
+        let step = &new.steps[place];
         let command = command(store, execution)?;
         let others = before.get_mut(&command).filter(|others| !others.is_empty());
         let Some(other) = others.map(|others| others.remove(0)) else {
@@ -119,22 +109,39 @@ pub fn before(store: &Snapshot, run: u32) -> Result<u32, Error> {
     older.find(|number| *number < run).ok_or(Error::NoRuns)
 }
 
+type Left = Vec<(Execution, usize)>;
 type ByCommand = BTreeMap<Vec<Vec<u8>>, Vec<(usize, Execution)>>;
 
-/// The steps of a run but for some of each execution.
-fn by_command(run: &Run<'_>, mut without: HashMap<Execution, usize>) -> Result<ByCommand, Error> {
-    let mut found = ByCommand::new();
-    for (place, step) in run.steps.iter().enumerate() {
-        if let Some(execution) = step.execution {
-            if let Some(left) = without.get_mut(&execution).filter(|left| **left > 0) {
-                *left -= 1;
-                continue;
-            }
-            let command = command(run.state, execution)?;
-            found.entry(command).or_default().push((place, execution));
+/// What the steps of a run did, those that did the same beside each other, with their places.
+fn executions(run: &Run<'_>) -> Vec<(Execution, usize)> {
+    let steps = run.steps.iter().enumerate();
+    let known = steps.filter_map(|(place, step)| Some((step.execution?, place)));
+    let mut found: Vec<_> = known.collect();
+    found.sort_unstable();
+    found
+}
+
+/// Those of two runs without as many as both have of each, by their places.
+fn unpaired(old: &[(Execution, usize)], new: &[(Execution, usize)]) -> (Left, Left) {
+    let (mut only_old, mut only_new) = (Left::new(), Left::new());
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some(one), Some(other)) => one.0.cmp(&other.0),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
+        };
+        let lost = old.next_if(|_| order.is_le());
+        let added = new.next_if(|_| order.is_ge());
+        if order.is_ne() {
+            only_old.extend(lost);
+            only_new.extend(added);
         }
     }
-    Ok(found)
+    only_old.sort_unstable_by_key(|(_, place)| *place);
+    only_new.sort_unstable_by_key(|(_, place)| *place);
+    (only_old, only_new)
 }
 
 fn command(store: &Snapshot, execution: Execution) -> Result<Vec<Vec<u8>>, Error> {

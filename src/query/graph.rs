@@ -1,6 +1,6 @@
 //! `rfs graph`: the files of a run and the steps between them.
 
-use super::needs::{self, Places};
+use super::needs::{self, Lists, OwnReads, Places, Readers};
 use super::run::Run;
 use super::{Error, svg};
 use crate::base::Name;
@@ -9,6 +9,8 @@ use crate::store::edges::{Look, Nodes};
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, history};
 use serde::Serialize;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::{self, Display, Formatter};
 
 /// The answer. Prints itself as a graph for dot(1).
@@ -45,55 +47,41 @@ pub fn graph(
     to: Option<&Name>,
 ) -> Result<Graph, Error> {
     let run = Run::open(store, run)?;
-    let ends = [(from, true), (to, false)];
-    let is_bounded = from.is_some() || to.is_some();
     let writes = needs::own_writes(&run)?;
-    let mut wanted = vec![true; run.steps.len()];
-    if is_bounded {
-        // The way from one step to another is by what was written.
-        let mut between = Nodes::none(store)?;
-        let mut starts = Vec::new();
-        for (name, is_forward) in ends {
-            if let Some(name) = name {
-                starts.push((nodes::find(store, name.bytes())?, is_forward));
-            }
-        }
-        let known = starts.iter().filter_map(|(node, _)| *node);
-        for node in writes.iter().flatten().copied().chain(known) {
-            let _is_first = between.add(node);
-        }
-        let reads = needs::own_reads(&run, &wanted, Some(&between), |_| Look::Content)?;
-        for (start, is_forward) in starts {
-            let (entries, exits) = match is_forward {
-                true => (&reads, &writes),
-                false => (&writes, &reads),
-            };
-            let mut entered = Places::new(&run)?;
-            for (place, nodes) in entries.iter().enumerate() {
-                nodes.iter().for_each(|node| entered.add(*node, place));
-            }
-            let reached = reached(start, &entered, exits, Nodes::none(store)?);
-            wanted
-                .iter_mut()
-                .zip(reached)
-                .for_each(|(wanted, reached)| *wanted &= reached);
-        }
+    let mut places: Vec<usize> = (0..run.steps.len()).collect();
+    if let Some(name) = to {
+        let leads = leading_to(&run, nodes::find(store, name.bytes())?, &writes)?;
+        places.retain(|place| leads[*place]);
     }
-    let reads = needs::own_reads(&run, &wanted, None, |_| Look::Content)?;
+    if let Some(name) = from {
+        let comes = coming_from(
+            &run,
+            nodes::find(store, name.bytes())?,
+            &writes,
+            run.steps.len(),
+        )?;
+        places.retain(|place| comes[*place]);
+    }
+    let mut reads = OwnReads::among(&run, None)?;
+    let all = match places.len() == run.steps.len() {
+        true => Some(needs::own_reads(&run, None, |_| Look::Content)?),
+        false => None,
+    };
+    let mut names = Names {
+        store,
+        known: HashMap::new(),
+    };
     let mut found = Vec::new();
-    for (place, step) in run
-        .steps
-        .iter()
-        .enumerate()
-        .filter(|(place, _)| wanted[*place])
-    {
+    for place in places {
+        let step = &run.steps[place];
         let Some(execution) = step.execution else {
             continue;
         };
-        let (inputs, outputs) = (
-            inside(store, &reads[place])?,
-            inside(store, &writes[place])?,
-        );
+        let inputs = match &all {
+            Some(all) => names.inside(all.of(place))?,
+            None => names.inside(&reads.of(place, Look::Content)?)?,
+        };
+        let outputs = names.inside(writes.of(place))?;
         if inputs.is_empty() && outputs.is_empty() {
             continue;
         }
@@ -111,24 +99,114 @@ pub fn graph(
     })
 }
 
-/// Names of the workspace, sorted.
-fn inside(store: &Snapshot, nodes: &[Node]) -> Result<Vec<String>, Error> {
-    let names = nodes.iter().map(|node| nodes::name(store, *node));
-    let mut names: Vec<Name> = names.collect::<Result<_, _>>()?;
-    names.retain(Name::inside);
-    names.sort_unstable();
-    Ok(names.iter().map(Name::to_string).collect())
+/// Names of the workspace, of which many are in several answers.
+struct Names<'a> {
+    store: &'a Snapshot,
+    /// None for what lies elsewhere.
+    known: HashMap<Node, Option<String>>,
+}
+
+impl Names<'_> {
+    /// Those of the workspace, sorted.
+    fn inside(&mut self, nodes: &[Node]) -> Result<Vec<String>, Error> {
+        let mut names = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let name = match self.known.entry(*node) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let name = nodes::name(self.store, *node)?;
+                    place.insert(name.inside().then(|| name.to_string()))
+                }
+            };
+            names.extend(name.clone());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// What steps have written, and one more name: ways from one step to another are by these.
+fn between(run: &Run<'_>, end: Option<Node>, writes: &Lists) -> Result<Nodes, Error> {
+    let mut between = Nodes::none(run.state)?;
+    for node in writes.all().iter().copied().chain(end) {
+        let _is_first = between.add(node);
+    }
+    Ok(between)
+}
+
+/// Which steps wrote a name, or what these read, and so on. Looks at no others.
+fn leading_to(run: &Run<'_>, end: Option<Node>, writes: &Lists) -> Result<Vec<bool>, Error> {
+    let mut writers = Places::new(run)?;
+    writes
+        .pairs()
+        .for_each(|(place, node)| writers.add(node, place));
+    let between = between(run, end, writes)?;
+    let mut reads = OwnReads::among(run, Some(&between))?;
+    reached(run, end, &writers, |place, next| {
+        next.extend(reads.of(place, Look::Content)?);
+        Ok(())
+    })
+}
+
+/// Which steps read a name, or what these wrote, and so on. Looks at those that may have read what was just
+/// found, as long as these are at most `most` together: then at all of them once.
+fn coming_from(
+    run: &Run<'_>,
+    start: Option<Node>,
+    writes: &Lists,
+    most: usize,
+) -> Result<Vec<bool>, Error> {
+    let readers = Readers::of(run);
+    let mut n_looks = 0;
+    let mut reached = vec![false; run.steps.len()];
+    let mut seen = Nodes::none(run.state)?;
+    let mut new: Vec<Node> = start.into_iter().collect();
+    while !new.is_empty() {
+        let places = readers.candidates(&new)?;
+        n_looks += places.len();
+        if n_looks > most {
+            return coming_from_of_all(run, start, writes);
+        }
+        let places = readers.among(&places, &new)?;
+        new.clear();
+        for place in places {
+            if !std::mem::replace(&mut reached[place], true) {
+                let wrote = writes.of(place).iter().copied();
+                new.extend(wrote.filter(|node| seen.add(*node)));
+            }
+        }
+    }
+    Ok(reached)
+}
+
+/// The same, with a look at all steps.
+fn coming_from_of_all(
+    run: &Run<'_>,
+    start: Option<Node>,
+    writes: &Lists,
+) -> Result<Vec<bool>, Error> {
+    let between = between(run, start, writes)?;
+    let reads = needs::own_reads(run, Some(&between), |_| Look::Content)?;
+    let mut readers = Places::new(run)?;
+    reads
+        .pairs()
+        .for_each(|(place, node)| readers.add(node, place));
+    reached(run, start, &readers, |place, next| {
+        next.extend_from_slice(writes.of(place));
+        Ok(())
+    })
 }
 
 /// Which steps are reached from a name: those that are entered by it, those that are entered by what these
 /// lead to, and so on.
 fn reached(
+    run: &Run<'_>,
     start: Option<Node>,
     entered: &Places,
-    exits: &[Vec<Node>],
-    mut seen: Nodes,
-) -> Vec<bool> {
-    let mut reached = vec![false; exits.len()];
+    mut exits: impl FnMut(usize, &mut Vec<Node>) -> Result<(), Error>,
+) -> Result<Vec<bool>, Error> {
+    let mut reached = vec![false; run.steps.len()];
+    let mut seen = Nodes::none(run.state)?;
     let mut next: Vec<Node> = start.into_iter().collect();
     while let Some(node) = next.pop() {
         if !seen.add(node) {
@@ -136,11 +214,11 @@ fn reached(
         }
         for place in entered.of(node) {
             if !std::mem::replace(&mut reached[place], true) {
-                next.extend(&exits[place]);
+                exits(place, &mut next)?;
             }
         }
     }
-    reached
+    Ok(reached)
 }
 
 impl Graph {

@@ -61,32 +61,27 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
     let own_writes = needs::own_writes(&run)?;
     let mut writers = Places::new(&run)?;
     let mut written = Vec::new();
-    for (place, names) in own_writes.iter().enumerate() {
-        for name in names {
-            if writers.of(*name).next().is_none() {
-                written.push(*name);
-            }
-            let _is_first = matter.add(*name);
-            writers.add(*name, place);
+    for (place, name) in own_writes.pairs() {
+        if writers.of(name).next().is_none() {
+            written.push(name);
         }
+        let _is_first = matter.add(name);
+        writers.add(name, place);
     }
     written.sort_unstable();
-    let all = vec![true; run.steps.len()];
     // Of a step that was not recorded it is not known how it looked.
-    let own_reads = needs::own_reads(&run, &all, Some(&matter), |step| match step.fate {
+    let own_reads = needs::own_reads(&run, Some(&matter), |step| match step.fate {
         Fate::Refused => Look::There,
         Fate::Ran | Fate::Served => Look::Content,
     })?;
     let mut readers = Places::new(&run)?;
     // By name: the first that read it and is none of those that wrote it.
     let mut first_reads: BTreeMap<Node, usize> = BTreeMap::new();
-    for (place, names) in own_reads.iter().enumerate() {
-        for name in names {
-            if writers.of(*name).next().is_some() {
-                readers.add(*name, place);
-            } else {
-                let _first = first_reads.entry(*name).or_insert(place);
-            }
+    for (place, name) in own_reads.pairs() {
+        if writers.of(name).next().is_some() {
+            readers.add(name, place);
+        } else {
+            let _first = first_reads.entry(name).or_insert(place);
         }
     }
     for place in needs::innermost(&run) {

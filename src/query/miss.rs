@@ -5,7 +5,7 @@ use super::diff::words;
 use super::run::{Run, StepRef};
 use super::{Error, Subject, state};
 use crate::base::policy::Policy;
-use crate::base::{Access, Dep, Start};
+use crate::base::{Access, Dep, Record, Start};
 use crate::report::explain::plain;
 use crate::store::graph::{self, Step};
 use crate::store::{Snapshot, history};
@@ -62,7 +62,7 @@ pub fn miss(
     };
     let record = this.record(step)?;
     let other = Run::open(other_store, other_run)?;
-    let counterpart = counterpart(&other, &words(&record.command), &record.title)?;
+    let counterpart = counterpart(&other, &record)?;
     let counterpart = counterpart
         .ok_or_else(|| Error::NoCounterpart(plain(&record.title), other.build.number))?;
     let recorded = other.record(counterpart)?;
@@ -78,7 +78,7 @@ pub fn miss(
             });
         }
     };
-    let program = |record: &crate::base::Record| {
+    let program = |record: &Record| {
         let program = &record.command.program;
         let dep = record.deps.iter().find(|dep| dep.name == *program);
         let content = dep.map_or_else(String::new, |dep| state::text(&dep.state));
@@ -148,14 +148,22 @@ pub fn miss(
     })
 }
 
-/// The step with the same command, else the one that starts with the same words for longest.
-fn counterpart<'a>(
-    run: &'a Run<'_>,
-    wanted: &[Vec<u8>],
-    title: &str,
-) -> Result<Option<&'a Step>, Error> {
+/// The step with the same command, else the one that has most of its words.
+fn counterpart<'a>(run: &'a Run<'_>, this: &Record) -> Result<Option<&'a Step>, Error> {
+    let wanted = words(&this.command);
+    // Most often who wrote the same file: that is known without a look at all of them.
+    if let Some(output) = this.outputs.first() {
+        if let Some(step) = run.writer(&output.name)? {
+            let execution = step.execution;
+            let record = execution.map(|one| history::rest(run.state, one));
+            let record = record.transpose()?;
+            if record.is_some_and(|record| words(&record.command) == wanted) {
+                return Ok(Some(step));
+            }
+        }
+    }
     let mut nearest: Option<(usize, &Step)> = None;
-    let program = title.split(' ').next();
+    let program = this.title.split(' ').next();
     for step in &run.steps {
         let Some(execution) = step.execution else {
             continue;

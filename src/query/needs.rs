@@ -5,8 +5,11 @@ use super::run::Run;
 use crate::store;
 use crate::store::edges::{self, Look, Nodes, Reads};
 use crate::store::graph::Step;
+use crate::store::history::Execution;
 use crate::store::nodes::{self, Node};
-use std::collections::BTreeMap;
+use crate::store::readers;
+use std::collections::HashSet;
+use std::ops::Range;
 
 /// That a step read what another one had written. Places among the steps of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +42,7 @@ pub(super) struct Places {
     /// By node: the last one's index below, and one more; 0 for none.
     last: Vec<u32>,
     /// Places, and as above the one before it of the same node.
-    all: Vec<(usize, u32)>,
+    all: Vec<(u32, u32)>,
 }
 
 impl Places {
@@ -52,7 +55,8 @@ impl Places {
 
     pub(super) fn add(&mut self, node: Node, place: usize) {
         if let Some(last) = self.last.get_mut(node.0 as usize) {
-            self.all.push((place, *last));
+            self.all
+                .push((u32::try_from(place).unwrap_or(u32::MAX), *last));
             *last = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         }
     }
@@ -61,7 +65,79 @@ impl Places {
     pub(super) fn of(&self, node: Node) -> impl Iterator<Item = usize> {
         let at = |index: u32| self.all.get((index as usize).checked_sub(1)?).copied();
         let first = self.last.get(node.0 as usize).and_then(|last| at(*last));
-        std::iter::successors(first, move |(_, before)| at(*before)).map(|(place, _)| place)
+        std::iter::successors(first, move |(_, before)| at(*before))
+            .map(|(place, _)| place as usize)
+    }
+}
+
+/// Some nodes for each place, one list after the other.
+#[derive(Debug)]
+pub(super) struct Lists {
+    /// By place: where its list ends.
+    ends: Vec<usize>,
+    nodes: Vec<Node>,
+}
+
+impl Lists {
+    fn with_capacity(n_places: usize) -> Self {
+        Self {
+            ends: Vec::with_capacity(n_places),
+            nodes: Vec::new(),
+        }
+    }
+
+    /// The nodes of the next place are all that were added since the last one.
+    fn end(&mut self) {
+        self.ends.push(self.nodes.len());
+    }
+
+    fn span(&self, place: usize) -> Range<usize> {
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[place]
+    }
+
+    /// The nodes of a place.
+    pub(super) fn of(&self, place: usize) -> &[Node] {
+        &self.nodes[self.span(place)]
+    }
+
+    /// The nodes of all places.
+    pub(super) fn all(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Each node with its place.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, Node)> + Clone {
+        let places = 0..self.ends.len();
+        places.flat_map(|place| self.of(place).iter().map(move |node| (place, *node)))
+    }
+}
+
+/// Who was started by whom.
+struct Children {
+    /// By place: the last one that it started, and for each place the one before it of the same step; each one
+    /// more, 0 for none.
+    last: Vec<u32>,
+    before: Vec<u32>,
+}
+
+impl Children {
+    fn new(run: &Run<'_>) -> Self {
+        let n_steps = run.steps.len();
+        let (mut last, mut before) = (vec![0; n_steps], vec![0; n_steps]);
+        for (place, before) in before.iter_mut().enumerate() {
+            if let Some(parent) = parent(run, place) {
+                *before = last[parent];
+                last[parent] = u32::try_from(place + 1).unwrap_or(0);
+            }
+        }
+        Self { last, before }
+    }
+
+    fn of(&self, place: usize) -> impl Iterator<Item = usize> {
+        let place_of = |one_more: u32| (one_more as usize).checked_sub(1);
+        let last = place_of(self.last[place]);
+        std::iter::successors(last, move |place| place_of(self.before[*place]))
     }
 }
 
@@ -74,16 +150,18 @@ fn reads(
     places: &[usize],
     among: Option<&Nodes>,
     look: impl Fn(&Step) -> Look + Sync,
-) -> Result<Vec<Vec<Node>>, Error> {
+) -> Result<Lists, Error> {
     let (state, steps) = (run.state, run.steps.as_slice());
-    let some = &|places: &[usize]| -> Result<Vec<Vec<Node>>, store::Error> {
+    let some = &|places: &[usize]| -> Result<Lists, store::Error> {
         let mut reads = Reads::among(among);
-        let steps = places.iter().map(|place| &steps[*place]);
-        let names = steps.map(|step| match step.execution {
-            Some(execution) => reads.of(state, execution, look(step)),
-            None => Ok(Vec::new()),
-        });
-        names.collect()
+        let mut lists = Lists::with_capacity(places.len());
+        for step in places.iter().map(|place| &steps[*place]) {
+            if let Some(execution) = step.execution {
+                reads.add(state, execution, look(step), &mut lists.nodes)?;
+            }
+            lists.end();
+        }
+        Ok(lists)
     };
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = places.len().div_ceil(n_threads).max(MANY);
@@ -93,10 +171,14 @@ fn reads(
     std::thread::scope(|scope| {
         let parts = places.chunks(part);
         let parts: Vec<_> = parts.map(|part| scope.spawn(move || some(part))).collect();
-        let mut all = Vec::with_capacity(places.len());
+        let mut all = Lists::with_capacity(places.len());
         for part in parts {
             match part.join() {
-                Ok(names) => all.extend(names?),
+                Ok(lists) => {
+                    let (lists, first) = (lists?, all.nodes.len());
+                    all.ends.extend(lists.ends.iter().map(|end| first + end));
+                    all.nodes.extend(lists.nodes);
+                }
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
@@ -111,60 +193,165 @@ fn parent(run: &Run<'_>, place: usize) -> Option<usize> {
     (parent < place).then_some(parent)
 }
 
-/// By place: what the steps that are wanted read, and none that they started, by number; nothing for others.
+/// By place: what a step read, and none that it started, by number.
 pub(super) fn own_reads(
     run: &Run<'_>,
-    wanted: &[bool],
     among: Option<&Nodes>,
     look: impl Fn(&Step) -> Look + Sync,
-) -> Result<Vec<Vec<Node>>, Error> {
-    let is_needed =
-        |place: &usize| wanted[*place] || parent(run, *place).is_some_and(|parent| wanted[parent]);
-    let places: Vec<usize> = (0..run.steps.len()).filter(is_needed).collect();
-    let mut all = vec![Vec::new(); run.steps.len()];
-    for (place, names) in places.iter().zip(reads(run, &places, among, look)?) {
-        all[*place] = names;
-    }
-    let mut own = own(run, all)?;
-    for (names, _) in own.iter_mut().zip(wanted).filter(|(_, wanted)| !**wanted) {
-        names.clear();
-    }
-    Ok(own)
+) -> Result<Lists, Error> {
+    let places: Vec<usize> = (0..run.steps.len()).collect();
+    own(run, reads(run, &places, among, look)?)
 }
 
-/// By place: what a step wrote and none that it started, by number.
-pub(super) fn own_writes(run: &Run<'_>) -> Result<Vec<Vec<Node>>, Error> {
-    let writes = run.steps.iter().map(|step| match step.execution {
-        Some(execution) => edges::writes(run.state, execution),
-        None => Ok(Vec::new()),
-    });
-    own(run, writes.collect::<Result<_, store::Error>>()?)
+/// By place: what a step wrote, and none that it started, by number.
+pub(super) fn own_writes(run: &Run<'_>) -> Result<Lists, Error> {
+    let mut lists = Lists::with_capacity(run.steps.len());
+    for step in &run.steps {
+        if let Some(execution) = step.execution {
+            edges::writes(run.state, execution, |node| lists.nodes.push(node))?;
+        }
+        lists.end();
+    }
+    own(run, lists)
 }
 
 /// By place: those of a step's names that none has which it started, by number.
-fn own(run: &Run<'_>, mut names: Vec<Vec<Node>>) -> Result<Vec<Vec<Node>>, Error> {
-    let mut started: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for place in 0..names.len() {
-        if let Some(parent) = parent(run, place).filter(|parent| !names[*parent].is_empty()) {
-            started.entry(parent).or_default().push(place);
-        }
-    }
-    // By name: the last of those that started others one of which had to do with it.
-    let mut inner = vec![usize::MAX; nodes::count(run.state)? as usize + 1];
-    for (parent, children) in started {
-        // What they started in turn comes later, so that nothing was taken from these yet.
-        for name in children.iter().flat_map(|child| &names[*child]) {
-            if let Some(place) = inner.get_mut(name.0 as usize) {
-                *place = parent;
+fn own(run: &Run<'_>, mut lists: Lists) -> Result<Lists, Error> {
+    let children = Children::new(run);
+    // By name: the last of those that started others one of which had to do with it, and one more.
+    let mut inner = vec![0_u32; nodes::count(run.state)? as usize + 1];
+    let (mut kept, mut start) = (0, 0);
+    for place in 0..lists.ends.len() {
+        let this = u32::try_from(place + 1).unwrap_or(0);
+        if start < lists.ends[place] {
+            // What they started in turn comes later, so that nothing was taken from these yet.
+            for child in children.of(place) {
+                for name in lists.of(child) {
+                    if let Some(place) = inner.get_mut(name.0 as usize) {
+                        *place = this;
+                    }
+                }
             }
         }
-        names[parent].retain(|name| inner.get(name.0 as usize) != Some(&parent));
+        let (first, end) = (kept, lists.ends[place]);
+        for index in start..end {
+            let name = lists.nodes[index];
+            if inner.get(name.0 as usize) != Some(&this) {
+                lists.nodes[kept] = name;
+                kept += 1;
+            }
+        }
+        kept = first + sorted_once(&mut lists.nodes[first..kept]);
+        (start, lists.ends[place]) = (end, kept);
     }
-    for names in &mut names {
+    lists.nodes.truncate(kept);
+    Ok(lists)
+}
+
+/// Sorts, moves what is there more than once to the end, and tells how many are left.
+fn sorted_once(nodes: &mut [Node]) -> usize {
+    nodes.sort_unstable();
+    let mut kept = 0;
+    for index in 0..nodes.len() {
+        if index == 0 || nodes[index] != nodes[kept - 1] {
+            nodes[kept] = nodes[index];
+            kept += 1;
+        }
+    }
+    kept
+}
+
+/// Tells of single steps what they read, and none that they started.
+pub(super) struct OwnReads<'a> {
+    run: &'a Run<'a>,
+    reads: Reads<'a>,
+    children: Children,
+    /// By name: the last step of those asked about that started one which read it, and one more.
+    inner: Vec<u32>,
+}
+
+impl<'a> OwnReads<'a> {
+    /// Of these names only, or of all.
+    pub(super) fn among(run: &'a Run<'_>, names: Option<&'a Nodes>) -> Result<Self, Error> {
+        Ok(Self {
+            run,
+            reads: Reads::among(names),
+            children: Children::new(run),
+            inner: vec![0; nodes::count(run.state)? as usize + 1],
+        })
+    }
+
+    /// What the step at a place read, by number.
+    pub(super) fn of(&mut self, place: usize, look: Look) -> Result<Vec<Node>, Error> {
+        let this = u32::try_from(place + 1).unwrap_or(0);
+        let mut names = self.all(place, look)?;
+        if !names.is_empty() {
+            let children: Vec<usize> = self.children.of(place).collect();
+            for child in children {
+                for name in self.all(child, look)? {
+                    if let Some(inner) = self.inner.get_mut(name.0 as usize) {
+                        *inner = this;
+                    }
+                }
+            }
+            names.retain(|name| self.inner.get(name.0 as usize) != Some(&this));
+        }
         names.sort_unstable();
         names.dedup();
+        Ok(names)
     }
-    Ok(names)
+
+    fn all(&mut self, place: usize, look: Look) -> Result<Vec<Node>, Error> {
+        match self.run.steps[place].execution {
+            Some(execution) => Ok(self.reads.of(self.run.state, execution, look)?),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Tells who read some names, and started nobody who did.
+pub(super) struct Readers<'a> {
+    run: &'a Run<'a>,
+    /// By place: what the step did.
+    executions: Vec<Option<Execution>>,
+}
+
+impl<'a> Readers<'a> {
+    pub(super) fn of(run: &'a Run<'_>) -> Self {
+        let executions = run.steps.iter().map(|step| step.execution);
+        Self {
+            run,
+            executions: executions.collect(),
+        }
+    }
+
+    /// The places of all that may have read one of some names.
+    pub(super) fn candidates(&self, names: &[Node]) -> Result<Vec<usize>, Error> {
+        let mut readers = readers::Groups::default();
+        for name in names {
+            readers.add(self.run.state, *name)?;
+        }
+        let all = self.executions.iter().enumerate();
+        let places = all.filter_map(|(place, one)| readers.may_have((*one)?).then_some(place));
+        Ok(places.collect())
+    }
+
+    /// The places of those of all candidates that read the content of a name.
+    pub(super) fn among(&self, places: &[usize], names: &[Node]) -> Result<Vec<usize>, Error> {
+        let run = self.run;
+        let mut wanted = Nodes::none(run.state)?;
+        for name in names {
+            let _is_first = wanted.add(*name);
+        }
+        let read = reads(run, places, Some(&wanted), |_| Look::Content)?;
+        let pairs = read.pairs().map(|(index, node)| (places[index], node));
+        // Whoever reads a name is among these, also whoever was started by one of them.
+        let inner = pairs.clone();
+        let inner = inner.filter_map(|(place, node)| Some((parent(run, place)?, node)));
+        let inner: HashSet<(usize, Node)> = inner.collect();
+        let own = pairs.filter(|pair| !inner.contains(pair));
+        Ok(own.map(|(place, _)| place).collect())
+    }
 }
 
 /// What each of some steps needed of the others: for each name the last one that had written it and ended
@@ -174,22 +361,22 @@ pub(super) fn needs(run: &Run<'_>, among: &[usize]) -> Result<Vec<Need>, Error> 
     let mut written = Nodes::none(run.state)?;
     for place in among {
         if let Some(execution) = run.steps[*place].execution {
-            for name in edges::writes(run.state, execution)? {
+            edges::writes(run.state, execution, |name| {
                 writers.add(name, *place);
                 let _is_first = written.add(name);
-            }
+            })?;
         }
     }
     let read = reads(run, among, Some(&written), |_| Look::Any)?;
     let mut found = Vec::new();
-    for (reader, names) in among.iter().zip(read) {
+    for (index, reader) in among.iter().enumerate() {
         let step = &run.steps[*reader];
-        for name in names {
+        for name in read.of(index) {
             let before = |place: &usize| {
                 let writer = &run.steps[*place];
                 place != reader && end(writer) <= step.began_us
             };
-            let last = writers.of(name).filter(before);
+            let last = writers.of(*name).filter(before);
             // Of several that ended at the same time the one that was added last.
             let last =
                 last.reduce(

@@ -1,8 +1,9 @@
 //! What a file was made from, all the way down, for those who want it attested: the steps that led to it, with
 //! what they read and none of them wrote, and the programs around them with what those read by themselves.
 
+use super::Error;
+use super::needs::OwnReads;
 use super::run::Run;
-use super::{Error, needs};
 use crate::attest::{Digests, Input, Made, Step};
 use crate::base::{Access, Digest, Name, Record, State, What};
 use crate::store::edges::Look;
@@ -85,17 +86,15 @@ fn run_of(store: &Snapshot, execution: Execution) -> Result<(Ran, Vec<Own>), Err
             continue;
         };
         let around = run.around(step);
-        let mut wanted = vec![false; run.steps.len()];
-        for place in around.iter().filter_map(|step| run.place(step.number)) {
-            wanted[place] = true;
+        let mut reads = OwnReads::among(&run, None)?;
+        let mut own = Vec::new();
+        for step in around {
+            if let (Some(place), Some(execution)) = (run.place(step.number), step.execution) {
+                let names = reads.of(place, Look::Content)?;
+                own.push((execution, names.into_iter().collect()));
+            }
         }
-        let own = needs::own_reads(&run, &wanted, None, |_| Look::Content)?;
-        let around = around.into_iter().filter_map(|step| {
-            let place = run.place(step.number)?;
-            Some((step.execution?, own[place].iter().cloned().collect()))
-        });
-        let around = around.collect();
-        return Ok(((build.title, build.number, build.began), around));
+        return Ok(((build.title, build.number, build.began), own));
     }
     Ok((("not known any more".to_owned(), 0, 0), Vec::new()))
 }

@@ -16,6 +16,8 @@ pub struct Recipe {
     pub start: Start,
     /// Its umask.
     pub umask: u32,
+    /// Descriptors above 2 that it was started with, but for those of a jobserver.
+    pub descriptors: Vec<i32>,
     /// Contents that the steps around it made and removed.
     pub scraps: Vec<(Digest, String)>,
 }
@@ -48,6 +50,11 @@ pub fn recipe(store: &Snapshot, run: Option<u32>, subject: &Subject) -> Result<R
         .iter()
         .find_map(|word| word.strip_prefix("umask "));
     let umask = umask.and_then(|text| u32::from_str_radix(text, 8).ok());
+    let descriptors = start.around.iter().filter_map(|word| {
+        let (number, _kind) = word.strip_prefix("descriptor ")?.split_once(':')?;
+        number.parse().ok().filter(|number| *number > 2)
+    });
+    let descriptors = descriptors.collect();
     let mut scraps = Vec::new();
     for outer in run.around(step) {
         if let Some(execution) = outer.execution {
@@ -59,6 +66,7 @@ pub fn recipe(store: &Snapshot, run: Option<u32>, subject: &Subject) -> Result<R
         record,
         start,
         umask: umask.unwrap_or(0o022),
+        descriptors,
         scraps,
     })
 }

@@ -5,11 +5,10 @@ use crate::base::{Name, Record};
 use crate::report::explain::plain;
 use crate::store::graph::{self, Build, Fate, Step};
 use crate::store::history::{self, Execution};
-use crate::store::nodes::{self, Node};
+use crate::store::nodes;
 use crate::store::{Snapshot, edges};
 use serde::Serialize;
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::fmt;
 
 /// A step, as answers name it.
@@ -43,9 +42,10 @@ pub struct Run<'a> {
     pub build: Build,
     /// Its steps, by their numbers.
     pub steps: Vec<Step>,
-    /// Places of the steps, in the order in which they ended.
-    ended: Vec<usize>,
-    writers: OnceCell<HashMap<Node, usize>>,
+    /// Numbers of the steps, in the order in which they ended.
+    ended: Vec<u32>,
+    /// By node: the place of the innermost step that wrote it last, and one more; 0 for none.
+    writers: OnceCell<Vec<u32>>,
 }
 
 impl<'a> Run<'a> {
@@ -62,17 +62,13 @@ impl<'a> Run<'a> {
         let wanted = number.unwrap_or(last);
         let build = builds.into_iter().find(|build| build.number == wanted);
         let build = build.ok_or(Error::NoRun(wanted, first, last))?;
-        let mut steps: Vec<_> = graph::steps(state, wanted)?
-            .into_iter()
-            .enumerate()
-            .collect();
-        steps.sort_by_key(|(_, step)| step.number);
-        let mut ended: Vec<_> = (0..steps.len()).collect();
-        ended.sort_by_key(|place| steps[*place].0);
+        let mut steps = graph::steps(state, wanted)?;
+        let ended = steps.iter().map(|step| step.number).collect();
+        steps.sort_by_key(|step| step.number);
         Ok(Self {
             state,
             build,
-            steps: steps.into_iter().map(|(_, step)| step).collect(),
+            steps,
             ended,
             writers: OnceCell::new(),
         })
@@ -105,6 +101,15 @@ impl<'a> Run<'a> {
     /// The place of the step of a number.
     #[must_use]
     pub fn place(&self, number: u32) -> Option<usize> {
+        // Most runs have all numbers.
+        let place = number as usize;
+        if self
+            .steps
+            .get(place)
+            .is_some_and(|step| step.number == number)
+        {
+            return Some(place);
+        }
         let place = self.steps.binary_search_by_key(&number, |step| step.number);
         place.ok()
     }
@@ -151,31 +156,31 @@ impl<'a> Run<'a> {
     pub fn writer(&self, name: &Name) -> Result<Option<&Step>, Error> {
         let node = nodes::find(self.state, name.bytes())?;
         let writers = self.writers()?;
-        Ok(node
-            .and_then(|node| writers.get(&node))
-            .map(|place| &self.steps[*place]))
+        let last = node.and_then(|node| writers.get(node.0 as usize));
+        let place = last.and_then(|last| (*last as usize).checked_sub(1));
+        Ok(place.map(|place| &self.steps[place]))
     }
 
-    /// By name: the place of the innermost step that wrote it last.
-    ///
-    /// # Errors
-    /// Damage.
-    pub fn writers(&self) -> Result<&HashMap<Node, usize>, Error> {
+    fn writers(&self) -> Result<&[u32], Error> {
         if let Some(known) = self.writers.get() {
             return Ok(known);
         }
-        let mut writers: HashMap<Node, usize> = HashMap::new();
-        for place in &self.ended {
-            let step = &self.steps[*place];
+        let mut writers = vec![0; nodes::count(self.state)? as usize + 1];
+        for place in self.ended.iter().filter_map(|number| self.place(*number)) {
+            let step = &self.steps[place];
             let Some(execution) = step.execution else {
                 continue;
             };
-            for name in edges::writes(self.state, execution)? {
-                let inner = writers.get(&name).map(|place| &self.steps[*place]);
-                if inner.is_none_or(|inner| !self.is_in(inner, step)) {
-                    writers.insert(name, *place);
+            let this = u32::try_from(place + 1).unwrap_or(0);
+            edges::writes(self.state, execution, |node| {
+                let Some(last) = writers.get_mut(node.0 as usize) else {
+                    return;
+                };
+                let inner = (*last as usize).checked_sub(1);
+                if inner.is_none_or(|inner| !self.is_in(&self.steps[inner], step)) {
+                    *last = this;
                 }
-            }
+            })?;
         }
         Ok(self.writers.get_or_init(|| writers))
     }

@@ -161,9 +161,11 @@ fn written<'a>(run: &'a Run<'_>, step: &Step, name: &Name) -> Result<Option<&'a 
         let Some(execution) = writer.execution else {
             continue;
         };
-        if edges::writes(run.state, execution)?.contains(&node) {
-            found = Some(writer);
-        }
+        edges::writes(run.state, execution, |wrote| {
+            if wrote == node {
+                found = Some(writer);
+            }
+        })?;
     }
     Ok(found)
 }

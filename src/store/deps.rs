@@ -11,6 +11,7 @@ use super::layout::{put_u32, u32_at};
 use super::pages::{Pages, PagesMut};
 use super::schema::{HEAP, NAMES, PIECES, SHAPES, SHAPES_BY_BYTES};
 use crate::base::{Access, Dep, Digest, Name, State};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A piece ends after every dep whose hash has these bits zero...
@@ -137,8 +138,13 @@ pub(super) fn remove(pages: &mut impl PagesMut, list: u32) -> Result<(), Error> 
 
 /// The addresses of the pieces of a vector.
 pub(super) fn pieces(pages: &impl Pages, list: u32) -> Result<Vec<u32>, Error> {
-    let bytes = HEAP.read(pages, list)?;
+    let bytes = self::list(pages, list)?;
     Ok(bytes.chunks_exact(4).map(|b| u32_at(b, 0)).collect())
+}
+
+/// The addresses of the pieces of a vector, 4 bytes each.
+pub(super) fn list(pages: &impl Pages, list: u32) -> Result<Cow<'_, [u8]>, Error> {
+    HEAP.read(pages, list)
 }
 
 /// Ids of the names that a piece has deps on.

@@ -10,13 +10,16 @@ use super::pages::Pages;
 use crate::base::Access;
 use std::collections::HashMap;
 
-/// The names that an execution writes, in the order of its outputs.
+/// Gives the names that an execution writes, in the order of its outputs.
 ///
 /// # Errors
 /// Damage.
-pub fn writes(pages: &impl Pages, execution: Execution) -> Result<Vec<Node>, Error> {
-    let names = history::outputs(pages, execution)?;
-    Ok(names.into_iter().map(Node).collect())
+pub fn writes(
+    pages: &impl Pages,
+    execution: Execution,
+    mut take: impl FnMut(Node),
+) -> Result<(), Error> {
+    history::each_output(pages, execution, |name| take(Node(name)))
 }
 
 /// Which deps are meant.
@@ -95,7 +98,23 @@ impl<'a> Reads<'a> {
         look: Look,
     ) -> Result<Vec<Node>, Error> {
         let mut found = Vec::new();
-        for piece in deps::pieces(pages, u32_at(live(pages, execution)?, DEPS))? {
+        self.add(pages, execution, look, &mut found)?;
+        Ok(found)
+    }
+
+    /// Adds what an execution reads to others.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn add(
+        &mut self,
+        pages: &impl Pages,
+        execution: Execution,
+        look: Look,
+        found: &mut Vec<Node>,
+    ) -> Result<(), Error> {
+        let list = deps::list(pages, u32_at(live(pages, execution)?, DEPS))?;
+        for piece in list.chunks_exact(4).map(|piece| u32_at(piece, 0)) {
             if let Some(known) = self.pieces.get(&(piece, look)) {
                 found.extend_from_slice(known);
                 continue;
@@ -112,6 +131,6 @@ impl<'a> Reads<'a> {
                 self.pieces.insert((piece, look), found[first..].to_vec());
             }
         }
-        Ok(found)
+        Ok(())
     }
 }

@@ -67,7 +67,7 @@ pub enum Fate {
 }
 
 /// One step of a build.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its number in the build.
     pub number: u32,
@@ -78,7 +78,7 @@ pub struct Step {
     /// Why it was not served or may not be cached, for people.
     pub why: String,
     /// What was not as a record has it, where that is why it was not served.
-    pub cause: Option<Cause>,
+    pub cause: Option<Box<Cause>>,
     /// When it started: microseconds since 1970.
     pub began_us: i64,
     /// Microseconds.
@@ -86,26 +86,15 @@ pub struct Step {
     /// Its exit status.
     pub status: i32,
     /// What it did; none if that is not known any more.
+    #[serde(skip)]
     pub execution: Option<Execution>,
 }
 
 /// A step that has ended, to be noted.
 #[derive(Debug, Clone)]
 pub struct Done {
-    /// Its number in the build.
-    pub number: u32,
-    /// The step that started it.
-    pub parent: Option<u32>,
-    /// What became of it.
-    pub fate: Fate,
-    /// Why it was not served or may not be cached, for people.
-    pub why: String,
-    /// What was not as a record has it, where that is why it was not served.
-    pub cause: Option<Cause>,
-    /// When it started: microseconds since 1970.
-    pub began_us: i64,
-    /// Microseconds.
-    pub wall_us: u64,
+    /// How it went. What it did is found out when it is noted.
+    pub step: Step,
     /// What it was given.
     pub start: Start,
     /// What it is known by from one build to the next.
@@ -117,14 +106,7 @@ pub struct Done {
 /// A step as it lies in the list of its build.
 #[derive(Serialize, Deserialize)]
 struct Row {
-    number: u32,
-    parent: Option<u32>,
-    fate: Fate,
-    why: String,
-    cause: Option<Cause>,
-    began_us: i64,
-    wall_us: u64,
-    status: i32,
+    step: Step,
     execution: u32,
     serial: u32,
 }
@@ -183,21 +165,15 @@ impl Noting {
         let mut rows: Vec<Row> = read(pages, list)?;
         let mut given: Starts = read(pages, starts)?;
         for mut done in done {
-            given.add(done.number, &done.start, &mut self.words);
+            let number = done.step.number;
+            given.add(number, &done.start, &mut self.words);
             for dep in &mut done.record.deps {
                 *dep = canonical(dep);
             }
-            self.parents.insert(done.number, done.parent);
+            self.parents.insert(number, done.step.parent);
             let execution = self.execution(pages, &done)?;
             rows.push(Row {
-                number: done.number,
-                parent: done.parent,
-                fate: done.fate,
-                why: done.why,
-                cause: done.cause,
-                began_us: done.began_us,
-                wall_us: done.wall_us,
-                status: done.record.status,
+                step: done.step,
                 execution: execution.0,
                 serial: history::facts(pages, execution)?.serial,
             });
@@ -210,7 +186,7 @@ impl Noting {
         BUILDS.put(pages, id, STEPS, &list.to_le_bytes())?;
         BUILDS.put(pages, id, STARTS, &starts.to_le_bytes())?;
         let count = |fate| {
-            let n = rows.iter().filter(|row| row.fate == fate).count();
+            let n = rows.iter().filter(|row| row.step.fate == fate).count();
             u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes()
         };
         BUILDS.put(pages, id, SERVED, &count(Fate::Served))?;
@@ -272,12 +248,12 @@ impl Noting {
             if self
                 .wrote
                 .get(&output.name)
-                .is_some_and(|inner| self.is_above(done.number, *inner))
+                .is_some_and(|inner| self.is_above(done.step.number, *inner))
             {
                 continue;
             }
-            self.wrote.insert(output.name.clone(), done.number);
-            if done.fate == Fate::Served {
+            self.wrote.insert(output.name.clone(), done.step.number);
+            if done.step.fate == Fate::Served {
                 // It is as who wrote it has left it.
                 let left = |last| -> Result<bool, Error> {
                     let record = history::rest(pages, last)?;
@@ -363,18 +339,11 @@ pub fn steps(pages: &impl Pages, build: u32) -> Result<Vec<Step>, Error> {
         return Ok(Vec::new());
     };
     let rows: Vec<Row> = read(pages, u32_at(BUILDS.get(pages, id)?, STEPS))?;
+    // In the memory of the rows: a large build has many.
     let steps = rows.into_iter().map(|row| {
-        Ok(Step {
-            number: row.number,
-            parent: row.parent,
-            fate: row.fate,
-            why: row.why,
-            cause: row.cause,
-            began_us: row.began_us,
-            wall_us: row.wall_us,
-            status: row.status,
-            execution: still(pages, row.execution, row.serial)?,
-        })
+        let mut step = row.step;
+        step.execution = still(pages, row.execution, row.serial)?;
+        Ok(step)
     });
     steps.collect()
 }

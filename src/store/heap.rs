@@ -98,8 +98,13 @@ impl Heap {
 
     /// What [`Self::add`] wrote.
     pub(super) fn read(self, pages: &impl Pages, address: u32) -> Result<Cow<'_, [u8]>, Error> {
-        let len = pages.u32_at(self.segment, byte(address))?;
-        pages.bytes(self.segment, byte(address) + 4, len as usize)
+        let (page, inside) = pages.place(self.segment, byte(address))?;
+        let len = super::layout::u32_at(page, inside) as usize;
+        // Most lie in the page in which they start.
+        match page[inside + 4..].get(..len) {
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None => pages.bytes(self.segment, byte(address) + 4, len),
+        }
     }
 
     /// Gives back what [`Self::add`] allocated.

@@ -12,7 +12,7 @@ use super::layout::{u32_at, u64_at};
 use super::pages::{Pages, PagesMut};
 use super::schema::{EXECUTIONS, EXECUTIONS_BY_KEY, HEAP, NAMES, WRITERS};
 use super::{contents, deps, graph};
-use crate::base::{Digest, Record, What};
+use crate::base::{Digest, Hasher, Record, What};
 
 const OLDER: usize = 32;
 pub(super) const BEFORE: usize = 36;
@@ -130,6 +130,15 @@ pub fn under(pages: &impl Pages, key: &Digest) -> Result<Vec<Execution>, Error> 
         next = (older != 0).then_some(Execution(older));
     }
     Ok(found)
+}
+
+/// The key under which it is told in brief what was forgotten under another one. Nothing that is found there can be
+/// served, and nobody looks there for it.
+#[must_use]
+pub fn brief(key: &Digest) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(b"in brief").update(&key.0);
+    hasher.finish()
 }
 
 /// The newest execution under the key of one.
@@ -323,9 +332,19 @@ pub fn remove(pages: &mut impl PagesMut, execution: Execution) -> Result<(), Err
 
 /// Ids of the names that an execution wrote.
 pub(super) fn outputs(pages: &impl Pages, execution: Execution) -> Result<Vec<u32>, Error> {
+    let mut names = Vec::new();
+    each_output(pages, execution, |name| names.push(name))?;
+    Ok(names)
+}
+
+/// Gives the ids of the names that an execution wrote.
+pub(super) fn each_output(
+    pages: &impl Pages,
+    execution: Execution,
+    mut take: impl FnMut(u32),
+) -> Result<(), Error> {
     let bytes = HEAP.read(pages, u32_at(live(pages, execution)?, OUTPUTS))?;
     let mut reader = Reader(&bytes);
-    let mut names = Vec::new();
     let mut last: i64 = 0;
     while !reader.0.is_empty() {
         let step = reader.number().map(unzigzag);
@@ -333,9 +352,9 @@ pub(super) fn outputs(pages: &impl Pages, execution: Execution) -> Result<Vec<u3
         let id = name.and_then(|name| u32::try_from(name).ok());
         let id = id.ok_or_else(|| unsound(pages, "outputs that are cut off"))?;
         last = i64::from(id);
-        names.push(id);
+        take(id);
     }
-    Ok(names)
+    Ok(())
 }
 
 pub(super) fn live(pages: &impl Pages, execution: Execution) -> Result<&[u8], Error> {

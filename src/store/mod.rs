@@ -25,7 +25,7 @@ mod names;
 pub mod nodes;
 mod pages;
 pub mod pending;
-mod readers;
+pub mod readers;
 pub mod rebuild;
 pub mod recover;
 mod schema;

@@ -7,11 +7,33 @@
 
 use super::history::{self, DEPS, Execution, live};
 use super::layout::{u32_at, u64_at};
+use super::nodes::Node;
 use super::pages::{Pages, PagesMut};
 use super::schema::{EXECUTIONS, NAMES, READERS};
 use super::{Error, deps};
 use crate::base::Name;
 use std::collections::HashMap;
+
+/// Groups of executions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Groups(u64);
+
+impl Groups {
+    /// Adds those in which somebody has a dep on a name.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn add(&mut self, pages: &impl Pages, name: Node) -> Result<(), Error> {
+        self.0 |= groups(pages, name.0)?;
+        Ok(())
+    }
+
+    /// Whether an execution may be one that has a dep on one of the names; if not, it has none.
+    #[must_use]
+    pub fn may_have(self, execution: Execution) -> bool {
+        self.0 & group(execution.0) != 0
+    }
+}
 
 fn group(execution: u32) -> u64 {
     1 << (execution / 512 % 64)
@@ -34,22 +56,28 @@ pub fn readers(pages: &impl Pages, name: &Name, old: bool) -> Result<Vec<Executi
             continue;
         }
         let execution = Execution(id);
-        if !history::is_there(pages, execution)?
-            || (!old && history::newest(pages, execution)? != Some(execution))
-        {
+        if !history::is_there(pages, execution)? {
             continue;
         }
         for piece in deps::pieces(pages, u32_at(live(pages, execution)?, DEPS))? {
             let mentions = match known.get(&piece) {
                 Some(mentions) => *mentions,
                 None => {
-                    let mentions = deps::names(pages, piece, &mut shapes)?.contains(&name);
-                    known.insert(piece, mentions);
+                    let mut mentions = false;
+                    let n_users = deps::each(pages, piece, &mut shapes, |other, _| {
+                        mentions |= other == name;
+                    })?;
+                    if n_users > 1 {
+                        known.insert(piece, mentions);
+                    }
                     mentions
                 }
             };
             if mentions {
-                found.push(execution);
+                // Of the few that do it is asked who is the newest.
+                if old || history::newest(pages, execution)? == Some(execution) {
+                    found.push(execution);
+                }
                 break;
             }
         }

@@ -40,10 +40,15 @@ impl Table {
     /// The record of an id. What it says of others is not to be believed without a check.
     pub(super) fn get(self, pages: &impl Pages, id: u32) -> Result<&[u8], Error> {
         let at = self.at(id);
-        if id == 0 || id > self.count(pages)? {
+        let (page, inside) = match id {
+            0 => return Err(pages.damaged(self.segment, at, "no such id")),
+            _ => pages.place(self.segment, at)?,
+        };
+        // Only the last page has places for ids that were not given out.
+        let is_last = at / PAGE as u64 + 1 >= u64::from(pages.n_pages(self.segment));
+        if is_last && id > self.count(pages)? {
             return Err(pages.damaged(self.segment, at, "no such id"));
         }
-        let (page, inside) = pages.place(self.segment, at)?;
         page.get(inside..inside + self.size)
             .ok_or_else(|| pages.damaged(self.segment, at, "a record across pages"))
     }

@@ -5,7 +5,7 @@ use super::close::micros;
 use crate::base::{Access, Chunk, Command, Cost, Digest, Kind, Name, Record};
 use crate::disk::Disk;
 use crate::record::{Step, Wrote, seen};
-use crate::store::graph::{Done, Fate, Noting};
+use crate::store::graph::{Done, Fate, Noting, Step as Went};
 use crate::store::pending::{self, Pending};
 use crate::store::{Durability, Error, Store, recover};
 use crate::world::World;
@@ -233,23 +233,34 @@ impl Writer {
             ..Record::default()
         };
         let why = step.refusal.as_ref();
+        let fate = match why {
+            Some(_) => Fate::Refused,
+            None => Fate::Ran,
+        };
+        let why = why.map_or_else(String::new, |why| why.0.clone());
         Done {
-            number: step.number,
-            parent: step.parent.and_then(|at| u32::try_from(at).ok()),
-            fate: match why {
-                Some(_) => Fate::Refused,
-                None => Fate::Ran,
-            },
-            why: why.map_or_else(String::new, |why| why.0.clone()),
-            cause: step.miss.cause().cloned(),
-            began_us: step.started.1 / 1000,
-            wall_us: micros(wall),
+            step: went(step, fate, why, &record),
             start: step.start.clone(),
             key: step
                 .key
                 .unwrap_or_else(|| Digest::of(step.title.as_bytes())),
             record,
         }
+    }
+}
+
+/// How a step that was not served went.
+pub(super) fn went(step: &Step, fate: Fate, why: String, record: &Record) -> Went {
+    Went {
+        number: step.number,
+        parent: step.parent.and_then(|at| u32::try_from(at).ok()),
+        fate,
+        why,
+        cause: step.miss.cause().cloned().map(Box::new),
+        began_us: step.started.1 / 1000,
+        wall_us: record.cost.wall_us,
+        status: record.status,
+        execution: None,
     }
 }
 

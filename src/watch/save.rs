@@ -219,15 +219,10 @@ impl Store {
             if job.step.job.is_some() {
                 self.tell_job(&job, Ok(Box::new(record.clone())));
             }
+            let why = job.step.miss.to_string();
             self.history.done(Done {
-                number: job.step.number,
-                parent: job.step.parent.and_then(|at| u32::try_from(at).ok()),
-                fate: Fate::Ran,
-                why: job.step.miss.to_string(),
-                cause: job.step.miss.cause().cloned(),
-                began_us: job.step.started.1 / 1000,
+                step: history::went(&job.step, Fate::Ran, why, &record),
                 start: std::mem::take(&mut job.step.start),
-                wall_us: record.cost.wall_us,
                 key,
                 record,
             });

@@ -17,7 +17,7 @@ use crate::cache::serve::{ServeError, Staged};
 use crate::record::{Step, Wrote};
 use crate::report::{Event as Report, Live, Step as Told, Verdict};
 use crate::store;
-use crate::store::graph::{Done, Fate as Kept};
+use crate::store::graph::{Done, Fate as Kept, Step as Went};
 use crate::world::{Look, listing};
 use rfs_tracer::event::{Exec, ExecAnswer, Fd, FdTarget, OwnFds, Part};
 use std::sync::Arc;
@@ -458,13 +458,17 @@ impl Watch {
             held: None,
         })));
         self.history.done(Done {
-            number,
-            parent,
-            fate: Kept::Served,
-            why: String::new(),
-            cause: None,
-            began_us: began / 1000,
-            wall_us,
+            step: Went {
+                number,
+                parent,
+                fate: Kept::Served,
+                why: String::new(),
+                cause: None,
+                began_us: began / 1000,
+                wall_us,
+                status: record.status,
+                execution: None,
+            },
             start,
             key: *key,
             record: Arc::unwrap_or_clone(record),

@@ -1,18 +1,19 @@
 //! How long each question about what was built takes to answer, in this process, and with JSON made of it.
 //!
-//!     cargo bench --bench queries -- [--state FILE] [--nodes N]
+//!     cargo bench --bench queries -- [--state FILE] [--nodes N] [--only START]
 //!
 //! Without a file (a workspace's `.rfs/state`) a build is made up: one command that starts `N / 5` compilations, each of three
-//! files of its own and forty of a thousand shared headers, to one object; 1 000 000 nodes if not said otherwise.
+//! files of its own and forty of a thousand shared headers, to one object; 1 000 000 nodes if not said otherwise. `--only` asks the questions whose names start so.
 //! Told are the first time, at which pages of the state are read and compared with their sums, and the median of
 //! those after it.
 
 #![allow(missing_docs, clippy::print_stdout, reason = "a bench")]
 
+use rfs::base::policy::Policy;
 use rfs::base::{Access, Command, Dep, Digest, Name, Output, Record, Stamp, Start, State, What};
 use rfs::disk::{Disk, RealDisk};
-use rfs::query::{Subject, deps, diff, graph, lint, log, why};
-use rfs::store::graph::{self as builds, Done, Fate, Noting};
+use rfs::query::{Subject, deps, diff, graph, lint, log, miss, why};
+use rfs::store::graph::{self as builds, Done, Fate, Noting, Step};
 use rfs::store::{Durability, Snapshot, Store, recover};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,25 +82,22 @@ fn step(number: u32, n_steps: u32) -> Done {
         }
     };
     let began_us = i64::from(number) * 1_000;
+    let ran = number % 20 == 1;
     Done {
-        number,
-        parent: (number > 0).then_some(0),
-        fate: if number % 20 == 1 {
-            Fate::Ran
-        } else {
-            Fate::Served
-        },
-        why: if number % 20 == 1 {
-            "not seen before".to_owned()
-        } else {
-            String::new()
-        },
-        cause: None,
-        began_us: if number == 0 { 0 } else { began_us },
-        wall_us: if number == 0 {
-            u64::from(n_steps) * 1_000
-        } else {
-            900
+        step: Step {
+            number,
+            parent: (number > 0).then_some(0),
+            fate: if ran { Fate::Ran } else { Fate::Served },
+            why: if ran { "not seen before" } else { "" }.to_owned(),
+            cause: None,
+            began_us: if number == 0 { 0 } else { began_us },
+            wall_us: if number == 0 {
+                u64::from(n_steps) * 1_000
+            } else {
+                900
+            },
+            status: 0,
+            execution: None,
         },
         start: Start::default(),
         key: Digest::of(title.as_bytes()),
@@ -170,7 +168,7 @@ fn json<A: serde::Serialize, E: std::fmt::Debug>(answer: Result<A, E>) -> usize 
 /// What it is called, and what gives its answer and tells how long that is.
 type Question<'a> = (&'static str, Box<dyn Fn() -> usize + 'a>);
 
-fn ask(store: &Arc<Snapshot>) {
+fn ask(store: &Arc<Snapshot>, only: &str) {
     let run = builds::builds(&**store).expect("builds");
     let run = run.last().expect("a run");
     let steps = builds::steps(&**store, run.number).expect("steps");
@@ -193,6 +191,8 @@ fn ask(store: &Arc<Snapshot>) {
         steps.len()
     );
     let (made, from) = (Subject::Path(output.clone()), Subject::Path(input.clone()));
+    let policy = Policy::default();
+    let header = Name::from_bytes(b"include/common/header0500.h");
     let wanted = |transitive, outside| deps::Wanted {
         transitive,
         absent: false,
@@ -216,6 +216,16 @@ fn ask(store: &Arc<Snapshot>) {
         (
             "rdeps PATH",
             Box::new(|| json(deps::rdeps(store, &from, false))),
+        ),
+        (
+            "why-miss PATH",
+            Box::new(|| match run.number {
+                1 => 0,
+                last => {
+                    let other = (&**store, Some(last - 1));
+                    json(miss::miss(store, None, &made, other, &policy))
+                }
+            }),
         ),
         ("log", Box::new(|| json(log::runs(store, 20)))),
         ("log what-ran", Box::new(|| steps(log::Wanted::Ran))),
@@ -242,12 +252,19 @@ fn ask(store: &Arc<Snapshot>) {
             Box::new(|| json(graph::graph(store, None, Some(&input), None))),
         ),
         (
+            "graph --from a header",
+            Box::new(|| json(graph::graph(store, None, Some(&header), None))),
+        ),
+        (
             "graph",
             Box::new(|| json(graph::graph(store, None, None, None))),
         ),
         ("lint", Box::new(|| json(lint::lint(store, None)))),
     ];
     for (name, question) in questions {
+        if !name.starts_with(only) {
+            continue;
+        }
         let (first, time, n_bytes) = times(question);
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         println!(
@@ -260,12 +277,14 @@ fn ask(store: &Arc<Snapshot>) {
 
 fn main() {
     let (mut state, mut n_nodes): (Option<PathBuf>, u32) = (None, 1_000_000);
+    let mut only = String::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().expect("a value");
         match word.as_str() {
             "--state" => state = Some(value().into()),
             "--nodes" => n_nodes = value().parse().expect("a number"),
+            "--only" => only = value(),
             // What cargo adds.
             "--bench" => (),
             _ => panic!("unknown: {word}"),
@@ -283,7 +302,7 @@ fn main() {
         );
     }
     let store = Store::open_existing(&path, Arc::new(RealDisk)).expect("a store");
-    ask(&store.snapshot().expect("a state"));
+    ask(&store.snapshot().expect("a state"), &only);
     if state.is_none() {
         std::fs::remove_dir_all(&dir).expect("removed");
     }

@@ -4,7 +4,7 @@ use super::history::{key, name, open, record};
 use super::random::Random;
 use crate::base::{Difference, Digest, Name, Output, Record, Stamp, Start, What};
 use crate::disk::{Disk, RealDisk};
-use crate::store::graph::{self, Done, Fate, Noting};
+use crate::store::graph::{self, Done, Fate, Noting, Step};
 use crate::store::history::{self, Execution};
 use crate::store::{Durability, Snapshot, Store, rebuild};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +27,17 @@ fn output(text: &str, content: u64) -> Output {
 /// A step; its key is that of its title.
 fn step(number: u32, parent: Option<u32>, fate: Fate, title: &str, wrote: &[(&str, u64)]) -> Done {
     Done {
-        number,
-        parent,
-        fate,
-        why: format!("because of {number}"),
-        cause: None,
-        began_us: number.into(),
-        wall_us: 5,
+        step: Step {
+            number,
+            parent,
+            fate,
+            why: format!("because of {number}"),
+            cause: None,
+            began_us: number.into(),
+            wall_us: 5,
+            status: 0,
+            execution: None,
+        },
         start: Start::default(),
         key: Digest::of(title.as_bytes()),
         record: Record {

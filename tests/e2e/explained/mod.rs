@@ -1,6 +1,7 @@
 //! The questions about what was built: `rfs why`, `deps`, `rdeps`, `log`. By the face only.
 
 mod attested;
+mod between;
 mod compared;
 mod configured;
 mod counted;
