@@ -9,9 +9,9 @@ pub(super) use decoded::Decoded;
 
 use super::sound::sound;
 use super::{Cache, Error};
-use crate::base::{Digest, Record};
+use crate::base::{Access, Digest, Record};
 use crate::store::history::{self, Execution};
-use crate::store::{self, Durability, Pages, Snapshot, Store, canonical, recover};
+use crate::store::{self, Durability, Pages, Snapshot, Store, Txn, canonical, recover};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +22,8 @@ pub const MAX_RECORDS: usize = 8;
 const MAX_SMALL_RECORDS: usize = 64;
 /// Deps of the records beyond [`MAX_RECORDS`] and of those before them, together.
 const MAX_DEPS: usize = 16_000;
+/// Records of a key that are remembered in brief, the last of those that were too many.
+const MAX_BRIEF: usize = 512;
 /// Bytes of a record, about: larger ones are not stored.
 const MAX_BYTES: usize = 128 << 20;
 /// Minutes after which it is noted again that records are used.
@@ -153,8 +155,12 @@ impl Cache {
             }
             let new = history::add(&mut txn, key, record, minutes())?;
             history::pin(&mut txn, new, pinned)?;
+            let is_of_many = history::under(&txn, key)?.len() > MAX_SMALL_RECORDS;
             for old in oldest(&txn, key)? {
                 if !history::facts(&txn, old)?.pinned {
+                    if is_of_many {
+                        remember(&mut txn, key, old)?;
+                    }
                     history::remove(&mut txn, old)?;
                 }
             }
@@ -273,6 +279,36 @@ fn oldest(pages: &impl Pages, key: &Digest) -> Result<Vec<Execution>, store::Err
         n_kept += 1;
     }
     Ok(all[n_kept..].to_vec())
+}
+
+/// Remembers in brief what is about to be forgotten: whoever asks why a configure script decided as it did wants
+/// to know what a probe tried, printed and returned, and not what is to be served.
+fn remember(txn: &mut Txn<'_>, key: &Digest, old: Execution) -> Result<(), store::Error> {
+    let known = history::record(txn, old)?;
+    let mut deps = known.deps;
+    deps.retain(|dep| dep.name.inside() && dep.access.any(Access::REG));
+    for dep in &mut deps {
+        // A rank is one among all of them.
+        dep.rank = 0;
+    }
+    if deps.is_empty() {
+        return Ok(());
+    }
+    let record = Record {
+        title: known.title,
+        command: known.command,
+        deps,
+        chunks: known.chunks,
+        status: known.status,
+        provenance: known.provenance,
+        ..Record::default()
+    };
+    let brief = history::brief(key);
+    history::add(txn, &brief, &record, minutes())?;
+    for older in history::under(txn, &brief)?.into_iter().skip(MAX_BRIEF) {
+        history::remove(txn, older)?;
+    }
+    Ok(())
 }
 
 /// Minutes since 1970.

@@ -45,6 +45,37 @@ fn records_come_back_newest_first_and_few() {
 }
 
 #[test]
+fn of_many_records_the_oldest_are_remembered_in_brief() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path());
+    let printed = |n: u16| Record {
+        deps: vec![dep("conftest.c", &n.to_le_bytes()), dep("/usr/lib/x", b"x")],
+        outputs: vec![file("conftest.o", &n.to_le_bytes())],
+        status: i32::from(n % 2),
+        ..record()
+    };
+    let n_all = 600 + u16::try_from(MAX_SMALL_RECORDS).unwrap();
+    let records: Vec<(Digest, Record)> = (0..n_all).map(|n| (key(), printed(n))).collect();
+    for some in records.chunks(100) {
+        cache.add_all(some.to_vec());
+    }
+    // Who looks for something to serve sees none of them.
+    assert_eq!(cache.load(&key()).records.len(), MAX_SMALL_RECORDS);
+    let state = cache.index().0.unwrap().snapshot().unwrap();
+    let brief = history::under(&*state, &history::brief(&key())).unwrap();
+    assert_eq!(brief.len(), MAX_BRIEF);
+    for (n, one) in (0..600_u16).rev().zip(brief) {
+        let record = history::record(&*state, one).unwrap();
+        assert_eq!(record.deps, [dep("conftest.c", &n.to_le_bytes())], "{n}");
+        assert_eq!(record.status, i32::from(n % 2));
+        assert_eq!(record.chunks, printed(n).chunks);
+        // So that no content is kept for it.
+        assert!(record.outputs.is_empty());
+        assert!(sound(&record).is_ok());
+    }
+}
+
+#[test]
 fn records_that_come_together_are_kept_as_one_by_one() {
     let (one, many) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (one, many) = (open(one.path()), open(many.path()));

@@ -160,3 +160,30 @@ fn what_a_configure_script_found_is_followed_to_its_probe() {
     let step = why(&s, "HAVE_SYS_NOWHERE_H")["probe"][0]["step"].clone();
     assert_eq!(step["verdict"], "hit", "{step:#}");
 }
+
+#[test]
+fn the_oldest_of_many_probes_is_known_from_the_cache_alone() {
+    let s = TestSpace::new();
+    s.write(
+        "configure",
+        "for n in $(seq 100 179); do\n\
+         printf '.globl probe_%s\\n.error \"no %s\"\\n' $n $n >conftest.s\n\
+         as -o conftest.o conftest.s\n\
+         rm conftest.s\n\
+         done\n\
+         echo '/* #undef HAVE_PROBE_100 */' >config.h\n",
+    );
+    let _ran = s.rfs(Cmd::new(["sh", "configure"])).expect_code(0);
+    ["config.h", ".rfs"].iter().for_each(|made| s.remove(made));
+    let _whole = s.rfs(Cmd::new(["sh", "configure"])).expect_hit();
+    // The cache looks for something to serve among 64 of them.
+    for n in [100, 115, 116, 179] {
+        let known = why(&s, &format!("HAVE_PROBE_{n}"));
+        assert_eq!(known["how"], "asks", "{known:#}");
+        let probe = &known["probe"][0];
+        assert_eq!(probe["status"], 1, "{known:#}");
+        assert_eq!(probe["arguments"][0], "as", "{known:#}");
+        let printed = probe["printed"].as_str().unwrap();
+        assert!(printed.contains(&format!("no {n}")), "{known:#}");
+    }
+}
