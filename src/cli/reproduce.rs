@@ -3,26 +3,30 @@
 use super::ask::Asked;
 use super::error::CommandError;
 use super::{console, place};
-use crate::base::{Dep, Digest, Name, Record, State, What};
+use crate::base::{Access, Dep, Digest, Name, Record, State, Stdin, What};
 use crate::cache::Cache;
 use crate::disk::{RealDisk, hash};
 use crate::query::reproduce::{self, Recipe};
 use crate::runner::STATE;
 use crate::runner::replica::{self, Looks, Piece};
+use nix::fcntl::{FcntlArg, fcntl};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Run a step again where only its recorded inputs are visible
 ///
 /// Its inputs are at their places with the content that they had, and nothing else is there, but /proc, /dev and
-/// an empty /tmp. Environment, umask and working directory are as they were. What it writes is compared with what is recorded,
+/// an empty /tmp. Environment, umask and working directory are as they were; its own command reads what it read from
+/// standard input. What it writes is compared with what is recorded,
 /// and gone at the end: the workspace is not touched. Exits as the command does.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -86,6 +90,10 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
         tree.add_tools();
     }
     let (pieces, gone) = (tree.pieces, tree.gone);
+    // What was open for looking would be in the way of the step's own descriptors.
+    drop(cache);
+    let root = asked.root.clone();
+    drop(asked);
     for name in &gone {
         console::warn(format_args!("what {name} had as content is gone"), None);
     }
@@ -93,15 +101,15 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
         let error = CommandError::new(format_args!("{} inputs are not to be had", gone.len()));
         return Err(error.hint("--incomplete goes on without them"));
     }
-    let on = asked.root.join(STATE).with_file_name("reproduce");
+    let on = root.join(STATE).with_file_name("reproduce");
     fs::create_dir_all(&on)
         .map_err(|error| CommandError::new(format_args!("mkdir {}: {error}", on.display())))?;
     replica::enter(&on, pieces).map_err(|error| {
         CommandError::new(error).hint("`rfs doctor` tells whether namespaces are allowed here")
     })?;
-    let status = start(&recipe, &asked.root, args)?;
+    let status = start(&recipe, &root, args)?;
     if args.exec {
-        compare(&recipe.record, &asked.root, status);
+        compare(&recipe.record, &root, status);
     }
     Ok(status)
 }
@@ -142,6 +150,16 @@ fn start(recipe: &Recipe, root: &Path, args: &Args) -> Result<i32, CommandError>
         let error = CommandError::new(format_args!("exec {program}: {error}"));
         error.hint("only what the step looked at is there")
     };
+    if args.exec {
+        if let Some(input) = input(recipe, root)? {
+            let _stdin = command.stdin(input);
+        }
+    } else if let Stdin::File { name, pos, .. } = &recipe.record.stdin {
+        console::tell(format_args!(
+            "its standard input was {name}, from byte {pos} on"
+        ));
+    }
+    lend(&recipe.descriptors)?;
     let status = command.current_dir(cwd).status().map_err(failed)?;
     let signal = status.signal().map(|signal| 128 + signal);
     Ok(status.code().or(signal).unwrap_or(1))
@@ -204,6 +222,50 @@ fn place_in_time(rank: u32) -> i64 {
     }
 }
 
+/// What is known of how an input looked.
+fn looks(dep: &Dep, mode: &[u32; 3], mtime: i64) -> Looks {
+    let [bits, user, group] = *mode;
+    Looks {
+        mode: if bits == 0 { 0o755 } else { bits },
+        owner: dep.access.any(Access::MODE).then_some((user, group)),
+        // Where only the order of time stamps counts, seconds tell it.
+        mtime: if mtime == 0 {
+            place_in_time(dep.rank)
+        } else {
+            mtime
+        },
+    }
+}
+
+/// What the step read from standard input, from where on it did. None for what the user has.
+fn input(recipe: &Recipe, root: &Path) -> Result<Option<Stdio>, CommandError> {
+    match &recipe.record.stdin {
+        Stdin::Unread => Ok(None),
+        Stdin::Null => Ok(Some(Stdio::null())),
+        Stdin::File { name, pos, .. } => {
+            let failed = |call, error| CommandError::new(format_args!("{call} {name}: {error}"));
+            let mut file = File::open(name.at(root)).map_err(|error| failed("open", error))?;
+            let at = file.seek(SeekFrom::Start(*pos));
+            let _at = at.map_err(|error| failed("lseek", error))?;
+            Ok(Some(file.into()))
+        }
+    }
+}
+
+/// Opens `/dev/null` under the numbers of other descriptors that the step was started with: who was at their other
+/// end is not there. Tells of those numbers that are taken.
+fn lend(descriptors: &[RawFd]) -> Result<(), CommandError> {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| CommandError::new(format_args!("open /dev/null: {error}")))?;
+    for number in descriptors {
+        let lent = fcntl(&null, FcntlArg::F_DUPFD(*number)).ok();
+        if lent != Some(*number) {
+            console::tell(format_args!("descriptor {number} is not as it was"));
+        }
+    }
+    Ok(())
+}
+
 /// The inputs of a step, as they are to be put in place.
 struct Tree<'a> {
     root: &'a Path,
@@ -219,13 +281,21 @@ impl Tree<'_> {
         let recipe = self.recipe;
         let cwd = recipe.record.command.cwd.at(self.root);
         for dir in [self.root.to_owned(), cwd] {
-            let _before = self.pieces.insert(dir, Piece::Dir(0o755));
+            let looks = Looks {
+                mode: 0o755,
+                owner: None,
+                mtime: 0,
+            };
+            let _before = self.pieces.insert(dir, Piece::Dir(looks));
         }
         for dep in &recipe.record.deps {
             let path = dep.name.at(self.root);
             let piece = match &dep.state {
                 State::Absent | State::Hidden(_) | State::Other(..) => None,
-                State::Dir { mode, .. } => Some(Piece::Dir(mode[0].max(0o500))),
+                State::Dir { mode, mtime, .. } => Some(Piece::Dir(Looks {
+                    mode: mode[0].max(0o500),
+                    ..looks(dep, mode, *mtime)
+                })),
                 State::Link(text, _) => Some(Piece::Link(PathBuf::from(OsStr::from_bytes(text)))),
                 State::File {
                     mode,
@@ -233,12 +303,7 @@ impl Tree<'_> {
                     mtime,
                     digest,
                 } => {
-                    // Where only the order of time stamps counts, seconds tell it.
-                    let ordered = place_in_time(dep.rank);
-                    let looks = Looks {
-                        mode: if mode[0] == 0 { 0o755 } else { mode[0] },
-                        mtime: if *mtime == 0 { ordered } else { *mtime },
-                    };
+                    let looks = looks(dep, mode, *mtime);
                     match digest {
                         Some(digest) => self.content(&dep.name, digest, *size, looks),
                         None if !dep.name.inside() && path.is_file() => Some(Piece::Host),

@@ -8,15 +8,15 @@ use nix::unistd::{chdir, chroot};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, fchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// What is at a path.
 #[derive(Debug)]
 pub enum Piece {
-    /// A directory with these permissions.
-    Dir(u32),
+    /// A directory.
+    Dir(Looks),
     /// A symbolic link.
     Link(PathBuf),
     /// A file with the content of another one.
@@ -34,6 +34,8 @@ pub enum Piece {
 pub struct Looks {
     /// Permission bits.
     pub mode: u32,
+    /// User and group, as far as they are known and this process may give files away.
+    pub owner: Option<(u32, u32)>,
     /// Time of last modification, nanoseconds since 1970; 0 for any.
     pub mtime: i64,
 }
@@ -85,16 +87,17 @@ pub fn enter(on: &Path, pieces: BTreeMap<PathBuf, Piece>) -> Result<(), Error> {
         if let Some(dir) = place.parent() {
             fs::create_dir_all(dir).map_err(at("mkdir", dir))?;
         }
-        if let Piece::Dir(mode) = piece {
+        if let Piece::Dir(looks) = piece {
             fs::create_dir_all(&place).map_err(at("mkdir", &place))?;
-            later.push((place, mode));
+            later.push((place, looks));
         } else {
             make(&path, &place, piece)?;
         }
     }
     // Now that all is in them.
-    for (place, mode) in later {
-        permit(&place, mode)?;
+    for (place, looks) in later {
+        let dir = File::open(&place).map_err(at("open", &place))?;
+        dress(&dir, &place, looks)?;
     }
     chroot(on).map_err(at("chroot", on))?;
     chdir("/").map_err(at("chdir", Path::new("/")))
@@ -152,6 +155,10 @@ fn covered(path: &Path) -> MsFlags {
 }
 
 fn dress(file: &File, place: &Path, looks: Looks) -> Result<(), Error> {
+    if let Some((user, group)) = looks.owner.filter(|_| nix::unistd::geteuid().is_root()) {
+        // Before the permissions: this takes some of them away.
+        fchown(file, Some(user), Some(group)).map_err(at("fchown", place))?;
+    }
     let mode = Permissions::from_mode(looks.mode);
     file.set_permissions(mode).map_err(at("fchmod", place))?;
     match u64::try_from(looks.mtime) {

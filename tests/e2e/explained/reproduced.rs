@@ -112,3 +112,35 @@ fn compiler(s: &TestSpace) {
         "{told:?}"
     );
 }
+
+#[test]
+fn its_own_command_reads_what_it_read_and_has_the_descriptors_that_it_had() {
+    let s = space();
+    s.write("lines", "one\ntwo\nthree\n");
+    s.script(
+        "second",
+        "#!/bin/sh\ncat >rest; echo x >&7 && echo open >>rest\nstat -c %u:%g:%a lines >>rest\n",
+    );
+    s.write("taken", "#!/bin/sh\nread first; ./second\n");
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        std::os::unix::fs::chown(s.ws().join("lines"), Some(12), Some(34)).unwrap();
+    }
+    let owner = s.bare(Cmd::new(["stat", "-c", "%u:%g:%a", "lines"])).out();
+    let _built = s.rfs(Cmd::sh("sh taken <lines 7>log")).expect_code(0);
+    let rest = format!("two\nthree\nopen\n{owner}");
+    assert_eq!(s.read("rest"), rest);
+    s.write("rest", "by hand\n");
+    let run = reproduce(&s, &["rest", "-x"]).expect_code(0);
+    assert!(
+        run.err().contains("1 of 1 outputs are as recorded"),
+        "{run:?}"
+    );
+    // Who looks around by himself is told.
+    let run = reproduce(&s, &["rest", "--", "/bin/sh", "-c", "cat lines"]).expect_code(0);
+    assert!(
+        run.err()
+            .contains("its standard input was lines, from byte 4 on"),
+        "{run:?}"
+    );
+}
