@@ -3,7 +3,7 @@
 
 use super::descriptors::Inherited;
 use super::error::CommandError;
-use super::progress::When;
+use super::progress::{Shown, When};
 use super::signals::Taken;
 use super::topo::{self, PolicyName};
 use super::{console, place, profile, rules, watched, workspace};
@@ -150,7 +150,10 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
         quiet: args.quiet,
         progress: args.progress.or(config.progress).unwrap_or_default(),
     };
-    let taken = Taken::take()?;
+    let taken = match Shown::may_have_line(telling.progress) {
+        true => Taken::take_with_stop()?,
+        false => Taken::take()?,
+    };
     let request = Request {
         argv: args.command,
         env: std::env::vars_os().collect(),

@@ -15,11 +15,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp, getpid, getsid};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How the build has ended, as far as the front can tell.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub(super) fn follow(
 const START_MS: u16 = 1_000;
 /// How long the host may take to end when it has said its last word.
 const LEAVE_MS: u8 = 50;
+/// How long the host may take to stop.
+const STOP: Duration = Duration::from_millis(500);
 /// How long a dead host's processes may take to be killed by the reaper.
 const KILL_MS: u16 = 2_000;
 
@@ -121,6 +125,10 @@ impl Front<'_> {
             // Its end of the wire may live on in a process that it has forked.
             let ended = self.ended()?;
             return ended.map(|status| self.last_word(status)).transpose();
+        }
+        if signal == Signal::SIGTSTP {
+            self.stop();
+            return Ok(None);
         }
         if let Some(command) = self.command.get() {
             // One that finds no command may have been for the command, which has ended since: the host
@@ -251,6 +259,19 @@ impl Front<'_> {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// Stops with the job, which a shell notices by us: after the host, which takes its line from the terminal first.
+    fn stop(&self) {
+        // Its end is for others to hear of.
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WSTOPPED;
+        let is_on = || waitid(Id::Pid(self.host), flags) == Ok(WaitStatus::StillAlive);
+        let begun = Instant::now();
+        // What has come to us alone does not stop it.
+        while is_on() && begun.elapsed() < STOP {
+            thread::sleep(Duration::from_millis(1));
+        }
+        signals::stop();
     }
 
     /// Passes a signal on, unless the command has got it too. `false` when the command is no more.

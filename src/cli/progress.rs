@@ -5,14 +5,17 @@
 //! the build is about to print is told before it is printed, and takes the line away first. Where it
 //! may print without that being told, or moves the cursor about, nothing is drawn any more.
 
-use super::place;
+use super::{place, signals};
 use crate::query::forecast;
 use crate::report::progress::Progress;
 use crate::report::{Live, Verdict};
 use crate::runner::STATE;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
 use rustix::termios::{Termios, tcgetattr, tcgetpgrp, tcgetwinsize};
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -69,9 +72,7 @@ impl Shown {
     /// Of a command in a workspace; none where nothing is to be shown: in a pipe, with `NO_COLOR`, on a terminal
     /// that takes no control sequences.
     pub(super) fn of(when: When, workspace: &Path, command: &str) -> Option<Arc<Self>> {
-        let dumb = place::variable("TERM").is_none_or(|term| term == "dumb");
-        let wanted = when != When::Never && !dumb && place::variable("NO_COLOR").is_none();
-        if !wanted || !std::io::stderr().is_terminal() {
+        if when == When::Never || !is_terminal() {
             return None;
         }
         let (line, indicator) = (when == When::Line, has_indicator());
@@ -101,15 +102,28 @@ impl Shown {
     /// Begins to show it.
     pub(super) fn start(self: &Arc<Self>) {
         let shown: Weak<Self> = Arc::downgrade(self);
+        let stops = signals::stops();
         let _detached = thread::spawn(move || {
             loop {
-                thread::sleep(TICK);
+                let is_stop = comes(stops.as_ref());
                 match shown.upgrade() {
+                    Some(shown) if is_stop => {
+                        // Nothing is drawn before it goes on: other threads are stopped with this one.
+                        shown.clear();
+                        signals::stop();
+                    }
                     Some(shown) if !shown.over.load(Ordering::SeqCst) => shown.draw(),
+                    _ if is_stop => signals::stop(),
+                    _ if stops.is_some() => (),
                     _ => return,
                 }
             }
         });
+    }
+
+    /// Whether there may be a line, which ^Z is to find gone.
+    pub(super) fn may_have_line(when: When) -> bool {
+        when == When::Line && is_terminal()
     }
 
     /// What happens right now.
@@ -229,6 +243,18 @@ impl Screen {
     }
 }
 
+/// Waits for the time between two looks, or until the job is to stop; whether it is.
+fn comes(stops: Option<&SignalFd>) -> bool {
+    let Some(stops) = stops else {
+        thread::sleep(TICK);
+        return false;
+    };
+    let mut fds = [PollFd::new(stops.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX);
+    poll(&mut fds, patience).is_ok_and(|n| n > 0)
+        && stops.read_signal().is_ok_and(|one| one.is_some())
+}
+
 /// Text with colours at most: the cursor is where the text has ended.
 fn only_text(bytes: &[u8]) -> bool {
     let mut rest = bytes;
@@ -260,6 +286,12 @@ pub(super) fn wipe(when: When) {
     if has_indicator() {
         put(b"\x1b]9;4;0;\x1b\\");
     }
+}
+
+/// Whether something may be shown on standard error: a terminal that takes control sequences.
+fn is_terminal() -> bool {
+    let dumb = place::variable("TERM").is_none_or(|term| term == "dumb");
+    !dumb && place::variable("NO_COLOR").is_none() && std::io::stderr().is_terminal()
 }
 
 /// Terminals that show OSC 9;4 as progress. Others may take an OSC 9 for a message to be shown.

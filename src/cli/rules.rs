@@ -4,7 +4,7 @@ use super::build::Args;
 use super::descriptors::Inherited;
 use super::error::CommandError;
 use super::progress::Shown;
-use super::signals::Taken;
+use super::signals::{self, Taken};
 use super::{console, place, workspace};
 use crate::base::{Chunk, Digest, Miss};
 use crate::cache::gc;
@@ -101,9 +101,12 @@ pub(super) fn run(
         CommandError::new(error).hint("doc/rules.md tells what an Rfsfile can say")
     })?;
     workspace::prepare(&root, &RealDisk).map_err(CommandError::new)?;
-    let taken = Taken::take()?;
-    let mask = taken.mask;
     let when = args.progress.or(config.progress).unwrap_or_default();
+    let taken = Taken::take()?;
+    if Shown::may_have_line(when) {
+        signals::leave_stop();
+    }
+    let mask = taken.mask;
     let shown = (!args.dry_run).then(|| Shown::of(when, &root, &targets.join(" ")));
     let shown = shown.flatten();
     let sink: Arc<dyn Sink> = Arc::new(Warnings(shown.clone()));

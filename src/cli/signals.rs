@@ -5,7 +5,7 @@
 
 use super::error::CommandError;
 use crate::runner::spawn;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
@@ -32,6 +32,15 @@ pub(super) struct Taken {
 impl Taken {
     /// Blocks them. Those that are ignored stay so: they end neither us nor the command.
     pub(super) fn take() -> Result<Self, CommandError> {
+        Self::take_and(&[])
+    }
+
+    /// Takes what a terminal sends for ^Z as well: whoever draws there has to put it in order before a shell does.
+    pub(super) fn take_with_stop() -> Result<Self, CommandError> {
+        Self::take_and(&[Signal::SIGTSTP])
+    }
+
+    fn take_and(more: &[Signal]) -> Result<Self, CommandError> {
         let failed = |call, error: &dyn std::fmt::Display| {
             CommandError::new(format_args!("cannot take over signals: {call}: {error}"))
         };
@@ -41,9 +50,9 @@ impl Taken {
         }
         let mut set = SigSet::empty();
         set.add(Signal::SIGCHLD);
-        for signal in TAKEN {
-            if !ignores(signal) {
-                set.add(signal);
+        for signal in TAKEN.iter().chain(more) {
+            if !ignores(*signal) {
+                set.add(*signal);
             }
         }
         let coming = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -59,6 +68,35 @@ impl Taken {
     /// Gives them back. What has come in the meantime acts now.
     pub(super) fn give_back(self) {
         let _restored = self.mask.thread_set_mask();
+    }
+}
+
+/// Leaves what stops a job to who asks for [`stops`]. For a process that has one thread so far.
+pub(super) fn leave_stop() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTSTP);
+    if !ignores(Signal::SIGTSTP) {
+        let _blocked = set.thread_block();
+    }
+}
+
+/// Those that stop a job, as they come; none where nobody here has taken them.
+pub(super) fn stops() -> Option<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTSTP);
+    let is_taken = SigSet::thread_get_mask().is_ok_and(|mask| mask.contains(Signal::SIGTSTP));
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let coming = is_taken.then(|| SignalFd::with_flags(&set, flags).ok());
+    coming.flatten()
+}
+
+/// Stops this process as ^Z does, until it is told to go on.
+pub(super) fn stop() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTSTP);
+    // It is blocked in all other threads, so that it comes here. An orphaned job is not stopped by it.
+    if raise(Signal::SIGTSTP).is_ok() && set.thread_unblock().is_ok() {
+        let _blocked = set.thread_block();
     }
 }
 

@@ -186,3 +186,38 @@ fn rules_show_what_runs_too() {
     let lines = |word| shown.iter().filter(|line| line.contains(word)).count();
     assert_eq!((lines("running"), lines("1 ran")), (0, 1), "{shown:?}");
 }
+
+/// A shell takes the terminal when the job has stopped: the line is gone by then, and comes back after `fg`.
+#[test]
+fn a_stopped_build_leaves_no_line() {
+    let s = project();
+    let shell = Cmd::new(["bash", "--norc", "--noprofile", "-i"]);
+    let shell = shell
+        .env("TERM", "dumb")
+        .env("PS1", "ready> ")
+        .env("HISTFILE", "");
+    let mut session = Session::with(&s, &shell, None);
+    session.wait_for("ready> ");
+    let program = s.program().display();
+    let build = "build -q --progress line -- sh -c 'echo one; ./wait first'";
+    session.type_in(&format!("TERM=xterm {program} {build}\n"));
+    let mut seen = session.wait_for("1 running: ./wait");
+    for _ in 0..3 {
+        session.type_in("\u{1a}");
+        seen = session.wait_for("Stopped");
+        let (drawn, prompt) = seen.rsplit_once("Stopped").unwrap();
+        let (_, after) = drawn.rsplit_once("\r\u{1b}[K").expect(&seen);
+        assert!(!after.contains("running"), "{seen:?}");
+        if !prompt.contains("ready> ") {
+            session.wait_for("ready> ");
+        }
+        session.type_in("fg\n");
+        seen = session.wait_for("1 running: ./wait");
+    }
+    s.write("first", "");
+    seen += &session.wait_for("ready> ");
+    assert!(seen.contains("\r\u{1b}[K"), "{seen:?}");
+    session.type_in("exit 5\n");
+    let (status, text) = session.end();
+    assert_eq!(status.code(), Some(5), "{text}");
+}
