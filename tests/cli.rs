@@ -384,14 +384,25 @@ fn the_doctor_tells_what_each_lack_costs() {
     };
     let all = json("");
     for name in [
+        "kernel",
+        "/dev/fuse",
+        "mount",
+        "passthrough",
+        "io_uring",
         "seccomp notification",
+        "attaching to children",
         "descriptors of children",
+        "ptrace",
         "processors",
+        "open files",
         "pressure",
+        "cache",
     ] {
         let finding = named(&all, name);
         let good = finding["grade"] == "good";
         assert_eq!(finding["cost"].is_string(), !good, "{finding}");
+        assert_eq!(finding["remedy"].is_string(), !good, "{finding}");
+        assert!(!finding["found"].as_str().unwrap().is_empty(), "{finding}");
     }
     assert_eq!(named(&all, "preload library")["grade"], "good");
     let off = named(&json("RFS_PRELOAD=0"), "preload library");

@@ -65,7 +65,13 @@ pub(super) fn look(cache_dir: Option<&Path>) -> Result<Option<Findings>, Command
             Trial::InHost => return Ok(None),
         }
     }
-    let mut findings = vec![machine::kernel(), machine::fuse(), machine::mount()];
+    let mut findings = vec![
+        machine::kernel(),
+        machine::fuse(),
+        machine::mount(),
+        machine::passthrough(),
+        machine::io_uring(),
+    ];
     findings.extend(features::abilities(&abilities));
     findings.push(machine::ptrace());
     let wanted = place::preload().or(config.preload).unwrap_or(true);

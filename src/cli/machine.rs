@@ -60,7 +60,7 @@ impl Finding {
     }
 }
 
-/// The kernel: seccomp user notification with what it needs from 5.10 on, passthrough from 6.9 on.
+/// The kernel: seccomp user notification with what it needs from 5.10 on.
 pub(super) fn kernel() -> Finding {
     const NAME: &str = "kernel";
     let release = read("/proc/sys/kernel/osrelease");
@@ -72,15 +72,55 @@ pub(super) fn kernel() -> Finding {
             "builds cannot be watched",
             "use Linux 5.10 or newer",
         ),
-        Some(version) if version < (6, 9) => Finding::lacking(
-            NAME,
-            Grade::Limited,
-            release,
-            "files are read through rfs, without passthrough: slower",
-            "use Linux 6.9 or newer",
-        ),
         Some(_) | None => Finding::good(NAME, release),
     }
+}
+
+/// Whether the kernel itself reads and writes the files of a view: from 6.9 on, for root of the first user namespace.
+pub(super) fn passthrough() -> Finding {
+    let is_root = nix::unistd::geteuid().is_root();
+    passthrough_of(
+        &read("/proc/sys/kernel/osrelease"),
+        is_root,
+        &read("/proc/self/uid_map"),
+    )
+}
+
+fn passthrough_of(release: &str, is_root: bool, ids: &str) -> Finding {
+    // What stands there where nobody has made another one.
+    let is_first = ids.split_whitespace().eq(["0", "0", "4294967295"]);
+    let (found, remedy) = if version(release).is_some_and(|version| version < (6, 9)) {
+        (release.to_owned(), "use Linux 6.9 or newer")
+    } else if !is_root {
+        (
+            "for root only".to_owned(),
+            "run as root where speed matters",
+        )
+    } else if !is_first {
+        (
+            "not in a user namespace".to_owned(),
+            "in a container: start it without user namespaces (podman: as root) where speed matters",
+        )
+    } else {
+        return Finding::good("passthrough", "allowed");
+    };
+    Finding::lacking(
+        "passthrough",
+        Grade::Limited,
+        found,
+        "files are read and written through rfs: slower",
+        remedy,
+    )
+}
+
+/// What programs can hand to the kernel unseen is refused inside of builds, so that nothing is to be done about it.
+pub(super) fn io_uring() -> Finding {
+    let found = match read("/proc/sys/kernel/io_uring_disabled").as_str() {
+        "1" => "root may use it; builds are told that there is none, and do without",
+        "2" => "switched off",
+        _ => "on; builds are told that there is none, and do without",
+    };
+    Finding::good("io_uring", found)
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
@@ -230,5 +270,20 @@ mod tests {
         assert_eq!(version("6.18.44-fc"), Some((6, 18)));
         assert_eq!(version("5.9"), Some((5, 9)));
         assert_eq!(version("?"), None);
+    }
+
+    #[test]
+    fn passthrough_is_for_root_of_a_new_kernel_outside_of_namespaces() {
+        let first = "         0          0 4294967295";
+        let of = |release, is_root, ids| passthrough_of(release, is_root, ids);
+        assert_eq!(of("6.9.0", true, first).grade, Grade::Good);
+        for (lack, word) in [
+            (of("6.8.12", true, first), "Linux 6.9"),
+            (of("6.18.44", false, first), "as root"),
+            (of("6.18.44", true, "0 1000 1"), "user namespaces"),
+        ] {
+            assert_eq!(lack.grade, Grade::Limited, "{lack:?}");
+            assert!(lack.remedy.as_ref().unwrap().contains(word), "{lack:?}");
+        }
     }
 }
