@@ -40,9 +40,14 @@ install() {
     apt_run install -y --no-install-recommends "$@" || die "apt-get install $* failed"
 }
 
-# Its hundreds of lines are not what people came for; what goes wrong is said on standard error.
+# Its hundreds of lines are not what people came for; what goes wrong is said on standard error, without
+# debconf's line on a bare machine that it cannot ask questions before it unpacks: nobody is to be asked.
 apt_run() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >/dev/null
+    status=0
+    said=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" \
+        </dev/null 2>&1 >/dev/null) || status=$?
+    [ -z "$said" ] || printf '%s\n' "$said" | sed '/^debconf: delaying package configuration/d' >&2
+    return "$status"
 }
 
 # A rustc and cargo of at least RUST_MIN, the user's own or Debian's. On Debian 12 the package rustc
