@@ -84,6 +84,12 @@ pub(super) struct Args {
     /// Run a job of rules that fails so many times more
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(super) retries: u32,
+    /// Make incremental targets of rules from nothing
+    #[arg(short = 'I', long)]
+    pub(super) no_incremental: bool,
+    /// Keep in .rfs/failed what failed jobs of rules have written
+    #[arg(long)]
+    pub(super) keep_failed: bool,
     /// The command and its arguments; or targets, where there is an Rfsfile and no `--` before them
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,

@@ -82,7 +82,8 @@ pub(super) fn run(
     let targets = targets?;
     let inputs = inputs(&root);
     let cache = place::cache(args.cache_dir.as_deref(), config.cache_dir.as_deref(), cwd)?;
-    let plain = !(args.explain || args.dry_run || args.retry_failed || args.rerun);
+    let plain =
+        !(args.explain || args.dry_run || args.retry_failed || args.rerun || args.no_incremental);
     let state = root.join(workspace::STATE);
     let key = standing_key(&root, &cache, &targets).filter(|_| plain);
     let clean = key.and_then(|key| Clean::read(&state, key, &root, &inputs.env));
@@ -142,6 +143,8 @@ pub(super) fn run(
         dry: args.dry_run,
         retry_failed: args.retry_failed,
         force: args.rerun,
+        from_nothing: args.no_incremental,
+        keep_failed: args.keep_failed,
         retries: args.retries,
     };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);

@@ -167,6 +167,11 @@ impl Engine<'_> {
             self.graph[job].why = "it is wanted anew".to_owned();
             return Vec::new();
         }
+        let mut files = self.graph[job].spec.targets.iter();
+        if self.wish.from_nothing && files.any(|target| target.flags().incremental) {
+            self.graph[job].why = "its targets are to be made from nothing".to_owned();
+            return Vec::new();
+        }
         if let Some(name) = self.forgotten(job) {
             self.graph[job].why = format!("{name} was to be forgotten");
             return Vec::new();

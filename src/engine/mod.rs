@@ -147,6 +147,10 @@ pub struct Wish {
     pub retry_failed: bool,
     /// Run all jobs of these targets' own again.
     pub force: bool,
+    /// Make incremental targets from nothing.
+    pub from_nothing: bool,
+    /// Keep what failed jobs have written, out of the way.
+    pub keep_failed: bool,
     /// Further runs of a job that fails.
     pub retries: u32,
 }

@@ -238,6 +238,7 @@ impl Engine<'_> {
                 self.finish(job, Outcome::Made(targets));
             }
             Err(why) => {
+                self.keep_failed(&made);
                 self.remove_made(&made);
                 let retries = spec.limits.retries.max(self.wish.retries);
                 let own = &mut self.graph[job];

@@ -6,14 +6,17 @@ use super::ledger::Thing;
 use super::{Engine, Start};
 use crate::base::{Kind, Output, Record, What};
 use crate::cache::Staged;
-use crate::disk::At;
+use crate::disk::{self, At};
 use crate::rules::{Spec, Target};
 use std::path::{Path, PathBuf};
 
 /// Where files of people's go that are in the way of a target, below `.rfs`.
 const QUARANTINE: &str = ".rfs/quarantine";
 
-/// Why that is done.
+/// Where what failed jobs have written goes, if it is wanted.
+const FAILED: &str = ".rfs/failed";
+
+/// Why files of people's are moved.
 const NOT_OURS: &str = "it stood in the place of a target, and no job has made it as it is";
 
 impl Engine<'_> {
@@ -129,7 +132,8 @@ impl Engine<'_> {
             };
             let path = self.path(name);
             start.make.extend(path.parent().map(Path::to_owned));
-            if flags.incremental || (flags.source_ok && self.rules.sources.names(name)) {
+            let stays = flags.incremental && !self.wish.from_nothing;
+            if stays || (flags.source_ok && self.rules.sources.names(name)) {
                 continue;
             }
             self.set_aside(name, NOT_OURS)?;
@@ -237,19 +241,38 @@ impl Engine<'_> {
         if seen.kind == Kind::Dir {
             return Err(format!("{name} is a directory, and a target has its name"));
         }
-        let aside = self.root.join(QUARANTINE).join(name);
-        if let Some(dir) = aside.parent() {
-            std::fs::create_dir_all(dir)
-                .at("mkdir", dir)
-                .map_err(|error| error.to_string())?;
-        }
-        self.disk
-            .rename(&path, &aside)
+        self.move_to(QUARANTINE, name)
             .map_err(|error| error.to_string())?;
-        self.known.world.changed(&path);
-        self.known.world.tell_stale(&path);
         self.warn(format!("{name} is moved to {QUARANTINE}/{name}: {why}"));
         Ok(())
+    }
+
+    /// Moves a file out of the way.
+    fn move_to(&self, place: &str, name: &str) -> disk::Result<()> {
+        let (path, aside) = (self.path(name), self.root.join(place).join(name));
+        if let Some(dir) = aside.parent() {
+            std::fs::create_dir_all(dir).at("mkdir", dir)?;
+        }
+        self.disk.rename(&path, &aside)?;
+        self.known.world.changed(&path);
+        self.known.world.tell_stale(&path);
+        Ok(())
+    }
+
+    /// Keeps what a job left that has failed, where that is wanted.
+    pub(super) fn keep_failed(&mut self, names: &[String]) {
+        if !self.wish.keep_failed {
+            return;
+        }
+        for name in names {
+            if self.rules.sources.names(name) || !self.exists(name) {
+                continue;
+            }
+            match self.move_to(FAILED, name) {
+                Ok(()) => self.warn(format!("what is left of {name} is {FAILED}/{name}")),
+                Err(error) => self.warn(error.to_string()),
+            }
+        }
     }
 
     /// Removes what a job left that has failed.

@@ -253,6 +253,8 @@ fn build(
         keep_going: true,
         dry: false,
         retry_failed: false,
+        from_nothing: false,
+        keep_failed: false,
         force: false,
         retries: 0,
     };

@@ -119,6 +119,39 @@ fn an_incremental_target_is_kept_for_its_job() {
     assert_eq!(s.read("log"), "1\n2\n");
 }
 
+/// From nothing, when that is asked for: those alone that have such targets.
+#[test]
+fn an_incremental_target_is_made_from_nothing_when_asked() {
+    let s = rules(
+        "rule('log', targets = target('log', incremental = True), deps = 'src', cmd = 'cat src >> log')\n\
+         rule('use', targets = 'use', cmd = 'cat log > use')\n",
+    );
+    s.write("src", "1\n");
+    s.build("use").ran(&["log log", "use use"]);
+    s.write("src", "2\n");
+    s.build("use").ran(&["log log", "use use"]);
+    assert_eq!(s.read("use"), "1\n2\n");
+    s.build("-I use").ran(&["log log", "use use"]);
+    assert_eq!(s.read("use"), "2\n");
+    s.build("use").ran(&[]);
+}
+
+/// What a failed job has written is removed, or kept where nobody takes it for a target.
+#[test]
+fn what_a_failed_job_has_written_can_be_kept() {
+    let s = rules(
+        "rule('half', targets = 'd/half', cmd = 'echo half > d/half; echo > other; exit 3')\n",
+    );
+    s.build("d/half").failed(&["exit status 3"]);
+    assert!(!s.exists("d/half") && !s.exists(".rfs/failed"));
+    let told = "what is left of d/half is .rfs/failed/d/half";
+    s.build("-e --keep-failed d/half")
+        .failed(&["exit status 3", told]);
+    assert_eq!(s.read(".rfs/failed/d/half"), "half\n");
+    assert_eq!(s.read(".rfs/failed/other"), "\n");
+    assert!(!s.exists("d/half") && !s.exists("other"));
+}
+
 /// The name of a file that a job made and that no rule makes any more.
 #[test]
 fn what_no_rule_makes_any_more_is_removed_when_asked_for() {
