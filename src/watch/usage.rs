@@ -9,7 +9,8 @@ use rfs_tracer::event::Pid;
 use std::fs::File;
 use std::io::Read;
 
-/// A part of a step that took less processor time than this has hardly had major faults.
+/// Of a part of a step that took less processor time than this nothing else is asked: most parts are brief, and
+/// what the kernel tells of them costs more than all the rest of their end.
 const BRIEF_US: u64 = 5000;
 
 /// A process at its end.
@@ -36,11 +37,14 @@ impl Usage {
     /// little if it was brief.
     pub(super) fn of(pid: Pid, is_part: bool) -> Self {
         let cpu_us = cpu_us(pid);
+        if let (true, Some(users)) = (is_part && cpu_us < BRIEF_US, rfs_tracer::users(pid)) {
+            let mut usage = Self::default();
+            usage.cost.cpu_us = cpu_us;
+            usage.not_root = users.iter().any(|id| *id != 0);
+            return usage;
+        }
         let status = text(&format!("/proc/{pid}/status"));
-        let stat = match is_part && cpu_us < BRIEF_US {
-            true => String::new(),
-            false => text(&format!("/proc/{pid}/stat")),
-        };
+        let stat = text(&format!("/proc/{pid}/stat"));
         let mut usage = Self::parse(&status, &stat);
         usage.cost.cpu_us = cpu_us;
         if usage.cost.switches == 0 {

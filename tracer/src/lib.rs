@@ -43,6 +43,7 @@ mod walk;
 
 pub use event::Observer;
 pub use fast::has_library;
+pub use pidfd::users;
 pub use reaper::Ended;
 pub use spawn::{Backend, Error};
 pub use supervise::{Launch, Launched, Running, launch};

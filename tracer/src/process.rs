@@ -10,14 +10,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use rustix::process::{PidfdFlags, pidfd_open};
-
 use crate::event::Pid;
 use crate::fast::Loading;
 use crate::links::Links;
 use crate::pidfd;
 use crate::proc_files;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// The traced processes.
 #[derive(Debug)]
@@ -178,25 +176,33 @@ impl Processes {
         tid: i32,
         still_there: &dyn Fn() -> bool,
     ) -> io::Result<(Pid, Vec<Birth>)> {
-        let status = proc_files::Status::read(tid)?;
+        // Only the first thread of a process has one.
+        let opened = pidfd::open(tid);
+        let (pid, ppid, status) = match opened.as_ref().and_then(pidfd::parent) {
+            Some(ppid) => (tid, ppid, None),
+            None => {
+                let status = proc_files::Status::read(tid)?;
+                (status.tgid, status.ppid, Some(status))
+            }
+        };
         if !still_there() {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         let mut births = Vec::new();
-        if !self.by_pid.contains_key(&status.tgid) {
-            self.outside.get_or_insert(status.ppid);
-            self.links.start(status.tgid);
-            self.add(status.tgid, status.ppid, &mut births);
+        if !self.by_pid.contains_key(&pid) {
+            self.outside.get_or_insert(ppid);
+            self.links.start(pid);
+            let pidfd = opened.filter(|_| pid == tid).or_else(|| pidfd::open(pid));
+            self.add(pid, ppid, pidfd, &mut births);
         }
-        let tgid = status.tgid;
-        if let Some(process) = self.by_pid.get_mut(&tgid) {
-            process.status = Some(status);
-            if tid != tgid {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.status = status;
+            if tid != pid {
                 process.threads.push(tid);
-                self.by_tid.insert(tid, tgid);
+                self.by_tid.insert(tid, pid);
             }
         }
-        Ok((tgid, births))
+        Ok((pid, births))
     }
 
     /// Learns of the children of a process that have not made a call yet, so that they are known as its
@@ -211,7 +217,7 @@ impl Processes {
                 continue;
             }
             match pidfd::signal_of_zombie(*child) {
-                None => self.add(*child, pid, &mut kin.births),
+                None => self.add(*child, pid, pidfd::open(*child), &mut kin.births),
                 // Its end was told.
                 Some(0) => {}
                 Some(signal) => kin.deaths.extend(self.heard(*child, pid, signal)),
@@ -227,16 +233,14 @@ impl Processes {
         (!known && self.slain.insert(child)).then_some(Death::Heard(child, parent, signal))
     }
 
-    fn add(&mut self, pid: Pid, ppid: Pid, births: &mut Vec<Birth>) {
+    fn add(&mut self, pid: Pid, ppid: Pid, pidfd: Option<OwnedFd>, births: &mut Vec<Birth>) {
         let parent = self.parent(pid, ppid, births);
         let mut process = Process {
             parent,
             ..Process::default()
         };
         self.slain.remove(&pid);
-        process.pidfd = rustix::process::Pid::from_raw(pid)
-            .and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok())
-            .map(Arc::new);
+        process.pidfd = pidfd.map(Arc::new);
         if let Some(pidfd) = &process.pidfd {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.unsigned_abs()));
             if self.gone.add(&**pidfd, event).is_err() {
@@ -258,8 +262,12 @@ impl Processes {
             return None;
         }
         // All descendants of the first process are traced, so the way up ends at a known one or outside.
-        let status = proc_files::Status::read(ppid).ok()?;
-        self.add(ppid, status.ppid, births);
+        let pidfd = pidfd::open(ppid);
+        let above = match pidfd.as_ref().and_then(pidfd::parent) {
+            Some(above) => above,
+            None => proc_files::Status::read(ppid).ok()?.ppid,
+        };
+        self.add(ppid, above, pidfd, births);
         Some(ppid)
     }
 
