@@ -117,6 +117,7 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
         mounted,
         hung_up,
         keeper,
+        keeperless: false,
         listener,
         ear,
         ledger,
@@ -200,6 +201,8 @@ struct Daemon<'a> {
     /// Of the connection; says when that is over.
     hung_up: OwnedFd,
     keeper: Keeper,
+    /// It has gone.
+    keeperless: bool,
     listener: Listener,
     ear: Arc<Ear>,
     ledger: Ledger,
@@ -217,10 +220,15 @@ impl Daemon<'_> {
     fn serve(&mut self, signals: &SignalFd) {
         let mut probed = Instant::now();
         while !self.mounted.is_over() && !self.unused {
+            let keeper = match self.keeperless {
+                false => PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+                // Which would have nothing to say for ever.
+                true => PollFd::new(self.listener.as_fd(), PollFlags::empty()),
+            };
             let mut fds = [
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+                keeper,
                 PollFd::new(self.hung_up.as_fd(), PollFlags::empty()),
             ];
             let tick = self.tick();
@@ -292,6 +300,7 @@ impl Daemon<'_> {
 
     /// Nobody could unmount any more.
     fn lost_keeper(&mut self) {
+        self.keeperless = true;
         self.ear.warn(
             "the process that was to unmount was killed: unmounting is left to umount(8)"
                 .to_owned(),

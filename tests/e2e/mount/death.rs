@@ -98,6 +98,8 @@ fn a_killed_keeper_is_told() {
     kill(keeper(daemon), Signal::SIGKILL).unwrap();
     wait_until(|| !m.status()["warnings"].as_array().unwrap().is_empty());
     assert_eq!(m.sh("cat a"), "one\n");
+    let warnings = m.status()["warnings"].clone();
+    assert_eq!(warnings.as_array().unwrap().len(), 1, "once: {warnings}");
     m.space
         .must(crate::run::Cmd::new(["umount", m.at.to_str().unwrap()]).cwd("/"));
     wait_until(|| has_ended(daemon));
