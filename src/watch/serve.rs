@@ -241,6 +241,13 @@ impl Watch {
                 "the process cannot be ended in its call".to_owned(),
             ));
         }
+        let printed = record.chunks.first().map(|chunk| chunk.fd);
+        let moved = matches!(record.stdin, Stdin::File { .. }).then_some(0);
+        // What may be done to one of its descriptors may be done to all.
+        if let Some(Err(error)) = printed.or(moved).map(|fd| fds.reach(fd)) {
+            let why = format!("the descriptors of the process cannot be reached: {error}");
+            return Err(Miss::Blob(why));
+        }
         let staged = Staged::prepare(cache, &record, root, &self.config.stage)
             .map_err(|error| Miss::Blob(error.to_string()))?;
 

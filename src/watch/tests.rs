@@ -62,6 +62,9 @@ impl OwnFds for Fds {
     fn ready_to_exit(&self) -> bool {
         true
     }
+    fn reach(&self, _: i32) -> std::io::Result<()> {
+        Ok(())
+    }
     fn write_all(&self, _: i32, _: &[u8]) -> std::io::Result<()> {
         Ok(())
     }

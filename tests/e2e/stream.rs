@@ -261,3 +261,34 @@ fn a_look_at_no_input() {
     let _other = s.rfs(from("in")).expect_code(0);
     assert!(s.read("out").ends_with("/in\n"));
 }
+
+/// Where nobody may take a descriptor from another process (as in a container without CAP_SYS_PTRACE) what was
+/// printed cannot be printed in a step's stead: it runs.
+#[test]
+fn descriptors_that_cannot_be_reached() {
+    let forbid = "import ctypes, os, struct, sys\n\
+        code = [(0x20, 0, 0, 0), (0x15, 0, 1, 438), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)]\n\
+        code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *one) for one in code))\n\
+        program = struct.pack('HxxxxxxQ', 4, ctypes.addressof(code))\n\
+        libc = ctypes.CDLL(None)\n\
+        assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0\n\
+        os.execvp(sys.argv[1], sys.argv[1:])";
+    let s = TestSpace::new();
+    s.write("in", "text\n");
+    let prints = || Cmd::sh("echo said; cat in > out").outer(["python3", "-c", forbid]);
+    let silent = || Cmd::sh("cat in > quiet").outer(["python3", "-c", forbid]);
+    for round in 0..2 {
+        let run = s.rfs(prints()).expect_code(0).expect_ran();
+        assert_eq!(
+            (run.out().as_str(), run.err().as_str()),
+            ("said\n", ""),
+            "round {round}"
+        );
+        assert_eq!(s.read("out"), "text\n");
+        s.must("rm out");
+    }
+    let _ran = s.rfs(silent()).expect_code(0).expect_ran();
+    s.must("rm quiet");
+    let _served = s.rfs(silent()).expect_code(0).expect_hit();
+    assert_eq!(s.read("quiet"), "text\n");
+}

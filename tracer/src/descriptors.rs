@@ -305,6 +305,10 @@ impl OwnFds for StoppedFds<'_> {
         self.stop.ready_to_exit()
     }
 
+    fn reach(&self, fd: i32) -> io::Result<()> {
+        self.take(fd).map(drop)
+    }
+
     fn write_all(&self, fd: i32, bytes: &[u8]) -> io::Result<()> {
         let file = self.take(fd)?;
         let mut rest = bytes;

@@ -457,6 +457,11 @@ pub trait OwnFds {
     /// Makes sure that the process can be ended by `ExecAnswer::Exit`; if not, the only answer is
     /// `ExecAnswer::Run`. To be asked before outputs are put in place.
     fn ready_to_exit(&self) -> bool;
+    /// Makes sure that descriptor `fd` of the process can be reached. To be asked before outputs are put in place.
+    ///
+    /// # Errors
+    /// The errno of pidfd_getfd(2): a container may forbid it.
+    fn reach(&self, fd: i32) -> io::Result<()>;
     /// Writes all bytes to descriptor `fd` of the process, blocking as the process itself would.
     ///
     /// # Errors
