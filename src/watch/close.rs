@@ -44,7 +44,7 @@ impl Watch {
     pub(super) fn end(&self, pid: Pid, fate: Fate, children: &[(Pid, bool)]) {
         self.await_the_dying(pid);
         let used = match fate {
-            Fate::Exited(_) => Some(Usage::of(pid, !self.model().has_step(pid))),
+            Fate::Exited(_) => Some(Usage::of(pid, self.model().is_small(pid))),
             Fate::Killed(_) => None,
         };
         let other_user = used

@@ -112,6 +112,11 @@ impl Model {
             .is_some_and(|at| self.steps[at].pid == pid)
     }
 
+    /// Whether a process runs one of the small tools that are but parts of a step.
+    pub(super) fn is_small(&self, pid: Pid) -> bool {
+        self.procs.get(&pid).is_some_and(|proc| proc.tool.brief) && !self.has_step(pid)
+    }
+
     /// The step of a process that is about to change something.
     pub(super) fn changing(&mut self, pid: Pid) -> Option<usize> {
         let proc = self.procs.get_mut(&pid)?;

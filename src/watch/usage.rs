@@ -9,8 +9,8 @@ use rfs_tracer::event::Pid;
 use std::fs::File;
 use std::io::Read;
 
-/// Of a part of a step that took less processor time than this nothing else is asked: most parts are brief, and
-/// what the kernel tells of them costs more than all the rest of their end.
+/// Of a small tool that took less processor time than this nothing else is asked: most are brief, and what the
+/// kernel tells of them costs more than all the rest of their end.
 const BRIEF_US: u64 = 5000;
 
 /// A process at its end.
@@ -33,11 +33,11 @@ fn holds_ends(mask: &str) -> bool {
 }
 
 impl Usage {
-    /// Of a process that is about to exit. `is_part`: it is only a part of a step, where it counts for
-    /// little if it was brief.
-    pub(super) fn of(pid: Pid, is_part: bool) -> Self {
+    /// Of a process that is about to exit. `is_small`: it runs a small tool as a part of a step, where it counts
+    /// for little if it was brief.
+    pub(super) fn of(pid: Pid, is_small: bool) -> Self {
         let cpu_us = cpu_us(pid);
-        if let (true, Some(users)) = (is_part && cpu_us < BRIEF_US, rfs_tracer::users(pid)) {
+        if let (true, Some(users)) = (is_small && cpu_us < BRIEF_US, rfs_tracer::users(pid)) {
             let mut usage = Self::default();
             usage.cost.cpu_us = cpu_us;
             usage.not_root = users.iter().any(|id| *id != 0);
