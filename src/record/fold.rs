@@ -91,7 +91,7 @@ pub fn fold(
         let Some(mut access) = input(entry, after.map(AsRef::as_ref)) else {
             continue;
         };
-        if access.has(Access::STAT) && passed_on.contains(&entry.first.id.mtime) {
+        if access.has(Access::STAT) && passed_on.iter().any(|copy| is_copy(&entry.first, *copy)) {
             access |= Access::MTIME;
         }
         let vanished = after.is_some_and(|after| after.is_absent()) && entry.first.is_absent();
@@ -144,8 +144,8 @@ pub fn fold(
     Ok(folded)
 }
 
-/// Time stamps that the step gave its outputs on purpose. An input that has one of them was copied with it,
-/// whatever is known of the program.
+/// Time stamps that the step gave its outputs on purpose. An input that [has](is_copy) one of them was copied with
+/// it, whatever is known of the program.
 fn passed_on(outputs: &[(Output, Pending)]) -> HashSet<i64> {
     let exact = |output: &Output| match output.stamp {
         Stamp::Exact(mtime) => Some(mtime),
@@ -153,6 +153,15 @@ fn passed_on(outputs: &[(Output, Pending)]) -> HashSet<i64> {
     };
     let stamps = outputs.iter().filter_map(|(output, _)| exact(output));
     stamps.collect()
+}
+
+/// Whether one who copies time stamps makes `copy`, in ns, of what was there: as it is, or, of a file, with the
+/// fractions that NTFS, utimes(2), Java or utime(2) know.
+fn is_copy(first: &Seen, copy: i64) -> bool {
+    let mtime = first.id.mtime;
+    let fractions: [i64; 4] = [100, 1_000, 1_000_000, 1_000_000_000];
+    let mut cut = fractions.iter().map(|cut| mtime - mtime.rem_euclid(*cut));
+    mtime == copy || (first.kind == Kind::File && cut.any(|mtime| mtime == copy))
 }
 
 /// How an entry counts as an input, given what is there now if the step changed it.

@@ -34,6 +34,22 @@ fn a_time_stamp_goes_with_the_file() {
     }
 }
 
+/// Who passes time stamps on in seconds has seen them, too: here the order of all is what it was.
+#[test]
+fn a_time_stamp_is_passed_on_without_its_fraction() {
+    let s = TestSpace::new();
+    s.write("a", "a\n");
+    s.write("copy.cmake", "file(COPY a DESTINATION d)\n");
+    for second in [1_600_000_000, 1_600_000_007] {
+        s.must(Cmd::sh(&format!("touch -d @{second}.5 a; rm -rf d")));
+        let _ran = s.rfs("cmake -P copy.cmake").expect_code(0).expect_ran();
+        let copy = std::fs::metadata(s.path("d/a")).unwrap();
+        assert_eq!((copy.mtime(), copy.mtime_nsec()), (second, 0));
+    }
+    s.remove("d");
+    let _served = s.rfs("cmake -P copy.cmake").expect_code(0).expect_hit();
+}
+
 /// An attribute that was set goes with the file as well, so that nothing is served without it.
 #[test]
 fn an_extended_attribute_goes_with_the_file() {
