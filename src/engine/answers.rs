@@ -6,8 +6,7 @@
 use super::{Event, Ledger};
 use crate::base::{Access, Dep, JobId};
 use crate::rules::{Rules, Spec};
-use crate::watch::jobs::Views;
-use crate::watch::jobs::{Ended, Jobs, Ticket};
+use crate::watch::jobs::{Ended, Jobs, Ticket, Views};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

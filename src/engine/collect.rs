@@ -30,7 +30,8 @@ pub fn collect(
     remove: bool,
 ) -> disk::Result<Vec<Obsolete>> {
     let mut ledger = Ledger::open(state, disk.clone())?;
-    let is_over = |name: &&str| !rules.recognise(name) && !rules.sources.names(name);
+    // An anti-rule recognises what nobody is to make.
+    let is_over = |name: &&str| rules.candidates(name).is_empty() && !rules.sources.names(name);
     let names = ledger.names().filter(is_over);
     let names = names.filter(|name| Path::new(name).starts_with(below));
     let names: Vec<String> = names.map(str::to_owned).collect();

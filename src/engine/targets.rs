@@ -8,6 +8,7 @@ use crate::base::{Kind, Output, Record, What};
 use crate::cache::Staged;
 use crate::disk::{self, At};
 use crate::rules::{Spec, Target};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where files of people's go that are in the way of a target, below `.rfs`.
@@ -241,22 +242,42 @@ impl Engine<'_> {
         if seen.kind == Kind::Dir {
             return Err(format!("{name} is a directory, and a target has its name"));
         }
-        self.move_to(QUARANTINE, name)
+        let aside = self
+            .move_to(QUARANTINE, name)
             .map_err(|error| error.to_string())?;
-        self.warn(format!("{name} is moved to {QUARANTINE}/{name}: {why}"));
+        self.warn(format!("{name} is moved to {aside}: {why}"));
         Ok(())
     }
 
-    /// Moves a file out of the way.
-    fn move_to(&self, place: &str, name: &str) -> disk::Result<()> {
-        let (path, aside) = (self.path(name), self.root.join(place).join(name));
-        if let Some(dir) = aside.parent() {
-            std::fs::create_dir_all(dir).at("mkdir", dir)?;
+    /// Moves a file out of the way. Tells the name that it has now: `PLACE/NAME`, or, where something is kept by that
+    /// name, `PLACE/~N~/NAME`.
+    fn move_to(&self, place: &str, name: &str) -> disk::Result<String> {
+        let path = self.path(name);
+        let mut n = 0;
+        loop {
+            let aside = match n {
+                0 => format!("{place}/{name}"),
+                n => format!("{place}/~{n}~/{name}"),
+            };
+            n += 1;
+            let to = self.root.join(&aside);
+            if to.symlink_metadata().is_ok() {
+                continue;
+            }
+            if let Some(dir) = to.parent() {
+                let made = std::fs::create_dir_all(dir);
+                let code = made.as_ref().err().and_then(io::Error::raw_os_error);
+                if matches!(code, Some(libc::EEXIST | libc::ENOTDIR)) {
+                    // A file is kept by the name of the directory.
+                    continue;
+                }
+                made.at("mkdir", dir)?;
+            }
+            self.disk.rename(&path, &to)?;
+            self.known.world.changed(&path);
+            self.known.world.tell_stale(&path);
+            return Ok(aside);
         }
-        self.disk.rename(&path, &aside)?;
-        self.known.world.changed(&path);
-        self.known.world.tell_stale(&path);
-        Ok(())
     }
 
     /// Keeps what a job left that has failed, where that is wanted.
@@ -269,7 +290,7 @@ impl Engine<'_> {
                 continue;
             }
             match self.move_to(FAILED, name) {
-                Ok(()) => self.warn(format!("what is left of {name} is {FAILED}/{name}")),
+                Ok(aside) => self.warn(format!("what is left of {name} is {aside}")),
                 Err(error) => self.warn(error.to_string()),
             }
         }

@@ -22,6 +22,11 @@ impl Sources {
             .map_err(|error| error.to_string())
     }
 
+    /// The expressions that name them.
+    pub(super) fn expressions(&self) -> &[String] {
+        self.0.as_ref().map_or(&[], RegexSet::patterns)
+    }
+
     /// Whether a file is named as a source.
     #[must_use]
     pub fn names(&self, name: &str) -> bool {

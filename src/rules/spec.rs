@@ -96,6 +96,10 @@ impl Spec {
         for (at, real) in &self.views {
             key.part(at.as_bytes()).part(real.as_bytes());
         }
+        // What is ignored is in no record.
+        for ignored in self.ignore.expressions() {
+            key.part(b"ignore").part(ignored.as_bytes());
+        }
         key.finish()
     }
 

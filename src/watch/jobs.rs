@@ -101,6 +101,10 @@ impl Watch {
             return ExecAnswer::Run;
         }
         let key = match ticket {
+            // It is walked to before the job has its views.
+            Some(ticket) if jobs.views(ticket.id).is_some_and(|v| v.hide(&exec)) => {
+                Err("its program, or what loads it, lies in one of its views".to_owned())
+            }
             Some(ticket) => Ok(ticket.key),
             None => Err("starts jobs".to_owned()),
         };

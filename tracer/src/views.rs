@@ -3,7 +3,7 @@
 //! Its paths are walked by the names that it uses, which are also those that `/proc` tells of it; what is looked
 //! at and told are the files themselves. This file mounts nothing.
 
-use crate::event::{FdTarget, Walk};
+use crate::event::{Exec, FdTarget, Walk};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,13 @@ impl Views {
             Some((real, rest)) => Cow::Owned(real.join(rest)),
             None => Cow::Borrowed(path),
         }
+    }
+
+    /// Whether a program, or what loads it, was walked to at a place where something else is seen.
+    #[must_use]
+    pub fn hide(&self, exec: &Exec) -> bool {
+        let mut walks = exec.interpreters.iter().chain([&exec.program]);
+        walks.any(|walk| matches!(self.real(&walk.path), Cow::Owned(_)))
     }
 
     fn replace(&self, path: &mut PathBuf) {

@@ -7,6 +7,8 @@ use super::{Imported, Recipe, depfiles, tidy};
 
 /// What make says of a target that is no file.
 const PHONY: &str = "target is .PHONY";
+/// What GNU make 4.4 and later say where earlier ones name no reason.
+const REASONS: [&str; 3] = [PHONY, "target does not exist", "unknown reasons"];
 
 /// What make said, read.
 #[must_use]
@@ -30,7 +32,8 @@ pub fn read(text: &str, root: &str) -> Imported {
                 continue;
             }
             if let Some((target, why)) = target(line) {
-                let deps = why.strip_prefix(PHONY).unwrap_or(why);
+                let mut told = REASONS.iter().filter_map(|told| why.strip_prefix(told));
+                let deps = told.next().unwrap_or(why);
                 close(open.take(), &dirs, &mut imported);
                 let dir = dirs.last().map_or("", String::as_str);
                 let recipe = Recipe {
@@ -94,7 +97,8 @@ pub(super) fn entered(line: &str) -> Option<&str> {
 }
 
 pub(super) fn relative(dir: &str, root: &str) -> String {
-    let inside = dir.strip_prefix(root);
+    let inside = dir.strip_prefix(root.trim_end_matches('/'));
+    let inside = inside.filter(|rest| rest.is_empty() || rest.starts_with('/'));
     inside
         .map_or(dir, |rest| rest.trim_start_matches('/'))
         .to_owned()
@@ -142,12 +146,31 @@ fn close(open: Option<(Recipe, Vec<String>)>, dirs: &[String], imported: &mut Im
 /// Whether a command does nothing but call make.
 fn is_make(line: &str) -> bool {
     let program = line.split_whitespace().next().unwrap_or_default();
-    matches!(program.rsplit('/').next(), Some("make" | "gmake"))
+    let is_one = !line.contains(['&', '|', ';', '\n']);
+    is_one && matches!(program.rsplit('/').next(), Some("make" | "gmake"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_newer_makes_say_is_no_name() {
+        let text = "Makefile:1: update target 'a' due to: target does not exist\n\
+            touch a\n\
+            Makefile:3: update target 'b' due to: unknown reasons\n\
+            make -C d && cp d/x b\n";
+        let imported = read(text, "/w");
+        assert!(imported.recipes.iter().all(|recipe| recipe.deps.is_empty()));
+        assert!(!imported.recipes[0].phony);
+        let cmd = imported.recipes[1].cmd.as_deref();
+        assert_eq!(cmd, Some("make -C d && cp d/x b"));
+        assert_eq!(relative("/work", "/w"), "/work");
+        assert_eq!(
+            (relative("/w/d", "/w/"), relative("/w", "/w")),
+            ("d".into(), String::new())
+        );
+    }
 
     #[test]
     fn what_make_says_becomes_recipes() {

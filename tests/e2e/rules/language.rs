@@ -147,4 +147,14 @@ fn ignored_files_are_nobodys_business() {
     s.write("src", "2\n");
     s.build("x").ran(&["r x"]);
     assert_eq!(s.read("x"), "2\nother\n");
+    // What was nobody's business is in no record.
+    s.write(
+        "Rfsfile",
+        "rule('r', targets = 'x', deps = 'src', ignore = ['r.log', 'tmp/**'], \
+         cmd = 'cat src > x; cat old.log >> x || :; echo now > r.log; mkdir -p tmp; echo t > tmp/t')\n",
+    );
+    s.build("x").ran(&["r x"]);
+    s.write("old.log", "another\n");
+    s.build("x").ran(&["r x"]);
+    assert_eq!(s.read("x"), "2\nanother\n");
 }

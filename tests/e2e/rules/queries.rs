@@ -118,7 +118,7 @@ fn what_is_obsolete_is_collected() {
     assert_eq!(rfs(&s, "rules collect").expect_code(0).out(), "");
     s.write(
         "Rfsfile",
-        "rule('k', targets = 'kept', cmd = 'echo k > kept')\n",
+        "rule('k', targets = 'kept', cmd = 'echo k > kept')\nanti_rule('out/{n}')\n",
     );
     s.write("out/b", "mine by now\n");
     s.write("out/mine", "mine\n");

@@ -94,16 +94,38 @@ fn the_work_of_people_is_set_aside() {
     s.write("x", "edited\n");
     s.build("y").ran(&[]).served(&["x x"]);
     assert_eq!(
-        (s.read("x"), s.read(".rfs/quarantine/x")),
+        (s.read("x"), s.read(".rfs/quarantine/~1~/x")),
         ("1\n".into(), "edited\n".into())
     );
     s.write("src", "2\n");
     s.write("x", "late\n");
     s.build("y").ran(&["x x", "y y"]);
     assert_eq!(
-        (s.read("y"), s.read(".rfs/quarantine/x")),
+        (s.read("y"), s.read(".rfs/quarantine/~2~/x")),
         ("2\n".into(), "late\n".into())
     );
+    assert_eq!(
+        s.read(".rfs/quarantine/x"),
+        "mine\n",
+        "nothing is put over it"
+    );
+}
+
+/// What was set aside by the name of a directory is no obstacle.
+#[test]
+fn a_file_is_set_aside_beside_one_of_its_directory_s_name() {
+    let s = rules("rule('x', targets = 'a', cmd = 'echo made > a')\n");
+    s.write("a", "mine\n");
+    s.build("a").ran(&["x a"]);
+    s.remove("a");
+    s.write(
+        "Rfsfile",
+        "rule('x', targets = 'a/b', cmd = 'echo made > a/b')\n",
+    );
+    s.write("a/b", "mine too\n");
+    s.build("a/b").ran(&["x a/b"]);
+    assert_eq!(s.read(".rfs/quarantine/a"), "mine\n");
+    assert_eq!(s.read(".rfs/quarantine/~1~/a/b"), "mine too\n");
 }
 
 /// An incremental target is found as it was.

@@ -74,6 +74,20 @@ fn views_are_part_of_the_job() {
     assert_eq!(s.read("x"), "1\n");
 }
 
+/// A program that a link leads to in a view is not the one that was looked at: no record is kept.
+#[test]
+fn a_program_in_a_view_is_run_each_time() {
+    let s = rules("rule('use', targets = 'x', views = {'cur': 'v/one'}, cmd = ['tools/tool'])\n");
+    s.script("cur/tool", "#!/bin/sh\necho plain > x\n");
+    s.script("v/one/tool", "#!/bin/sh\necho seen > x\n");
+    s.mkdir("tools");
+    s.symlink("../cur/tool", "tools/tool");
+    for _ in 0..2 {
+        s.build("x").ran(&["use x"]);
+        assert_eq!(s.read("x"), "seen\n");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_views_is_told() {
     let s = rules("");
