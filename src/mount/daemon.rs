@@ -345,13 +345,17 @@ impl Daemon<'_> {
                     let who = format!("only user {own} and root can unmount it");
                     return asker.answer(&Answer::Failed(who), None);
                 }
-                match self.remove(*how) {
+                let removed = self.remove(*how);
+                let goes = matches!(removed, Ok(Removed::Unused | Removed::Used));
+                match removed {
                     Ok(Removed::Unused) => asker.answer(&Answer::Done, None),
                     Ok(Removed::Used) => asker.answer(&Answer::Used, None),
                     Ok(Removed::Busy(users)) => asker.answer(&Answer::Busy(users), None),
                     Err(error) => asker.answer(&Answer::Failed(error.to_string()), None),
                 }
-                self.farewell.push(asker);
+                if goes {
+                    self.farewell.push(asker);
+                }
             }
         }
     }

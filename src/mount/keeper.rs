@@ -144,12 +144,15 @@ fn keep(line: &Line, gate: &Gate, standing: &Standing, sockets: &Path) {
             Order::Mount => match gate.stand(standing) {
                 Ok(()) => {
                     minor = table::at(&standing.at).ok().flatten().map(|at| at.minor);
-                    Ok(Removed::Used)
+                    match minor {
+                        Some(_) => Ok(Removed::Used),
+                        None => Err((0, "it is not in the list of mounts".to_owned())),
+                    }
                 }
                 Err(error) => Err((0, error.to_string())),
             },
             Order::Remove(how) => {
-                let removed = remove(&standing.at, how, minor);
+                let removed = remove(standing, how, minor);
                 if let Ok(Removed::Unused | Removed::Used) = removed {
                     minor = None;
                 }
@@ -177,10 +180,17 @@ fn is_served(entry: &Entry, sockets: &Path) -> bool {
     matches!(asked, Ok((Answer::Status(_), _)))
 }
 
-fn remove(at: &Path, how: How, minor: Option<u32>) -> Done {
+fn remove(standing: &Standing, how: How, minor: Option<u32>) -> Done {
+    let there = table::at(&standing.at).ok().flatten();
+    if minor.is_none() || there.map(|there| there.minor) != minor {
+        // It is gone from here. What lies there now is somebody else's.
+        return Ok(Removed::Used);
+    }
     let users = || minor.map_or_else(Vec::new, users::of);
-    match take_away(at, how.into()) {
-        Ok(()) if minor.is_none() || how == How::Lazy || !users().is_empty() => Ok(Removed::Used),
+    // Who else is let in cannot be seen by an ordinary user.
+    let sees_all = !standing.others || nix::unistd::geteuid().is_root();
+    match take_away(&standing.at, how.into()) {
+        Ok(()) if how == How::Lazy || !sees_all || !users().is_empty() => Ok(Removed::Used),
         Ok(()) => Ok(Removed::Unused),
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Removed::Busy(users())),
         Err(error) => Err(told(error)),

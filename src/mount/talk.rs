@@ -38,19 +38,19 @@ pub enum Ask {
     Real,
 }
 
-/// What is answered.
+/// What is answered. Daemons of earlier versions know the first ones, by their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// How it goes.
     Status(Status),
     /// It is done.
     Done,
-    /// It is unmounted, but somebody uses it still.
-    Used,
     /// It is in use, by these processes as far as they can be seen: number and name.
     Busy(Vec<(i32, String)>),
     /// It cannot be done.
     Failed(String),
+    /// It is unmounted, but somebody uses it still.
+    Used,
 }
 
 /// How a daemon goes.
