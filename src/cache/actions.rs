@@ -300,6 +300,8 @@ fn remember(txn: &mut Txn<'_>, key: &Digest, old: Execution) -> Result<(), store
         deps,
         chunks: known.chunks,
         status: known.status,
+        // What is worth little goes first.
+        cost: known.cost,
         provenance: known.provenance,
         ..Record::default()
     };

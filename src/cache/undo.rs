@@ -177,7 +177,13 @@ fn undo(disk: &dyn Disk, deed: Deed) -> disk::Result<()> {
             disk.mkdir(&path, 0o700)?;
             attributes(disk, &path, &was)
         }
-        Deed::Attributes(path, was) => attributes(disk, &path, &was),
+        Deed::Attributes(path, was) => match attributes(disk, &path, &was) {
+            // Another user's directory: what was made in it has given it a time stamp that is not ours to set.
+            Err(error) if was.is_dir() && error.source.kind() == ErrorKind::PermissionDenied => {
+                Ok(())
+            }
+            done => done,
+        },
     }
 }
 

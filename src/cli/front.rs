@@ -143,6 +143,10 @@ impl Front<'_> {
             return Ok(Some(Outcome::Interrupted(signal)));
         }
         let outcome = self.hear(started)?;
+        if matches!(outcome, Some(Outcome::Failed(_))) {
+            // Nothing has run, and nothing is to.
+            return Ok(Some(Outcome::Interrupted(signal)));
+        }
         if let Some(command) = self.command.get() {
             let _gone = kill(command, signal);
         }

@@ -104,7 +104,7 @@ pub(super) fn run(
     workspace::prepare(&root, &RealDisk).map_err(CommandError::new)?;
     let when = args.progress.or(config.progress).unwrap_or_default();
     let taken = Taken::take()?;
-    if Shown::may_have_line(when) {
+    if !args.dry_run && Shown::may_have_line(when) {
         signals::leave_stop();
     }
     let mask = taken.mask;

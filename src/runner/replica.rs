@@ -157,7 +157,11 @@ fn covered(path: &Path) -> MsFlags {
 fn dress(file: &File, place: &Path, looks: Looks) -> Result<(), Error> {
     if let Some((user, group)) = looks.owner.filter(|_| nix::unistd::geteuid().is_root()) {
         // Before the permissions: this takes some of them away.
-        fchown(file, Some(user), Some(group)).map_err(at("fchown", place))?;
+        match fchown(file, Some(user), Some(group)) {
+            // No id of this user namespace.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => {}
+            done => done.map_err(at("fchown", place))?,
+        }
     }
     let mode = Permissions::from_mode(looks.mode);
     file.set_permissions(mode).map_err(at("fchmod", place))?;

@@ -37,7 +37,8 @@ impl Usage {
     /// for little if it was brief.
     pub(super) fn of(pid: Pid, is_small: bool) -> Self {
         let cpu_us = cpu_us(pid);
-        if let (true, Some(users)) = (is_small && cpu_us < BRIEF_US, rfs_tracer::users(pid)) {
+        let is_brief = is_small && cpu_us < BRIEF_US;
+        if let Some(users) = is_brief.then(|| rfs_tracer::users(pid)).flatten() {
             let mut usage = Self::default();
             usage.cost.cpu_us = cpu_us;
             usage.not_root = users.iter().any(|id| *id != 0);
