@@ -113,7 +113,8 @@ int main(int argc, char **argv) {
     crate::probes::compile(&s, "blind", "", source);
     let cmd = || Cmd::from("sh build.sh").outer([s.path("blind")]);
     let plain = s.rfs(cmd());
-    ran_plainly(&s, &plain, "");
+    ran_plainly(&s, &plain, "trace the command");
+    assert!(plain.err().contains("`rfs doctor`"), "a remedy: {plain:#?}");
     s.remove("out");
     let _strict = s.rfs_with(&["--strict"], cmd()).expect_code(125);
     assert!(!s.exists("out"));

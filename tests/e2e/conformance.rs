@@ -115,7 +115,7 @@ fn fsx_finds_nothing_and_is_served() {
         let _ran = s.rfs(line.as_str()).expect_code(0).expect_ran();
         assert_same(&tree, &s.tree(), "ran");
         s.remove("exercised");
-        let _again = s.rfs(line.as_str()).expect_code(0);
+        let _again = s.rfs(line.as_str()).expect_code(0).expect_hit();
         assert_same(&tree, &s.tree(), "again");
     }
 }

@@ -236,10 +236,17 @@ fn lua() -> Cmd {
     )
 }
 
+/// The second build is but one step, which is served.
+fn whole(runs: &[Run]) {
+    for run in runs {
+        assert!(run.summary().whole_hit, "{run:#?}");
+    }
+}
+
 #[test]
 fn lua_is_served_whole_and_an_edit_compiles_one_file() {
     let space = TestSpace::new();
-    let _runs = Project::new("lua", [lua()]).check(&space);
+    whole(&Project::new("lua", [lua()]).check(&space));
 
     // A second no-op looks at nothing that the first one has not settled.
     let _settles = space.rfs(lua()).expect_code(0);
@@ -257,16 +264,17 @@ fn lua_is_served_whole_and_an_edit_compiles_one_file() {
 #[test]
 fn zstd_is_served_whole() {
     let space = TestSpace::new();
-    Project::new("zstd", [Cmd::from("make -j2 zstd")]).check(&space);
+    whole(&Project::new("zstd", [Cmd::from("make -j2 zstd")]).check(&space));
 }
 
 #[test]
 fn xz_with_its_configure_is_served_whole() {
     let space = TestSpace::new();
-    Project::new("xz", [Cmd::from("./configure"), Cmd::from("make -j2")])
+    let runs = Project::new("xz", [Cmd::from("./configure"), Cmd::from("make -j2")])
         // ld repeats the random names of gcc's temporary files.
         .varies(&["config.log"])
         .check(&space);
+    whole(&runs);
 }
 
 #[test]
@@ -316,7 +324,7 @@ fn a_python_byte_compile_is_served_whole() {
         varies: &[],
         lists: false,
     };
-    project.check(&space);
+    whole(&project.check(&space));
     assert!(
         space
             .tree()

@@ -2,6 +2,7 @@
 //! that bring links along, programs that would gain privileges.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -91,7 +92,11 @@ fn nobody_enters_the_view_of_another_user() {
         s.sleeper("");
         s.write("secret", "content\n");
         s.chmod("secret", 0o600);
-        let started = s.start("./sleeper", true);
+        let mut started = s.start("./sleeper", true);
+        let mut said = BufReader::new(started.child.stdout.take().unwrap());
+        let mut ready = String::new();
+        said.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
         let pid = started.child.id();
         // The command and the host are below the front.
         let family = format!(
@@ -102,7 +107,7 @@ fn nobody_enters_the_view_of_another_user() {
             "{family} cat /proc/$pid/root{ws}/secret /proc/$pid/cwd/secret && echo read\n\
              ls /proc/$pid/fd/ && echo listed\n\
              nsenter -m -t $pid true && echo entered\n\
-             done\n echo tried"
+             n=$((n + 1)); done\n [ $n -ge 2 ] && echo tried"
         );
         let tried = as_user(STRANGER, &script);
         let said = String::from_utf8_lossy(&tried.stdout).into_owned();
@@ -110,7 +115,7 @@ fn nobody_enters_the_view_of_another_user() {
         assert_eq!(said, "tried\n", "{setting:?} {complaints}");
         assert!(complaints.contains("Permission denied"), "{complaints}");
         started.signal(nix::sys::signal::Signal::SIGTERM);
-        let _ended = started.finish(None);
+        let _ended = started.child.wait().unwrap();
     }
 }
 

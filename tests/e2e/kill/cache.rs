@@ -107,6 +107,7 @@ fn cache_goes_away_in_mid_build() {
             .count();
         assert!(n_warnings <= 2, "{when}: {said}");
         left::wait_gone(&s, &when);
+        left::assert_unmounted(&s, &[], &when);
         let tree = &bare.trees[usize::try_from(version).unwrap()];
         assert_same(tree, &s.tree(), &when);
 

@@ -73,6 +73,7 @@ fn builds_on_one_cache(n_builds: usize, rounds: u64) {
             );
         }
         left::wait_gone(&s, &when);
+        left::assert_unmounted(&s, &[], &when);
         small::assert_whole_cache(&s, &when);
     }
 }
@@ -116,12 +117,16 @@ fn eight_builds_in_one_workspace() {
         let builds: Vec<_> = (0..8).map(|n| s.start(words(n), true)).collect();
         all_built(builds, &when);
         left::wait_gone(&s, &when);
+        left::assert_unmounted(&s, &[], &when);
         let tree = s.tree();
         s.remove("out");
         for n in 0..8 {
             s.must(words(n));
         }
         assert_same(&s.tree(), &tree, &when);
+        s.remove("out");
+        let _next = s.rfs(words(0)).expect_code(0);
+        small::assert_whole_cache(&s, &when);
     }
 }
 
@@ -145,6 +150,7 @@ fn two_builds_in_one_workspace() {
         });
         all_built(builds, &when);
         left::wait_gone(&s, &when);
+        left::assert_unmounted(&s, &[], &when);
         let tree = s.tree();
         s.remove("out");
         for n in [0, 1] {
