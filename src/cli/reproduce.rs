@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -150,6 +150,8 @@ fn start(recipe: &Recipe, root: &Path, args: &Args) -> Result<i32, CommandError>
         let error = CommandError::new(format_args!("exec {program}: {error}"));
         error.hint("only what the step looked at is there")
     };
+    // Before anything else takes one of their numbers.
+    lend(&recipe.descriptors)?;
     if args.exec {
         if let Some(input) = input(recipe, root)? {
             let _stdin = command.stdin(input);
@@ -159,7 +161,6 @@ fn start(recipe: &Recipe, root: &Path, args: &Args) -> Result<i32, CommandError>
             "its standard input was {name}, from byte {pos} on"
         ));
     }
-    lend(&recipe.descriptors)?;
     let status = command.current_dir(cwd).status().map_err(failed)?;
     let signal = status.signal().map(|signal| 128 + signal);
     Ok(status.code().or(signal).unwrap_or(1))
@@ -257,11 +258,21 @@ fn input(recipe: &Recipe, root: &Path) -> Result<Option<Stdio>, CommandError> {
 fn lend(descriptors: &[RawFd]) -> Result<(), CommandError> {
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| CommandError::new(format_args!("open /dev/null: {error}")))?;
-    for number in descriptors {
+    for number in descriptors
+        .iter()
+        .filter(|number| **number != null.as_raw_fd())
+    {
         let lent = fcntl(&null, FcntlArg::F_DUPFD(*number)).ok();
         if lent != Some(*number) {
+            let _other = lent.map(nix::unistd::close);
             console::tell(format_args!("descriptor {number} is not as it was"));
         }
+    }
+    if descriptors.contains(&null.as_raw_fd()) {
+        // It has one of the numbers itself.
+        let own = rustix::io::fcntl_setfd(&null, rustix::io::FdFlags::empty());
+        own.map_err(|error| CommandError::new(format_args!("fcntl: {error}")))?;
+        let _kept = null.into_raw_fd();
     }
     Ok(())
 }

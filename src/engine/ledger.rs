@@ -211,8 +211,14 @@ impl Ledger {
         if self.pending.is_empty() {
             return Ok(());
         }
+        let before = self.size()?;
         let bytes = frame(&std::mem::take(&mut self.pending));
-        self.disk.append(&self.log, &self.path, &bytes)
+        let written = self.disk.append(&self.log, &self.path, &bytes);
+        if written.is_err() && self.locks.alone() {
+            // What is torn would hide all that comes after it. Others may have written behind it already.
+            let _cut = self.disk.set_len(&self.log, &self.path, before);
+        }
+        written
     }
 
     /// Takes in what other commands have written.
@@ -351,6 +357,34 @@ mod tests {
             files: vec!["x".to_owned()],
             stars: Vec::new(),
             since: 7,
+        }
+    }
+
+    #[test]
+    fn what_is_torn_hides_nothing_that_comes_after() {
+        use crate::disk::{FaultyDisk, Temper};
+        for fault in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            drop(open(&dir));
+            let disk = Arc::new(FaultyDisk::new(fault, Temper::Torn(libc::ENOSPC)));
+            let Ok(mut ledger) = Ledger::open(dir.path(), disk) else {
+                continue;
+            };
+            ledger.put("lost", thing(b"job"));
+            let failed = ledger.write().is_err();
+            ledger.put("kept", thing(b"other"));
+            if failed {
+                ledger.write().unwrap();
+            } else {
+                let _late = ledger.write();
+            }
+            drop(ledger);
+            let known = open(&dir);
+            assert_eq!(known.get("lost").is_some(), !failed, "fault {fault}");
+            assert!(known.get("kept").is_some() || !failed, "fault {fault}");
+            if !failed && known.get("kept").is_some() {
+                break;
+            }
         }
     }
 

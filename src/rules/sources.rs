@@ -132,17 +132,10 @@ fn expression(glob: &str) -> String {
             rest = after;
             continue;
         }
-        if c == '[' {
-            if let Some(end) = rest[1..]
-                .find(']')
-                .map(|end| end + 1)
-                .filter(|end| *end > 1)
-            {
-                let set = rest[1..end].replace('\\', "\\\\").replace('!', "^");
-                regex.push_str(&format!("[{set}]"));
-                rest = &rest[end + 1..];
-                continue;
-            }
+        if let Some((set, after)) = set(rest) {
+            regex.push_str(&set);
+            rest = after;
+            continue;
         }
         match c {
             '*' => regex.push_str("[^/]*"),
@@ -153,6 +146,27 @@ fn expression(glob: &str) -> String {
     }
     regex.push('$');
     regex
+}
+
+/// One of a set of characters, as a regular expression, and what comes after it. A set without an end is none.
+fn set(glob: &str) -> Option<(String, &str)> {
+    let inside = glob.strip_prefix('[')?;
+    let (inverted, inside) = match inside.strip_prefix(['!', '^']) {
+        Some(inside) => (true, inside),
+        None => (false, inside),
+    };
+    // A bracket that comes first is one of them.
+    let first = inside.chars().next()?.len_utf8();
+    let end = first + inside.get(first..)?.find(']')?;
+    let mut set = String::from(if inverted { "[^/" } else { "[" });
+    for c in inside[..end].chars() {
+        if matches!(c, '[' | ']' | '\\' | '^' | '&' | '~') {
+            set.push('\\');
+        }
+        set.push(c);
+    }
+    set.push(']');
+    Some((set, &inside[end + 1..]))
 }
 
 #[cfg(test)]
@@ -166,6 +180,8 @@ mod tests {
         assert!(is("**/*.c", "a.c") && is("**/*.c", "x/y/a.c"));
         assert!(is("src/**", "src/x/y") && !is("src/**", "srcx"));
         assert!(is("a[0-9]?", "a1x") && !is("a[!0-9]?", "a1x"));
+        assert!(is("[a!]", "!") && !is("[!a]", "/") && is("[[]x[]]", "[x]"));
+        assert!(is("[^&&~]", "a") && !is("[^&&~]", "&") && is("a[b", "a[b"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn its_own_command_reads_what_it_read_and_has_the_descriptors_that_it_had() {
     s.write("lines", "one\ntwo\nthree\n");
     s.script(
         "second",
-        "#!/bin/sh\ncat >rest; echo x >&7 && echo open >>rest\nstat -c %u:%g:%a lines >>rest\n",
+        "#!/bin/sh\ncat >rest; echo x >&7 && echo y >&3 && echo open >>rest\nstat -c %u:%g:%a lines >>rest\n",
     );
     s.write("taken", "#!/bin/sh\nread first; ./second\n");
     let root = nix::unistd::geteuid().is_root();
@@ -127,7 +127,9 @@ fn its_own_command_reads_what_it_read_and_has_the_descriptors_that_it_had() {
         std::os::unix::fs::chown(s.ws().join("lines"), Some(12), Some(34)).unwrap();
     }
     let owner = s.bare(Cmd::new(["stat", "-c", "%u:%g:%a", "lines"])).out();
-    let _built = s.rfs(Cmd::sh("sh taken <lines 7>log")).expect_code(0);
+    let _built = s
+        .rfs(Cmd::sh("sh taken <lines 7>log 3>three"))
+        .expect_code(0);
     let rest = format!("two\nthree\nopen\n{owner}");
     assert_eq!(s.read("rest"), rest);
     s.write("rest", "by hand\n");
