@@ -5,7 +5,7 @@ use crate::run::Cmd;
 use crate::space::{Setting, TestSpace};
 
 /// A part of the document, a shell script, and what it prints as root and as an ordinary user.
-const LIMITS: [(&str, &str, [&str; 2]); 6] = [
+const LIMITS: [(&str, &str, [&str; 2]); 8] = [
     (
         "**`io_uring`** is answered ENOSYS",
         "python3 -c 'import ctypes; c = ctypes.CDLL(None, use_errno=True); \
@@ -36,6 +36,17 @@ const LIMITS: [(&str, &str, [&str; 2]); 6] = [
         ["22\n", "22\n"],
     ),
     (
+        "hard links and renames across its border fail with EXDEV",
+        "python3 -c 'import os\nfor deed in os.link, os.rename:\n try: deed(\"in\", \"../outside/f\")\n \
+         except OSError as e: print(e.errno)'",
+        ["18\n18\n", "18\n18\n"],
+    ),
+    (
+        "**`FICLONE`** (`cp --reflink=always`): the mount cannot",
+        "cp --reflink=always in c 2>&1 | grep -o \"Operation not supported\"",
+        ["Operation not supported\n", "Operation not supported\n"],
+    ),
+    (
         "`no_new_privs` is not set",
         "grep NoNewPrivs /proc/self/status | tr -d '\\t'",
         ["NoNewPrivs:0\n", "NoNewPrivs:0\n"],
@@ -55,8 +66,21 @@ fn the_document_is_true() {
                 tracer: None,
             });
             s.write("in", "one\n");
+            s.write("../outside/there", "");
             let run = s.rfs(Cmd::sh(script));
             assert_eq!(run.out(), said, "{sentence}: nobody {nobody} {run:#?}");
+        }
+    }
+}
+
+/// A shell says so of what somebody has killed, and nobody may have seen that.
+#[test]
+fn an_exit_as_if_killed_leaves_no_record() {
+    for code in [137, 143] {
+        let s = TestSpace::new();
+        for _ in 0..2 {
+            let run = s.rfs(Cmd::sh(&format!("exit {code}"))).expect_code(code);
+            assert_eq!(run.summary().refused, 1, "{run:#?}");
         }
     }
 }

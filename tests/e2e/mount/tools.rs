@@ -31,6 +31,8 @@ fn vim_in_tmux() {
     });
     let _made = m.sh("make -s");
     let tmux = Tmux(&m, format!("rfs-test-{}", std::process::id()));
+    // Its server would end with each session, be it that the next one is just asked for.
+    tmux.run(&["start-server", ";", "set-option", "-g", "exit-empty", "off"]);
     for (n, copy) in ["no", "yes", "auto"].iter().enumerate() {
         let vim = format!("vim -u NONE -N -c 'set backup backupskip= backupcopy={copy}' text");
         tmux.run(&[
