@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Mounted, has_ended, hear, service, wait_until};
+use super::{Mounted, has_ended, hear, in_own_namespace, service, wait_until};
 use crate::run::{self, Cmd};
 use crate::space::TestSpace;
 
@@ -168,15 +168,7 @@ fn other_users_are_let_in_where_that_is_asked_for() {
         let script = script
             .replace("WS", s.ws().to_str().unwrap())
             .replace("OPTION", option);
-        let cmd = Cmd::new([
-            "unshare",
-            "-m",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            &script,
-        ]);
+        let cmd = in_own_namespace(&script);
         let run = s.bare(cmd).expect_code(0);
         assert_eq!(run.out(), expected, "{option} {run:#?}");
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Stdio};
 
-use super::{Mounted, has_ended, wait_until};
+use super::{Mounted, has_ended, in_own_namespace, wait_until};
 use crate::run::{self, Cmd};
 use crate::space::TestSpace;
 
@@ -88,15 +88,7 @@ fn a_namespace_does_not_keep_what_nobody_uses() {
         "echo in; read x; cat {}/a 2>/dev/null; echo $?",
         m.at.display()
     );
-    let script = Cmd::new([
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        &script,
-    ]);
+    let script = in_own_namespace(&script);
     let user = User::start(&m.space, &script.cwd("/"));
     assert_eq!(m.umount(&[]).expect_code(0).err(), "");
     wait_until(|| has_ended(pid));
@@ -109,15 +101,7 @@ fn a_namespace_keeps_what_it_uses() {
     let m = Mounted::new(|s| s.write("a", "one\n"));
     let pid = m.pid();
     let script = format!("cd {}; echo in; read x; cat a", m.at.display());
-    let script = Cmd::new([
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        &script,
-    ]);
+    let script = in_own_namespace(&script);
     let user = User::start(&m.space, &script.cwd("/"));
     let gone = m.umount(&[]).expect_code(0);
     assert!(

@@ -77,6 +77,12 @@ impl Mounted {
     }
 }
 
+/// A shell command in a mount namespace of its own, whose mounts nobody else sees.
+pub fn in_own_namespace(script: &str) -> Cmd {
+    let unshare = ["unshare", "-m", "--propagation", "private"];
+    Cmd::new([&unshare[..], &["sh", "-c", script]].concat())
+}
+
 pub fn is_mount(at: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
