@@ -9,7 +9,7 @@ use super::progress::Shown;
 use super::wire::{End, Word};
 use super::{build::Telling, console, profile, summary_file};
 use crate::disk::RealDisk;
-use crate::report::{Event, Live, Sink, Step, Summary, explain};
+use crate::report::{Calls, Event, Live, Sink, Step, Summary, explain};
 use crate::runner::{self, Request};
 use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::collections::HashSet;
@@ -51,7 +51,7 @@ pub(super) fn run(request: &Request, telling: &Telling, front: End, inherited: I
     if how.is_ok() {
         let steps = heard.steps();
         let summary = Summary::of(&steps, begun.elapsed());
-        telling.tell(&steps, &summary);
+        telling.tell(&steps, &summary, running.calls());
     }
     descriptors::leave_errors();
     front.say(&Word::of(how));
@@ -133,7 +133,7 @@ impl Telling {
         Shown::of(self.progress, &request.workspace, &command)
     }
 
-    fn tell(&self, steps: &[Step], summary: &Summary) {
+    fn tell(&self, steps: &[Step], summary: &Summary, calls: Calls) {
         if self.explain {
             for line in explain::lines(steps) {
                 console::tell(line);
@@ -149,7 +149,7 @@ impl Telling {
         }
         if let Some(path) = &self.profile {
             // Nobody has asked for it: the build is no worse without.
-            let _kept = profile::keep(path, steps, &RealDisk);
+            let _kept = profile::keep(path, steps, calls, &RealDisk);
         }
         if !self.quiet {
             console::tell(summary);

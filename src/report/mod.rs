@@ -1,6 +1,7 @@
 //! Events of a build on their way to people and programs. Values and a trait; printing is cli's.
 
 pub mod advice;
+pub mod calls;
 pub mod duration;
 pub mod explain;
 pub mod page;
@@ -11,6 +12,7 @@ pub mod size;
 pub mod summary;
 pub mod topology;
 
+pub use calls::Calls;
 pub use summary::Summary;
 
 use crate::base::{Cost, Held, Miss, Placement, Refusal};

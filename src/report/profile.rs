@@ -1,7 +1,7 @@
 //! Where the time of a build went: `rfs.profile/1` for programs, the dearest steps for people, and a Chrome
 //! trace (the Trace Event Format of about:tracing and Perfetto) with a lane for each processor.
 
-use super::{Step, Verdict, duration, explain, size};
+use super::{Calls, Step, Verdict, duration, explain, size};
 use crate::base::{Cost, Held, Placement};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,6 +20,9 @@ pub struct Profile {
     schema: String,
     /// Its steps, in order of start.
     pub steps: Vec<Line>,
+    /// The calls that were watched.
+    #[serde(default)]
+    pub calls: Calls,
 }
 
 /// One step.
@@ -49,13 +52,14 @@ pub struct Line {
 impl Profile {
     /// Of the steps of a build.
     #[must_use]
-    pub fn of(steps: &[Step]) -> Self {
+    pub fn of(steps: &[Step], calls: Calls) -> Self {
         let first = steps.iter().map(|step| step.began).min().unwrap_or(0);
         let mut lines: Vec<Line> = steps.iter().map(|step| line(step, first)).collect();
         lines.sort_by_key(|line| line.number);
         Self {
             schema: SCHEMA.to_owned(),
             steps: lines,
+            calls,
         }
     }
 
@@ -231,12 +235,15 @@ mod tests {
             held_us: 3_000_000,
             held_by: "memory".to_owned(),
         });
-        Profile::of(&[
-            held,
-            step(2, Some(0), 20, 50, 3),
-            step(3, Some(0), 60, 10, 3),
-            step(0, None, 0, 100, 1),
-        ])
+        Profile::of(
+            &[
+                held,
+                step(2, Some(0), 20, 50, 3),
+                step(3, Some(0), 60, 10, 3),
+                step(0, None, 0, 100, 1),
+            ],
+            Calls::default(),
+        )
     }
 
     #[test]

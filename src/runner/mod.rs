@@ -20,7 +20,7 @@ mod views;
 
 use crate::base::policy::Policy;
 use crate::disk::RealDisk;
-use crate::report::Sink;
+use crate::report::{Calls, Sink};
 use crate::watch::Watch;
 use crate::watch::hold::Room;
 use crate::watch::pins::Pins;
@@ -155,6 +155,12 @@ impl Running {
             Ok(rfs_tracer::Ended::Signal(signal)) => Ok(Ended::Signal(signal)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How its calls were watched so far.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.session.calls()
     }
 
     /// Waits until the last process that it left behind has ended too.

@@ -11,6 +11,10 @@ use std::path::Path;
 /// Signals that nohup(1) and a shell's `&` ignore: whether they would kill does not change the outcome of
 /// a program that nobody interrupts.
 const KEYBOARD: u64 = 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1);
+/// Signals that the C library keeps for itself: its posix_spawn(3) leaves them ignored, where a program that
+/// was started by fork(2) finds them as they were.
+const OF_THE_LIBRARY: u64 = 1 << (32 - 1) | 1 << (33 - 1);
+const UNTOLD: u64 = KEYBOARD | OF_THE_LIBRARY;
 
 impl Watch {
     /// The key of a program that is about to start.
@@ -37,7 +41,7 @@ impl Watch {
         exec.ids.iter().for_each(|id| {
             key.number(u64::from(*id));
         });
-        key.number(exec.ignored & !KEYBOARD);
+        key.number(exec.ignored & !UNTOLD);
         key.part(limits.as_ref().map_or(&[], |limits| &limits.0));
         self.descriptors(&mut key, exec)?;
         Ok(key.finish())
@@ -49,7 +53,7 @@ impl Watch {
         let mut around = vec![
             format!("umask {:03o}", exec.umask),
             format!("user {uid} {euid}, group {gid} {egid}"),
-            format!("ignored signals {:x}", exec.ignored & !KEYBOARD),
+            format!("ignored signals {:x}", exec.ignored & !UNTOLD),
             format!("directory {}", exec.cwd.display()),
             format!(
                 "machine {}",

@@ -11,11 +11,12 @@ use crate::base::Provenance;
 use crate::base::policy::Policy;
 use crate::cache::{self, Cache};
 use crate::disk::Disk;
-use crate::report::{Event as Report, Sink};
+use crate::report::{Calls, Event as Report, Sink, calls};
 use crate::store::{Memo, Store, recover};
 use crate::world::{OURS, Stale, World};
 use nix::sys::signal::SigSet;
 use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
+use rfs_tracer::event::Counts;
 use rfs_tracer::{Backend, Ended, Launch};
 use std::ffi::OsString;
 use std::io;
@@ -214,6 +215,28 @@ impl Session {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.running.pid()
+    }
+
+    /// How calls were watched so far.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        let Counts {
+            noted,
+            stopped,
+            loaded,
+            attached: _,
+        } = self.running.counts();
+        let stopped = stopped.into_iter().map(|stopped| calls::Stopped {
+            call: stopped.call.to_owned(),
+            program: stopped.program,
+            why: calls::REASONS[stopped.why as usize].0.to_owned(),
+            times: stopped.times,
+        });
+        Calls {
+            noted,
+            loaded,
+            stopped: stopped.collect(),
+        }
     }
 
     /// Waits until the command has ended and what it recorded is stored.

@@ -2,12 +2,12 @@
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import time
 
 import tree
+from machine import Noise
 
 CCACHE_LINKS = "/usr/lib/ccache"
 
@@ -142,12 +142,10 @@ class Bench:
             raise CannotGoOn(f"{variant}: exit status {done.returncode}: see {self._log(variant)}")
 
     def _time(self, variant, command, env=None):
-        others = _used_by_others()
-        start = time.monotonic()
+        noise, start = Noise(), time.monotonic()
         self._run(variant, command, env)
         seconds = time.monotonic() - start
-        noise = (_used_by_others() - others) / (seconds * (os.cpu_count() or 1))
-        self.samples.setdefault(variant, []).append({"s": seconds, "noise": max(noise, 0.0)})
+        self.samples.setdefault(variant, []).append({"s": seconds, "noise": noise.share()})
 
     def _time_rfs(self, variant, command, options=()):
         # Without a state directory of its own it would belong to the workspace around it.
@@ -191,12 +189,3 @@ class Bench:
         if started:
             self.failures.append(f"{variant}: a compiler ran: {started[0].strip()[:200]}")
         self.notes.append(f"{variant}: not a whole hit, {counts['ran']} ran, {counts['refused']} refused")
-
-
-def _used_by_others():
-    """CPU seconds used since boot by anybody but this process's finished children."""
-    with open("/proc/stat", encoding="ascii") as stat:
-        fields = [int(n) for n in stat.readline().split()[1:9]]
-    busy = sum(fields) - fields[3] - fields[4]
-    ours = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return busy / os.sysconf("SC_CLK_TCK") - ours.ru_utime - ours.ru_stime

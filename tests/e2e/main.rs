@@ -25,6 +25,7 @@ mod dated;
 mod documented;
 mod explained;
 mod face;
+mod fast;
 mod graph;
 mod idioms;
 mod keep;

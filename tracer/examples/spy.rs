@@ -99,9 +99,7 @@ fn main() -> ExitCode {
         .and_then(|launched| launched.observe(Arc::clone(&spy) as Arc<_>))
         .and_then(|mut running| {
             let ended = running.wait();
-            if let Some(counts) = running.counts() {
-                eprintln!("{counts:?}");
-            }
+            eprintln!("{:#?}", running.counts());
             running.drain();
             ended
         });

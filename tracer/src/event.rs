@@ -3,7 +3,6 @@
 //! This file knows nothing of steps, records or caches; it names what a process asked of the kernel,
 //! with paths already resolved the way the kernel would resolve them.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -54,17 +53,60 @@ impl Sight {
     }
 }
 
-/// How many calls came which way, where there is a fast path.
+/// How many calls came which way.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Looks that the preload library noted.
     pub noted: u64,
-    /// Calls that stopped, by name.
-    pub stopped: BTreeMap<&'static str, u64>,
+    /// Calls that stopped, the most frequent ones first.
+    pub stopped: Vec<Stopped>,
     /// Programs that got the library.
     pub loaded: u64,
     /// Processes that got memory for notes.
     pub attached: u64,
+}
+
+/// Calls that stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// The call's name.
+    pub call: &'static str,
+    /// The name of the program that made it, without directory.
+    pub program: String,
+    /// Why it stopped.
+    pub why: Why,
+    /// How often.
+    pub times: u64,
+}
+
+/// Why a call stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It changes something, starts or ends a program, or uses what its process was started with.
+    Acts,
+    /// Its program has no preload library.
+    NoLibrary,
+    /// Its program gets the library, which is not at work yet.
+    Loader,
+    /// The library is at work and does not see it: the C library makes it inside itself, the program makes it
+    /// without the C library, or it is a form that is not noted.
+    Inside,
+    /// The memory for notes was full.
+    Full,
+    /// The library was told to note nothing any more.
+    Shut,
+}
+
+impl Why {
+    /// All reasons, by their number.
+    pub const ALL: [Self; 6] = [
+        Self::Acts,
+        Self::NoLibrary,
+        Self::Loader,
+        Self::Inside,
+        Self::Full,
+        Self::Shut,
+    ];
 }
 
 /// Answers what is at an absolute path without following a symbolic link in its last component.

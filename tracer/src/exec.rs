@@ -13,7 +13,7 @@ use crate::event::{End, Event, Exec, ExecAnswer, Look, Part, Scope, Walk};
 use crate::fast::Loading;
 use crate::memory::{self, PtrSize};
 use crate::proc_files::{self, Status};
-use crate::process::PendingExec;
+use crate::process::{Counted, PendingExec};
 use crate::program::{Program, inspect};
 use crate::supervisor::{Busy, Shared, verdict};
 use crate::table::{Last, Target};
@@ -360,12 +360,18 @@ impl Caller<'_> {
         } else {
             None
         };
+        let name = expected.as_deref().and_then(std::path::Path::file_name);
+        let counted = Counted {
+            program: name.map(|name| self.shared.tally.program(&name.to_string_lossy())),
+            promised: loading != Loading::No,
+        };
         let exec = PendingExec {
             tid,
             before,
             expected,
             stack,
             loading,
+            counted,
         };
         self.processes().expect_exec(pid, exec);
     }

@@ -22,13 +22,14 @@ use nix::unistd::Pid as NixPid;
 use crate::call::{Call, Decision, Verdict};
 use crate::cwd::Cwd;
 use crate::decode::{Caller, Named, Stopped};
-use crate::event::{Counts, End, Event, Look, Observer, Pid, Scope, Sight, Walk};
+use crate::event::{End, Event, Look, Observer, Pid, Scope, Sight, Walk, Why};
 use crate::memory;
 use crate::proc_files::{self, Status};
 use crate::regs::NATIVE;
 use crate::slab::{Pool, Slab};
 use crate::supervisor::Shared;
 use crate::table::{Last, Mode, NameOp, Op, Row, Target};
+use crate::tally::Tally;
 use rfs_preload::wire::{self, Entry, Kind, Object};
 
 /// The library; empty where it could not be made.
@@ -57,6 +58,8 @@ pub(crate) const PASS: [u32; 8] = [
 ];
 /// Bytes of notes that take some hundred microseconds.
 const MUCH: usize = 8 << 10;
+/// Bytes that a note may need at most.
+const MOST_OF_ONE: usize = 4096 + 256;
 /// Where the structure of a greeting has cookie and offset.
 const GREETING: u64 = 16;
 
@@ -98,7 +101,7 @@ pub(crate) struct Fast {
     pool: Arc<Pool>,
     library: File,
     members: Mutex<BTreeMap<Pid, Arc<Member>>>,
-    counts: Mutex<Counts>,
+    tally: Arc<Tally>,
     /// From now on everybody goes the slow way.
     closed: AtomicBool,
 }
@@ -134,7 +137,7 @@ impl Member {
 
 impl Fast {
     /// The fast path for processes whose calls pass with this cookie.
-    pub(crate) fn new((cookie, guard): (u64, Vec<u8>)) -> io::Result<Self> {
+    pub(crate) fn new((cookie, guard): (u64, Vec<u8>), tally: Arc<Tally>) -> io::Result<Self> {
         let mut library = File::from(memfd_create(c"rfs-preload", MFdFlags::MFD_CLOEXEC)?);
         library.write_all(LIBRARY)?;
         Ok(Self {
@@ -143,22 +146,13 @@ impl Fast {
             pool: Pool::new()?,
             library,
             members: Mutex::default(),
-            counts: Mutex::default(),
+            tally,
             closed: AtomicBool::new(false),
         })
     }
 
     fn members(&self) -> MutexGuard<'_, BTreeMap<Pid, Arc<Member>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many events came which way so far.
-    pub(crate) fn counts(&self) -> Counts {
-        self.counting().clone()
-    }
-
-    fn counting(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn member(&self, pid: Pid) -> Option<Arc<Member>> {
@@ -216,7 +210,7 @@ impl Fast {
                 *loading = Loading::No;
                 // Each loader reads with an offset of its own.
                 let file = File::open(format!("/proc/self/fd/{}", self.library.as_raw_fd()));
-                self.counting().loaded += 1;
+                self.tally.loaded.fetch_add(1, Ordering::Relaxed);
                 Some(Decision::Give(file.ok()?.into()))
             }
             (Loading::Asks | Loading::Opens | Loading::Loads, _) => None,
@@ -287,7 +281,7 @@ impl Fast {
             reader: Mutex::default(),
         });
         self.members().insert(pid, member);
-        self.counting().attached += 1;
+        self.tally.attached.fetch_add(1, Ordering::Relaxed);
         Decision::Give(fd)
     }
 
@@ -352,8 +346,6 @@ impl Fast {
 
     /// Takes up what must be known before a call is looked at, and what it may change.
     pub(crate) fn before(&self, shared: &Shared, caller: &Caller<'_>, row: Option<&Row>) {
-        let name = row.map_or("unknown", |row| row.name);
-        *self.counting().stopped.entry(name).or_default() += 1;
         if let Some(member) = self.member(caller.pid) {
             self.drain(shared, &member);
         }
@@ -417,21 +409,42 @@ impl Fast {
 
     /// Tells entries in order. False: they are no entries.
     fn tell(&self, caller: &Caller<'_>, cwd: &mut Cwd, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
+        let mut noted = 0;
+        let sound = loop {
+            if bytes.is_empty() {
+                break true;
+            }
             let Some((entry, len)) = Entry::read(bytes) else {
-                return false;
+                break false;
             };
             bytes = &bytes[len..];
             if let Some(entry) = entry {
-                self.counting().noted += 1;
+                noted += 1;
                 // What cannot be told is a reason to keep nothing.
                 if let Err(why) = tell_one(caller, cwd, &entry) {
                     let _told = caller.taint(Scope::All, why);
                 }
             }
-        }
-        true
+        };
+        self.tally.noted.fetch_add(noted, Ordering::Relaxed);
+        sound
     }
+
+    /// Why a call stops that the library could have noted, of a process that gets one if `promised`.
+    pub(crate) fn why(&self, pid: Pid, promised: bool) -> Why {
+        match self.members().get(&pid) {
+            None if promised => Why::Loader,
+            None => Why::NoLibrary,
+            Some(member) if member.slab.is_stopped() => Why::Shut,
+            Some(member) if member.slab.waiting() as usize > wire::RING - MOST_OF_ONE => Why::Full,
+            Some(_) => Why::Inside,
+        }
+    }
+}
+
+/// Whether the library never makes a call of this kind with the secret.
+pub(crate) fn always_stops(caller: &Caller<'_>, op: Op) -> bool {
+    changes(caller, op) || matches!(op, Op::Fds(_) | Op::Chance(_) | Op::Nothing)
 }
 
 /// Whether a call may change what others look at, or ends something.

@@ -37,6 +37,7 @@ mod standby;
 mod supervise;
 pub mod supervisor;
 pub mod table;
+mod tally;
 mod trace;
 pub mod views;
 mod walk;

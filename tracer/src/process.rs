@@ -15,6 +15,7 @@ use crate::fast::Loading;
 use crate::links::Links;
 use crate::pidfd;
 use crate::proc_files;
+use crate::tally::Program;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// The traced processes.
@@ -62,6 +63,8 @@ pub(crate) struct Process {
     pub(crate) status: Option<proc_files::Status>,
     /// Whether its loader is to be given a library.
     pub(crate) loading: Loading,
+    /// What its calls that stop are counted for.
+    pub(crate) counted: Counted,
     /// A call of the process is in work.
     pub(crate) busy: bool,
     /// Its end has been told.
@@ -72,6 +75,15 @@ pub(crate) struct Process {
     waits: bool,
     /// It is gone, which is still to be told.
     gone: bool,
+}
+
+/// What the calls of a process that stop are counted for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counted {
+    /// Its program.
+    pub(crate) program: Option<Arc<Program>>,
+    /// Its program was to be given a library.
+    pub(crate) promised: bool,
 }
 
 /// What an exec that was let go should make of the process.
@@ -87,6 +99,8 @@ pub(crate) struct PendingExec {
     pub(crate) stack: Option<u64>,
     /// What its loader is to be given.
     pub(crate) loading: Loading,
+    /// What is counted for it from then on.
+    pub(crate) counted: Counted,
 }
 
 /// What has become of an exec.
@@ -235,8 +249,12 @@ impl Processes {
 
     fn add(&mut self, pid: Pid, ppid: Pid, pidfd: Option<OwnedFd>, births: &mut Vec<Birth>) {
         let parent = self.parent(pid, ppid, births);
+        let before = parent.and_then(|parent| self.by_pid.get(&parent));
         let mut process = Process {
             parent,
+            counted: before
+                .map(|parent| parent.counted.clone())
+                .unwrap_or_default(),
             ..Process::default()
         };
         self.slain.remove(&pid);
@@ -402,7 +420,7 @@ impl Processes {
         let exec = process.exec.take()?;
         let result = exec.result(&self.links, pid);
         match result {
-            ExecResult::Done | ExecResult::Unexpected => self.executed(pid, exec.loading),
+            ExecResult::Done | ExecResult::Unexpected => self.executed(pid, &exec),
             // It may still be under way.
             ExecResult::Failed | ExecResult::NoProgram if tid != caller => {
                 process.exec = Some(exec);
@@ -414,11 +432,12 @@ impl Processes {
     }
 
     /// One thread is left.
-    fn executed(&mut self, pid: Pid, loading: Loading) {
+    fn executed(&mut self, pid: Pid, exec: &PendingExec) {
         let Some(process) = self.by_pid.get_mut(&pid) else {
             return;
         };
-        process.loading = loading;
+        process.loading = exec.loading;
+        process.counted = exec.counted.clone();
         for tid in process.threads.drain(..) {
             self.by_tid.remove(&tid);
             self.lost.push(tid);

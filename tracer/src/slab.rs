@@ -116,6 +116,11 @@ impl Slab {
         self.word(wire::HEAD).store(head, Release);
     }
 
+    /// Whether it was said that nothing is to be noted any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.word(wire::STOP).load(Relaxed) != 0
+    }
+
     pub(crate) fn stop(&self) {
         self.word(wire::STOP).store(1, Release);
     }

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use crate::call::{Abi, Call, Decide, Decision, Stop, Verdict};
 use crate::decode::{Caller, Decoded, Stopped};
-use crate::event::{Counts, Event, Observer, Pid, Scope};
+use crate::event::{Counts, Event, Observer, Pid, Scope, Why};
 use crate::exec::Programs;
-use crate::fast::Fast;
+use crate::fast::{self, Fast};
 use crate::links::Links;
 use crate::prefix::Prefixes;
-use crate::process::{Birth, Death, ExecResult, Processes};
-use crate::table::{Index, Op, Row};
+use crate::process::{Birth, Counted, Death, ExecResult, Processes};
+use crate::table::{self, Index, Op, Row};
+use crate::tally::Tally;
 
 /// Decides about the calls of a process tree by telling them to an observer.
 #[derive(Debug)]
@@ -41,11 +42,15 @@ impl Supervisor {
         fast: Option<(u64, Vec<u8>)>,
     ) -> io::Result<Self> {
         let links = Arc::new(Links::default());
+        let tally = Arc::new(Tally::new(table::stopping()));
         Ok(Self(Arc::new(Shared {
             observer,
             links: Arc::clone(&links),
             prefixes: Prefixes::default(),
-            fast: fast.map(Fast::new).transpose()?,
+            fast: fast
+                .map(|fast| Fast::new(fast, Arc::clone(&tally)))
+                .transpose()?,
+            tally,
             programs: Programs::default(),
             processes: Mutex::new(Processes::new(links)?),
             idle: Condvar::new(),
@@ -59,9 +64,9 @@ impl Supervisor {
         self.0.prefixes.forget();
     }
 
-    /// How many calls came which way, where there is a fast path.
-    pub(crate) fn counts(&self) -> Option<Counts> {
-        self.0.fast.as_ref().map(Fast::counts)
+    /// How many calls came which way.
+    pub(crate) fn counts(&self) -> Counts {
+        self.0.tally.counts()
     }
 
     /// To be called when no traced process is left: tells those that ended unseen.
@@ -87,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) prefixes: Prefixes,
     pub(crate) fast: Option<Fast>,
     pub(crate) programs: Programs,
+    pub(crate) tally: Arc<Tally>,
     processes: Mutex<Processes>,
     /// A call is no longer in work.
     idle: Condvar,
@@ -107,8 +113,8 @@ impl std::fmt::Debug for Shared {
 enum At {
     /// Whoever receives calls: nothing may take long.
     Door,
-    /// A worker.
-    Desk,
+    /// A worker; whether the call is counted.
+    Desk(bool),
 }
 
 /// How a call comes in.
@@ -138,14 +144,18 @@ impl Shared {
     }
 
     fn decide(self: &Arc<Self>, call: &Call, still_there: &dyn Fn() -> bool, at: At) -> Decision {
-        let row = self.index.get(call.abi, call.nr);
+        let place = self.index.find(call.abi, call.nr);
+        let row = place.map(|(_, row)| row);
         let is_end = row.is_some_and(|r| r.op == Op::ExitGroup);
         let busy = match self.enter(call.tid, is_end, still_there) {
             Entry::Ready(busy) => busy,
             Entry::Gone => return Decision::Now(Verdict::Go),
-            Entry::Wait => return self.later(call),
+            Entry::Wait => return self.later(call, at == At::Desk(true)),
         };
         let caller = Caller::new(self, call, busy.pid, still_there);
+        if at != At::Desk(true) {
+            self.count(&caller, place, &busy.counted);
+        }
         if let Some(fast) = &self.fast {
             if let Some((child, signal)) = row.and_then(|row| fast.killed(&caller, row)) {
                 self.heard(caller.pid, child, signal);
@@ -155,7 +165,7 @@ impl Shared {
                 return decision;
             }
             if at == At::Door && fast.is_much(&caller, row) {
-                return self.later(call);
+                return self.later(call, true);
             }
             fast.before(self, &caller, row);
         }
@@ -169,10 +179,23 @@ impl Shared {
         decision
     }
 
-    /// Leaves a call to a worker.
-    fn later(self: &Arc<Self>, call: &Call) -> Decision {
+    /// Leaves a call to a worker. Whether it is counted.
+    fn later(self: &Arc<Self>, call: &Call, counted: bool) -> Decision {
         let (shared, call) = (Arc::clone(self), *call);
-        Decision::Later(Box::new(move |stop| shared.wait(&call, stop)))
+        Decision::Later(Box::new(move |stop| shared.wait(&call, counted, stop)))
+    }
+
+    /// Counts a call that has stopped.
+    fn count(&self, caller: &Caller<'_>, place: Option<(usize, &Row)>, of: &Counted) {
+        let why = match (place, &self.fast) {
+            (None, _) => Why::Acts,
+            (Some((_, row)), _) if fast::always_stops(caller, row.op) => Why::Acts,
+            (Some(_), None) => Why::NoLibrary,
+            (Some(_), Some(fast)) => fast.why(caller.pid, of.promised),
+        };
+        if let Some(program) = &of.program {
+            program.stopped(place.map(|(at, _)| at), why);
+        }
     }
 
     fn act(self: &Arc<Self>, caller: &Caller<'_>, row: &Row, busy: Busy) -> Decision {
@@ -248,6 +271,7 @@ impl Shared {
             process.ending = None;
         }
         let result = processes.exec_result(pid, tid);
+        let counted = processes.get(pid).map(|process| process.counted.clone());
         for lost in processes.lost() {
             self.prefixes.settle(lost);
             if let Some(fast) = &self.fast {
@@ -258,6 +282,7 @@ impl Shared {
         let busy = Busy {
             shared: Arc::clone(self),
             pid,
+            counted: counted.unwrap_or_default(),
         };
         if let (Some(ExecResult::Done | ExecResult::Unexpected), Some(fast)) = (&result, &self.fast)
         {
@@ -275,7 +300,7 @@ impl Shared {
     }
 
     /// Waits until the process of a call is free for it.
-    fn wait(self: &Arc<Self>, call: &Call, stop: &dyn Stop) -> Verdict {
+    fn wait(self: &Arc<Self>, call: &Call, counted: bool, stop: &dyn Stop) -> Verdict {
         let mut processes = self.processes();
         while let Some(process) = processes.known(call.tid).and_then(|pid| processes.get(pid)) {
             if !process.busy && process.ending.is_none_or(|ending| ending == call.tid) {
@@ -291,12 +316,12 @@ impl Shared {
             processes.waiting -= 1;
         }
         drop(processes);
-        self.decide_there(call, stop)
+        self.decide_there(call, counted, stop)
     }
 
     /// Decides on a worker.
-    fn decide_there(self: &Arc<Self>, call: &Call, stop: &dyn Stop) -> Verdict {
-        match self.decide(call, &|| stop.still_there(), At::Desk) {
+    fn decide_there(self: &Arc<Self>, call: &Call, counted: bool, stop: &dyn Stop) -> Verdict {
+        match self.decide(call, &|| stop.still_there(), At::Desk(counted)) {
             Decision::Now(verdict) => verdict,
             Decision::Later(work) => work(stop),
             // A worker cannot answer so. The call is as it would be without a fast path.
@@ -315,7 +340,7 @@ impl Shared {
             if !still_there() {
                 return Verdict::Go;
             }
-            shared.decide_there(&call, stop)
+            shared.decide_there(&call, true, stop)
         }))
     }
 
@@ -430,6 +455,7 @@ impl Shared {
 pub(crate) struct Busy {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pid: Pid,
+    counted: Counted,
 }
 
 impl Drop for Busy {

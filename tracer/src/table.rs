@@ -238,26 +238,39 @@ fn rules(abi: Abi) -> Vec<(u32, Treatment)> {
 
 /// Finds rows by number.
 #[derive(Debug)]
-pub(crate) struct Index([Vec<Option<&'static Row>>; 3]);
+pub(crate) struct Index([Vec<Option<Place>>; 3]);
+
+/// A row, and its own number among those that stop.
+type Place = (usize, &'static Row);
+
+/// The names of the calls that stop, by the number of their row.
+pub(crate) fn stopping() -> Vec<&'static str> {
+    trapped::ROWS.iter().map(|row| row.name).collect()
+}
 
 impl Index {
     pub(crate) fn new() -> Self {
         let mut index = [Vec::new(), Vec::new(), Vec::new()];
         for (column, by_nr) in index.iter_mut().enumerate() {
-            for row in trapped::ROWS.iter().chain(allowed::ROWS) {
+            for (place, row) in trapped::ROWS.iter().chain(allowed::ROWS).enumerate() {
                 let Some(nr) = row.nr(column).map(|nr| nr as usize) else {
                     continue;
                 };
                 if by_nr.len() <= nr {
                     by_nr.resize(nr + 1, None);
                 }
-                by_nr[nr] = Some(row);
+                by_nr[nr] = Some((place, row));
             }
         }
         Self(index)
     }
 
     pub(crate) fn get(&self, abi: Abi, nr: u32) -> Option<&'static Row> {
+        Some(self.find(abi, nr)?.1)
+    }
+
+    /// The row of a call, and its number.
+    pub(crate) fn find(&self, abi: Abi, nr: u32) -> Option<Place> {
         *self.0[column(abi)?].get(nr as usize)?
     }
 }

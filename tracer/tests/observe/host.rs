@@ -35,9 +35,16 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let launched = launch(command, || Ok(())).unwrap();
     let mut running = launched.observe(Arc::clone(&notes) as Arc<_>).unwrap();
     let ended = running.wait().unwrap();
-    let counts = running.counts().unwrap_or_default();
-    let waited = ["wait4", "waitid"].map(|name| counts.stopped.get(name).copied().unwrap_or(0));
-    let counted = format!("{} {}", counts.noted, waited.iter().sum::<u64>());
+    let counts = running.counts();
+    let waits = counts
+        .stopped
+        .iter()
+        .filter(|stopped| ["wait4", "waitid"].contains(&stopped.call));
+    let counted = format!(
+        "{} {}",
+        counts.noted,
+        waits.map(|stopped| stopped.times).sum::<u64>()
+    );
     fs::write(format!("{log}.counted"), counted).unwrap();
     running.drain();
     match ended {
