@@ -13,8 +13,11 @@ need $BUILD_NEEDS make python3 strace busybox-static dpkg-dev ca-certificates \
     g++ perl m4 autoconf automake cmake ninja-build musl-tools libtool meson gcc-multilib ccache gdb \
     fuse3 fakeroot xz-utils gfortran libmpich-dev patchelf nodejs zsh fish tmux vim systemd \
     python3-dev python3-pip python3-setuptools python3-wheel
+# RFS_LONG: the long forms of the tests, and those that have no other (the feature `long`).
+long=${RFS_LONG:+--features=long}
 [ -z "${RFS_LONG-}" ] || need debhelper help2man texinfo texi2html bison gettext sharutils libncurses-dev \
-    libopenmpi-dev openmpi-bin default-jdk-headless chromium
+    libopenmpi-dev openmpi-bin default-jdk-headless chromium texlive-latex-base texlive-fonts-recommended ghostscript \
+    man2html-base
 need_rust
 need_fuse everyones
 
@@ -62,13 +65,13 @@ others() {
 }
 
 say "building"
-cargo test --locked --workspace --no-run
+cargo test --locked --workspace $long --no-run
 say "unit tests"
-cargo test --locked --workspace --lib "$@"
+cargo test --locked --workspace $long --lib "$@"
 say "the mount and the tracer against the kernel"
 cargo test --locked -p rfs-fs -p rfs-tracer --test '*' "$@"
 say "rules of the house, command line"
 # shellcheck disable=SC2046 # options, to be split
-cargo test --locked -p rfs $(others) "$@"
+cargo test --locked -p rfs $long $(others) "$@"
 say "end-to-end tests"
-cargo test --locked -p rfs --test e2e "$@"
+cargo test --locked -p rfs $long --test e2e "$@"

@@ -159,6 +159,12 @@ fn pjdfstest_finds_what_is_documented() {
                     .iter()
                     .filter(|(name, verdict)| expected.get(*name) != Some(verdict))
                     .collect();
+                let n = |word| found.values().filter(|verdict| **verdict == word).count();
+                let (passed, skipped) = (n(Passes), n(Skipped));
+                eprintln!(
+                    "pjdfstest, {mode:?}: {passed} passed, {skipped} skipped of {}",
+                    found.len()
+                );
                 assert!(differing.is_empty(), "not as expected: {differing:?}");
             },
         );

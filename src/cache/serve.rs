@@ -12,10 +12,10 @@ use crate::base::{Name, Output, Record, Stamp, What};
 use crate::disk::{self, At, Disk};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -278,11 +278,7 @@ impl Item<'_> {
                 return Err(ServeError::Linked(self.path.clone()));
             }
             // A file that may not be written (mode, being executed) must be found before the commit.
-            OpenOptions::new()
-                .write(true)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&self.path)
-                .at("open", &self.path)?;
+            cache.disk.try_write(&self.path)?;
             self.content = Content::Blob(cache.open_checked(digest, *size)?);
             return Ok(());
         }

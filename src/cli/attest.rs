@@ -267,8 +267,9 @@ fn new_key(path: &Path) -> Result<(), CommandError> {
     random.map_err(|error| failed(format!("/dev/urandom: {error}")))?;
     let key = Private::new(&secret);
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)
-            .map_err(|error| failed(format!("{}: {error}", dir.display())))?;
+        RealDisk
+            .mkdir_all(dir, 0o777)
+            .map_err(|error| failed(error.to_string()))?;
     }
     let public = path.with_extension("pub");
     for (path, mode, text) in [

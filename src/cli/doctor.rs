@@ -9,7 +9,7 @@ use super::error::CommandError;
 use super::machine::{self, Finding, Grade};
 use super::wire::{self, End, Failure, Word};
 use super::{console, features, host, place, workspace};
-use crate::disk::RealDisk;
+use crate::disk::{Disk, RealDisk};
 use crate::runner::{Request, Tracer, probe, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -142,7 +142,7 @@ fn trial(tracer: Tracer) -> Trial {
     let trial = trial_in(tracer, &dir);
     if matches!(trial, Trial::Over(_)) {
         // What it leaves is in a directory for such things.
-        let _best_effort = std::fs::remove_dir_all(&dir);
+        let _best_effort = RealDisk.remove_all(&dir);
     }
     trial
 }

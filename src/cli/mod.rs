@@ -207,7 +207,7 @@ fn run(command: Command) -> i32 {
         Command::Mark(args) => marks::mark(&args),
         Command::Rules(args) => import::run(&args),
         Command::Guard(args) => rules::guard(&args),
-        Command::Spawner => spawner::serve()
+        Command::Spawner => spawner::serve(&crate::disk::RealDisk)
             .map(|()| 0)
             .map_err(|error| CommandError::new(format_args!("the spawner of jobs: {error}"))),
     };

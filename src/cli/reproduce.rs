@@ -5,7 +5,7 @@ use super::error::CommandError;
 use super::{console, place};
 use crate::base::{Access, Dep, Digest, Name, Record, State, Stdin, What};
 use crate::cache::Cache;
-use crate::disk::{RealDisk, hash};
+use crate::disk::{Disk, RealDisk, hash};
 use crate::query::reproduce::{self, Recipe};
 use crate::runner::STATE;
 use crate::runner::replica::{self, Looks, Piece};
@@ -102,8 +102,7 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
         return Err(error.hint("--incomplete goes on without them"));
     }
     let on = root.join(STATE).with_file_name("reproduce");
-    fs::create_dir_all(&on)
-        .map_err(|error| CommandError::new(format_args!("mkdir {}: {error}", on.display())))?;
+    RealDisk.mkdir_all(&on, 0o777).map_err(CommandError::new)?;
     replica::enter(&on, pieces).map_err(|error| {
         CommandError::new(error).hint("`rfs doctor` tells whether namespaces are allowed here")
     })?;

@@ -111,7 +111,8 @@ pub(super) fn run(
     let shown = (!args.dry_run).then(|| Shown::of(when, &root, &targets.join(" ")));
     let shown = shown.flatten();
     let sink: Arc<dyn Sink> = Arc::new(Warnings(shown.clone()));
-    let known = Known::open(&root, &cache, &(Arc::new(RealDisk) as _), &*sink);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let known = Known::open(&root, &cache, &disk, &*sink);
     let program = std::env::current_exe().map_err(CommandError::new)?;
     let wiring = Arc::new(Mutex::new(None::<Sender<Event>>));
     let coming = (taken, wiring.clone());
@@ -123,6 +124,7 @@ pub(super) fn run(
             workspace: root.clone(),
             cache: cache.clone(),
             cache_size: config.cache_size.unwrap_or(gc::SIZE),
+            disk: disk.clone(),
             mask,
             tracer: args
                 .tracer
@@ -147,7 +149,6 @@ pub(super) fn run(
         keep_failed: args.keep_failed,
         retries: args.retries,
     };
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let ledger = Ledger::open(&root.join(workspace::STATE), disk.clone());
     let marks_path = root.join(MARKS);
     let marks = Marks::read(&marks_path).map_err(CommandError::new)?;

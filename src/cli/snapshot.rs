@@ -248,8 +248,8 @@ impl Here {
         if let Some(error) = told {
             console::warn(error, None);
         }
-        let own = Memo::on(state, disk);
-        World::new(self.root.clone(), Memo::volatile(), own)
+        let own = Memo::on(state, disk.clone());
+        World::new(self.root.clone(), Memo::volatile(), own, disk)
     }
 
     /// The cache, where there is one: what it has need not be copied.

@@ -11,7 +11,7 @@ mod lock;
 pub use copy::copy;
 pub use faulty::{FaultyDisk, Temper};
 pub use hash::{copy_hashed, hash};
-pub use lock::{lock, open_shared};
+pub use lock::lock;
 
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
@@ -115,6 +115,32 @@ pub trait Disk: fmt::Debug + Send + Sync {
             .at("open", path)
     }
 
+    /// Opens a file that several processes hold locks on, and makes it with mode 0600 where there is none.
+    fn open_shared(&self, path: &Path) -> Result<File> {
+        self.admit("open", path)?;
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .at("open", path)
+    }
+
+    /// Finds out by open(2) whether an existing file can be written to now: its mode may forbid it, or that it is
+    /// being executed.
+    fn try_write(&self, path: &Path) -> Result<()> {
+        self.admit("open", path)?;
+        OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .map(drop)
+            .at("open", path)
+    }
+
     /// Opens an existing regular file for writing and cuts it to nothing.
     fn open_truncate(&self, path: &Path) -> Result<File> {
         self.admit("open", path)?;
@@ -129,23 +155,22 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Writes all of `bytes` at an offset.
     fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
         let fault = self.fault("write", bytes.len());
-        let now = fault.as_ref().map_or(bytes.len(), |f| f.after);
-        let written = file.write_all_at(&bytes[..now.min(bytes.len())], offset);
-        match fault {
-            None => written.at("write", path),
-            Some(fault) => Err(fault.source).at("write", path),
-        }
+        written(fault, bytes, path, |now| file.write_all_at(now, offset))
+    }
+
+    /// Writes eight bytes at an offset: one of many notes that a build makes for others while it goes on.
+    fn note_at(&self, file: &File, path: &Path, value: u64, offset: u64) -> Result<()> {
+        let fault = self.fault("note", size_of::<u64>());
+        let bytes = value.to_le_bytes();
+        written(fault, &bytes, path, |now| file.write_all_at(now, offset))
     }
 
     /// Writes all of `bytes` at the end of a file opened by [`Self::open_append`].
     fn append(&self, mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
         let fault = self.fault("write", bytes.len());
-        let now = fault.as_ref().map_or(bytes.len(), |f| f.after);
-        let written = io::Write::write_all(&mut file, &bytes[..now.min(bytes.len())]);
-        match fault {
-            None => written.at("write", path),
-            Some(fault) => Err(fault.source).at("write", path),
-        }
+        written(fault, bytes, path, |now| {
+            io::Write::write_all(&mut file, now)
+        })
     }
 
     /// Sets the length of a file.
@@ -204,6 +229,20 @@ pub trait Disk: fmt::Debug + Send + Sync {
         fs::remove_file(path).at("unlink", path)
     }
 
+    /// unlink(2) of a name that need not be there.
+    fn unlink_if_there(&self, path: &Path) -> Result<()> {
+        match self.unlink(path) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes a directory with all that is in it.
+    fn remove_all(&self, path: &Path) -> Result<()> {
+        self.admit("rmdir", path)?;
+        fs::remove_dir_all(path).at("rmdir", path)
+    }
+
     /// rmdir(2).
     fn rmdir(&self, path: &Path) -> Result<()> {
         self.admit("rmdir", path)?;
@@ -217,6 +256,29 @@ pub trait Disk: fmt::Debug + Send + Sync {
             .mode(mode)
             .create(path)
             .at("mkdir", path)
+    }
+
+    /// mkdir(2) of a directory and of those above it, as far as they are not there.
+    fn mkdir_all(&self, path: &Path, mode: u32) -> Result<()> {
+        // Whether it follows links is up to whoever made them.
+        if path.is_dir() {
+            return Ok(());
+        }
+        match self.mkdir(path, mode) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                let Some(above) = path.parent() else {
+                    return Err(error);
+                };
+                self.mkdir_all(above, mode)?;
+                match self.mkdir(path, mode) {
+                    Err(_) if path.is_dir() => Ok(()),
+                    done => done,
+                }
+            }
+            // Somebody else has just made it.
+            Err(_) if path.is_dir() => Ok(()),
+            done => done,
+        }
     }
 
     /// symlink(2).
@@ -254,6 +316,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
         let fd = rustix::fs::open(path, flags, Mode::empty()).at("open", path)?;
         let magic = format!("/proc/self/fd/{}", fd.as_raw_fd());
         fs::set_permissions(magic, fs::Permissions::from_mode(mode)).at("chmod", path)
+    }
+
+    /// Sets owner and group of an open file.
+    fn fchown(&self, file: &File, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        self.admit("fchown", path)?;
+        std::os::unix::fs::fchown(file, Some(uid), Some(gid)).at("fchown", path)
     }
 
     /// Sets owner and group.
@@ -294,6 +362,20 @@ pub trait Disk: fmt::Debug + Send + Sync {
             Err(errno) => Err(errno).at("flock", path),
         }
     }
+}
+
+/// Writes as much of `bytes` as still reaches the disk.
+fn written(
+    fault: Option<Fault>,
+    bytes: &[u8],
+    path: &Path,
+    write: impl FnOnce(&[u8]) -> io::Result<()>,
+) -> Result<()> {
+    let now = fault.as_ref().map_or(bytes.len(), |fault| fault.after);
+    let done = write(&bytes[..now.min(bytes.len())]);
+    fault
+        .map_or(done, |fault| Err(fault.source))
+        .at("write", path)
 }
 
 /// The path under which an open file is known to the kernel, for messages only.

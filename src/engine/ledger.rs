@@ -87,9 +87,9 @@ impl Ledger {
         let path = dir.join("made");
         let turn_path = dir.join("turn");
         let turn = disk.open_append(&turn_path)?;
-        belong(&turn, dir);
+        belong(&turn, &turn_path, dir, &*disk);
         disk::lock(&*disk, &turn, &turn_path)?;
-        let locks = Locks::open(&dir.join("jobs"))?;
+        let locks = Locks::open(&dir.join("jobs"), &*disk)?;
         let alone = locks.alone();
         locks.enter();
         let mut ledger = Self {
@@ -109,8 +109,9 @@ impl Ledger {
         if known {
             ledger.read()?;
         }
-        belong(&ledger.log, dir);
-        belong(ledger.locks.file(), dir);
+        let disk = &*ledger.disk;
+        belong(&ledger.log, &ledger.path, dir, disk);
+        belong(ledger.locks.file(), &dir.join("jobs"), dir, disk);
         let whole = known && ledger.end == ledger.size()?;
         let n_live = ledger.things.len() + ledger.open.len();
         if alone && (!whole || ledger.n_read > 2 * n_live + SHORT) {
@@ -142,7 +143,7 @@ impl Ledger {
         self.disk.rename(&tmp, &self.path)?;
         self.log = self.disk.open_append(&self.path)?;
         if let Some(dir) = self.path.parent() {
-            belong(&self.log, dir);
+            belong(&self.log, &self.path, dir, &*self.disk);
         }
         self.end = bytes.len() as u64;
         Ok(())
@@ -303,11 +304,10 @@ pub fn made(dir: &Path) -> BTreeSet<String> {
 }
 
 /// A file that root made in the workspace of somebody else is his: he must be able to use it later.
-fn belong(file: &File, dir: &Path) {
+fn belong(file: &File, path: &Path, dir: &Path, disk: &dyn Disk) {
     if let (Ok(file_meta), Ok(dir)) = (file.metadata(), dir.metadata()) {
         if file_meta.uid() != dir.uid() {
-            let owner = (Some(dir.uid()), Some(dir.gid()));
-            let _only_root_can = std::os::unix::fs::fchown(file, owner.0, owner.1);
+            let _only_root_can = disk.fchown(file, path, dir.uid(), dir.gid());
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A lock is a byte of a file, held by the open file: whoever dies has released all of his.
 
 use crate::base::Digest;
-use crate::disk;
+use crate::disk::{self, Disk};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::path::Path;
@@ -16,8 +16,8 @@ const COMMANDS: i64 = 0;
 pub(super) struct Locks(File);
 
 impl Locks {
-    pub(super) fn open(path: &Path) -> disk::Result<Self> {
-        disk::open_shared(path).map(Self)
+    pub(super) fn open(path: &Path, disk: &dyn Disk) -> disk::Result<Self> {
+        disk.open_shared(path).map(Self)
     }
 
     pub(super) fn file(&self) -> &File {
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_job_is_one_commands_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Locks::open(&dir.path().join("jobs")).unwrap();
+        let open = || Locks::open(&dir.path().join("jobs"), &crate::disk::RealDisk).unwrap();
         let (one, two) = (open(), open());
         one.enter();
         assert!(one.alone() && !two.alone());

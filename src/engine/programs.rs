@@ -5,10 +5,9 @@ use crate::base::JobId;
 use crate::report::Sink;
 use crate::runner::guard::Guard;
 use crate::runner::jobs::{self, JobView, Setup};
-use crate::runner::spawner::{Order, Reply};
+use crate::runner::spawner::{self, Order, Reply};
 use crate::watch::jobs::Jobs;
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -131,19 +130,7 @@ impl Run for Programs {
             let gone = |_| "the spawner is gone".to_owned();
             return running.prepared.recv().map_err(gone)?;
         }
-        for path in &remove {
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(format!("unlink {}: {error}", path.display()));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        for dir in &make {
-            std::fs::create_dir_all(dir)
-                .map_err(|error| format!("mkdir {}: {error}", dir.display()))?;
-        }
-        Ok(())
+        spawner::prepare(&remove, &make, &*self.setup.disk).map_err(|error| error.to_string())
     }
 
     fn kill(&mut self, group: i32, signal: i32) {

@@ -164,7 +164,7 @@ impl Standing {
         if let Some(dir) = path.parent() {
             let full = std::fs::read_dir(dir).map_or(0, Iterator::count) >= MOST;
             if full {
-                drop(std::fs::remove_dir_all(dir));
+                drop(disk.remove_all(dir));
             }
             if !dir.is_dir() {
                 disk.mkdir(dir, 0o755)?;

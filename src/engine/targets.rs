@@ -6,9 +6,8 @@ use super::ledger::Thing;
 use super::{Engine, Start};
 use crate::base::{Kind, Output, Record, What};
 use crate::cache::Staged;
-use crate::disk::{self, At};
+use crate::disk;
 use crate::rules::{Spec, Target};
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where files of people's go that are in the way of a target, below `.rfs`.
@@ -265,13 +264,16 @@ impl Engine<'_> {
                 continue;
             }
             if let Some(dir) = to.parent() {
-                let made = std::fs::create_dir_all(dir);
-                let code = made.as_ref().err().and_then(io::Error::raw_os_error);
+                let made = self.disk.mkdir_all(dir, 0o777);
+                let code = made
+                    .as_ref()
+                    .err()
+                    .and_then(|error| error.source.raw_os_error());
                 if matches!(code, Some(libc::EEXIST | libc::ENOTDIR)) {
                     // A file is kept by the name of the directory.
                     continue;
                 }
-                made.at("mkdir", dir)?;
+                made?;
             }
             self.disk.rename(&path, &to)?;
             self.known.world.changed(&path);

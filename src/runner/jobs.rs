@@ -3,7 +3,7 @@
 use super::spawner::{self, Order, Reply};
 use super::{Error, Tracer};
 use crate::base::policy::Policy;
-use crate::disk::RealDisk;
+use crate::disk::Disk;
 use crate::report::Sink;
 use crate::watch::jobs::Jobs;
 use crate::watch::session::{Known, Plan, Session};
@@ -34,6 +34,8 @@ pub struct Setup {
     pub cache: PathBuf,
     /// Bytes that its contents may take up.
     pub cache_size: u64,
+    /// What writes to the workspace and to the cache.
+    pub disk: Arc<dyn Disk>,
     /// The signal mask of jobs.
     pub mask: SigSet,
     /// Way of tracing.
@@ -74,7 +76,7 @@ impl JobView {
             workspace: setup.workspace.clone(),
             cache: setup.cache,
             cache_size: setup.cache_size,
-            disk: Arc::new(RealDisk),
+            disk: setup.disk,
             mask: setup.mask,
             backend: match setup.tracer {
                 Tracer::Auto => Backend::Auto,

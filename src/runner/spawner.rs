@@ -6,6 +6,7 @@
 
 use super::spawn;
 use super::views::Views;
+use crate::disk::{self, Disk};
 use nix::sys::wait::wait;
 use nix::unistd::{Pid, dup2_stdin};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -84,7 +85,7 @@ pub fn receive<T: DeserializeOwned>(wire: &mut impl Read) -> io::Result<Option<T
 ///
 /// # Errors
 /// Standard input is no socket, or fails.
-pub fn serve() -> io::Result<()> {
+pub fn serve(disk: &dyn Disk) -> io::Result<()> {
     // The terminal's signals are for the one that gives orders.
     nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     let orders = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -94,6 +95,7 @@ pub fn serve() -> io::Result<()> {
     let (started, more) = channel();
     std::thread::spawn(move || reap(&more));
     let spawner = Spawner {
+        disk,
         orders: Mutex::new(orders),
         replies: Mutex::new(replies),
     };
@@ -112,12 +114,13 @@ pub fn serve() -> io::Result<()> {
 }
 
 /// Both ways of the socket, each for one message at a time.
-struct Spawner {
+struct Spawner<'a> {
+    disk: &'a dyn Disk,
     orders: Mutex<UnixStream>,
     replies: Mutex<UnixStream>,
 }
 
-impl Spawner {
+impl Spawner<'_> {
     fn serve(&self, started: Sender<()>) -> io::Result<()> {
         let lock = |wire| Mutex::lock(wire).unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -125,7 +128,7 @@ impl Spawner {
             let Some(order) = order else {
                 return Ok(());
             };
-            let done = start(&order).map(|child| child.map_or(0, Pid::as_raw));
+            let done = start(&order, self.disk).map(|child| child.map_or(0, Pid::as_raw));
             // The thread that hears it lives as long as we do.
             let _told = started.send(()).is_ok();
             let of = order.job;
@@ -143,20 +146,20 @@ fn reap(more: &Receiver<()>) {
     }
 }
 
+/// Removes files that may be there, and makes directories that may not.
+///
+/// # Errors
+/// The system call that failed.
+pub fn prepare(remove: &[PathBuf], make: &[PathBuf], disk: &dyn Disk) -> disk::Result<()> {
+    for path in remove {
+        disk.unlink_if_there(path)?;
+    }
+    make.iter().try_for_each(|dir| disk.mkdir_all(dir, 0o777))
+}
+
 /// Gives no process for an order without words.
-fn start(order: &Order) -> Result<Option<Pid>, String> {
-    for path in &order.remove {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(format!("unlink {}: {error}", path.display()));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    for dir in &order.make {
-        std::fs::create_dir_all(dir)
-            .map_err(|error| format!("mkdir {}: {error}", dir.display()))?;
-    }
+fn start(order: &Order, disk: &dyn Disk) -> Result<Option<Pid>, String> {
+    prepare(&order.remove, &order.make, disk).map_err(|error| error.to_string())?;
     let Some(program) = order.argv.first() else {
         return Ok(None);
     };

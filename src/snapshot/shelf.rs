@@ -6,7 +6,7 @@
 use super::{Entry, Error, Snapshot, Tree, What};
 use crate::base::Digest;
 use crate::cache::Cache;
-use crate::disk::{self, At, Disk, copy_hashed, open_shared};
+use crate::disk::{self, At, Disk, copy_hashed};
 use crate::world::{OURS, open};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -74,7 +74,7 @@ impl Shelf {
             shelf.mkdir(&shelf.dir.join(dir))?;
         }
         let path = shelf.dir.join("lock");
-        let file = open_shared(&path)?;
+        let file = shelf.disk.open_shared(&path)?;
         disk::lock(&*shelf.disk, &file, &path)?;
         shelf._lock = Some(file);
         let stage = shelf.stage();

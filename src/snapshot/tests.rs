@@ -13,7 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn world(root: &Path) -> World {
-    World::new(root.to_owned(), Memo::volatile(), Memo::volatile())
+    World::new(
+        root.to_owned(),
+        Memo::volatile(),
+        Memo::volatile(),
+        Arc::new(RealDisk),
+    )
 }
 
 fn shelf(root: &Path, disk: Arc<dyn Disk>) -> Result<Shelf, Error> {
@@ -103,10 +108,17 @@ fn a_tree_is_given_back_and_nothing_is_lost() {
     assert_eq!(nothing.touched, 0);
 }
 
+/// Killed, a full disk, a bad one.
+const ALL: [Temper; 3] = [
+    Temper::Dead,
+    Temper::Once(libc::ENOSPC),
+    Temper::Torn(libc::EIO),
+];
+
 /// Killed at any write, or with a write that fails: all is there, and doing it again completes it.
 #[test]
 fn every_write_of_a_restore_may_fail() {
-    for temper in [Temper::Dead, Temper::Once(libc::ENOSPC)] {
+    for temper in ALL {
         for k in 0.. {
             let dir = edited();
             let root = dir.path();
@@ -129,7 +141,7 @@ fn every_write_of_a_restore_may_fail() {
 
 #[test]
 fn every_write_of_a_snapshot_may_fail() {
-    for temper in [Temper::Dead, Temper::Torn(libc::EIO)] {
+    for temper in ALL {
         for k in 0.. {
             let dir = edited();
             let root = dir.path();

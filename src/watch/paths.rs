@@ -196,6 +196,7 @@ impl Watch {
         };
         let at = proc.step;
         let replaces = proc.tool.replaces
+            && !self.by_link(walk)
             && matches!(
                 walk.end,
                 End::Absent | End::Found(Look::File | Look::Link(_))
@@ -208,13 +209,20 @@ impl Watch {
         }
     }
 
+    /// Whether a path may end in a symbolic link of the workspace. Who replaces his outputs writes through it where
+    /// it leads to nothing, and else removes it.
+    fn by_link(&self, walk: &Walk) -> bool {
+        let mut links = walk.links.iter();
+        links.any(|link| link.starts_with(self.world.root()))
+    }
+
     fn stat(&self, pid: Pid, walk: &Walk) {
         let mut model = self.model();
         let Some(proc) = model.procs.get(&pid) else {
             return;
         };
         let (at, times, dirs) = (proc.step, proc.tool.times, proc.tool.dirs);
-        let (replaces, shell) = (proc.tool.replaces, proc.tool.shell);
+        let (replaces, shell) = (proc.tool.replaces && !self.by_link(walk), proc.tool.shell);
         let stores = proc.tool.stores;
         if !self.crossed(&mut model, at, walk) {
             return;

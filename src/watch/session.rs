@@ -308,7 +308,7 @@ impl Known {
         }
         let own = Memo::on(state.clone(), disk.clone());
         Self {
-            world: Arc::new(World::new(workspace.to_owned(), memo, own)),
+            world: Arc::new(World::new(workspace.to_owned(), memo, own, disk.clone())),
             cache,
             state,
         }

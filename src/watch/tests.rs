@@ -105,7 +105,12 @@ impl Build {
             machine: String::new(),
             history: None,
         };
-        let world = Arc::new(World::new(root, Memo::volatile(), Memo::volatile()));
+        let world = Arc::new(World::new(
+            root,
+            Memo::volatile(),
+            Memo::volatile(),
+            Arc::new(RealDisk),
+        ));
         let watch = Watch::new(config, world, Some(Arc::new(cache)), ear.clone());
         let build = Self {
             dir,

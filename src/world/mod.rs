@@ -11,7 +11,7 @@ mod others;
 mod texts;
 
 use crate::base::{Digest, Identity, Kind, PathId, Seen};
-use crate::disk;
+use crate::disk::{self, Disk};
 use crate::store::Memo;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -84,12 +84,12 @@ pub struct Look {
 
 impl World {
     /// The world of a workspace. `memo` remembers digests between builds, `own` those of the workspace's
-    /// own files.
+    /// own files; `disk` writes down for others what this build changes.
     #[must_use]
-    pub fn new(root: PathBuf, memo: Memo, own: Memo) -> Self {
+    pub fn new(root: PathBuf, memo: Memo, own: Memo, disk: Arc<dyn Disk>) -> Self {
         Self {
             clock: clock::Clock::of(&root),
-            others: others::Others::enter(&root.join(".rfs")),
+            others: others::Others::enter(&root.join(".rfs"), disk),
             root,
             inner: Mutex::new(Inner {
                 ids: HashMap::new(),

@@ -3,11 +3,17 @@
 #![allow(clippy::disallowed_methods)] // a test writes where it likes
 
 use super::*;
+use crate::disk::RealDisk;
 use std::fs;
 
 /// A world whose system is one directory.
 fn world(dir: &Path) -> World {
-    let world = World::new(dir.join("ws"), Memo::volatile(), Memo::volatile());
+    let world = World::new(
+        dir.join("ws"),
+        Memo::volatile(),
+        Memo::volatile(),
+        Arc::new(RealDisk),
+    );
     world.lock().system = vec![dir.join("system")];
     world
 }

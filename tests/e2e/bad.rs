@@ -176,6 +176,20 @@ fn full_disk() {
     }
 }
 
+/// What failed there might not fail the next time.
+#[test]
+fn a_failure_on_a_full_disk_leaves_no_record() {
+    let s = TestSpace::new();
+    let fails = || Cmd::sh("cat in; exit 1");
+    for _ in 0..2 {
+        let run = s.rfs(within(&small_disk(&s), fails())).expect_code(1);
+        assert_eq!(run.summary().refused, 1, "{run:#?}");
+    }
+    s.write("in", "one\n");
+    let _ran = s.rfs(fails()).expect_code(1).expect_ran();
+    let _hit = s.rfs(fails()).expect_code(1).expect_hit();
+}
+
 /// What was recorded where there was room is not lost in silence where there is none.
 #[test]
 fn served_onto_a_full_disk() {

@@ -93,6 +93,17 @@ fn pjdfstest_finds_what_is_documented() {
             .iter()
             .filter(|(name, word)| expected.get(*name) != Some(word))
             .collect();
+        let n = |word| {
+            found
+                .values()
+                .filter(|found| found.as_str() == word)
+                .count()
+        };
+        let (passed, skipped) = (n("ok"), n("skipped"));
+        eprintln!(
+            "pjdfstest, {setting:?}: {passed} passed, {skipped} skipped of {}",
+            found.len()
+        );
         assert!(differing.is_empty(), "{setting:?}: {differing:?}");
     }
 }

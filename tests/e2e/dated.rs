@@ -200,3 +200,30 @@ fn a_directory_is_as_young_as_what_is_served_into_it() {
         }
     });
 }
+
+/// A record knows when names of a directory changed last, and not when they would have without the file that is
+/// there by now.
+#[test]
+fn a_directory_has_the_place_of_another_run() {
+    let command = ": > dir/t; rm dir/t; sleep 0.03; echo b > other; sleep 0.03; echo a > dir/f";
+    for wrapped in [false, true] {
+        let s = TestSpace::new();
+        s.must(Cmd::sh("mkdir dir"));
+        for n in 0..2 {
+            s.must(Cmd::sh("sleep 0.03"));
+            let cmd = Cmd::sh(command);
+            let run = if wrapped { s.rfs(cmd) } else { s.bare(cmd) };
+            let run = run.expect_code(0);
+            if wrapped && n == 1 {
+                let _hit = run.expect_hit();
+            }
+            let of = |name: &str| {
+                let meta = s.path(name).symlink_metadata().unwrap();
+                (meta.mtime(), meta.mtime_nsec())
+            };
+            // At first `dir/f` is not there, and made last.
+            let younger = of("dir") > of("other");
+            assert_eq!(younger, n == 0 || wrapped, "wrapped {wrapped}, run {n}");
+        }
+    }
+}

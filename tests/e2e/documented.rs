@@ -84,3 +84,70 @@ fn an_exit_as_if_killed_leaves_no_record() {
         }
     }
 }
+
+/// More than rfs keeps of what a step prints.
+#[test]
+fn a_print_of_more_than_64_mib_leaves_no_record() {
+    const MOST: usize = 64 << 20;
+    for (n, refused) in [(1 << 20, false), (MOST + 1, true)] {
+        let s = TestSpace::new();
+        for round in 0..2 {
+            let run = s.rfs(Cmd::sh(&format!("head -c {n} /dev/zero; echo said >&2")));
+            let run = run.expect_code(0);
+            assert_eq!(run.stdout.len(), n);
+            let summary = run.summary();
+            let expected = (u64::from(refused), !refused && round == 1);
+            assert_eq!(
+                (summary.refused, summary.whole_hit),
+                expected,
+                "{n}, run {round}"
+            );
+        }
+    }
+}
+
+/// The names in a directory, and its permissions, are what a step depends on that makes files in it.
+#[test]
+fn a_default_acl_that_came_later_is_not_noticed() {
+    let s = TestSpace::new();
+    s.must(Cmd::sh("mkdir d"));
+    let step = || s.rfs(Cmd::sh("echo made > d/f")).expect_code(0);
+    let _first = step().expect_ran();
+    // Version 2; the owner, user 12345, the group, the mask, others: tag, permissions, id.
+    let acl = "import os, struct; n = 0xffffffff; all = [(1, 7, n), (2, 7, 12345), (4, 5, n), (16, 7, n), (32, 5, n)]; \
+               os.setxattr('d', 'system.posix_acl_default', struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *e) for e in all))";
+    let names = || {
+        let look = "import os; print(os.listxattr('d/f'))";
+        s.bare(Cmd::new(["python3", "-c", look]))
+            .expect_code(0)
+            .out()
+    };
+    s.must(Cmd::new(["python3", "-c", acl]));
+    s.must(Cmd::sh("rm d/f; echo made > d/f"));
+    assert_eq!(
+        names(),
+        "['system.posix_acl_access']\n",
+        "as the bare command does"
+    );
+    s.must(Cmd::sh("rm d/f"));
+    let _served = step().expect_hit();
+    assert_eq!(names(), "[]\n");
+}
+
+/// The workspace is mounted over itself, and git does not look beyond a mount.
+#[test]
+fn git_looks_for_no_repository_above_the_workspace() {
+    let s = TestSpace::new();
+    // Else the workspace would be all of the repository.
+    let _workspace = s.rfs(Cmd::sh("true")).expect_code(0);
+    s.must(Cmd::new(["git", "init", "-q", ".."]));
+    let look = Cmd::new(["git", "rev-parse", "--show-prefix"]);
+    assert_eq!(s.bare(look.clone()).expect_code(0).out(), "ws/\n");
+    let run = s.rfs(look.clone()).expect_code(128);
+    assert!(
+        run.err().contains("GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+        "{run:#?}"
+    );
+    let across = look.env("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1");
+    assert_eq!(s.rfs(across).expect_code(0).out(), "ws/\n");
+}

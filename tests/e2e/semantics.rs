@@ -583,3 +583,22 @@ fn written_over_or_made_anew() {
         );
     }
 }
+
+/// The assembler writes through a link that leads to nothing, and makes a file in the place of one that does not.
+#[test]
+fn object_file_in_the_place_of_a_link() {
+    let lay = |s: &TestSpace| {
+        s.mkdir("o");
+        s.write("x.c", "int f(void) { return 1; }\n");
+    };
+    let link = |s: &TestSpace| s.must(Cmd::sh("rm -f o/*; ln -s d o/x.o"));
+    let full = |s: &TestSpace| s.must(Cmd::sh("rm -f o/*; ln -s d o/x.o; echo old > o/d"));
+    told(
+        Probe::new(lay, "cc -c -o o/x.o x.c")
+            .after("to nothing", link, Ran(3))
+            .after("to nothing again", link, Hit)
+            .after("to a file", full, Ran(3))
+            .after("to a file again", full, Hit)
+            .after("to nothing once more", link, Hit),
+    );
+}

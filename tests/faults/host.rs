@@ -6,16 +6,48 @@ use rfs::disk::{Disk, Fault, FaultyDisk, Temper};
 use rfs::report::{Event, Sink, Verdict};
 use rfs::watch::session::{Plan, Session};
 use rfs_tracer::{Backend, Ended};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Remembers what failed.
+/// One of so many notes for other builds is counted as an operation.
+const NOTES: usize = 16;
+
+/// A disk that fails as it was told to, and remembers at what.
 #[derive(Debug)]
-struct Noted {
+pub struct Noted {
     disk: FaultyDisk,
     /// Only writing of bytes fails.
     bytes: bool,
     failed: Mutex<Option<&'static str>>,
+    n_notes: AtomicUsize,
+    /// Where the first operation that failed is written down.
+    note: Option<PathBuf>,
+}
+
+impl Noted {
+    /// `full`, `torn` or `dead`, at this operation.
+    pub fn new(temper: &str, at: &str, note: Option<PathBuf>) -> Self {
+        let bytes = temper == "torn";
+        let temper = match temper {
+            "full" => Temper::Once(libc::ENOSPC),
+            "torn" => Temper::Torn(libc::EIO),
+            _ => Temper::Dead,
+        };
+        Self {
+            disk: FaultyDisk::new(at.parse().unwrap(), temper),
+            bytes,
+            failed: Mutex::default(),
+            n_notes: AtomicUsize::new(0),
+            note,
+        }
+    }
+
+    /// The first operation that failed.
+    pub fn failed(&self) -> Option<&'static str> {
+        *self.failed.lock().unwrap()
+    }
 }
 
 impl Disk for Noted {
@@ -23,15 +55,23 @@ impl Disk for Noted {
         if self.bytes && len == 0 {
             return None;
         }
+        // There are so many of them.
+        if op == "note" && self.n_notes.fetch_add(1, Ordering::Relaxed) % NOTES != 0 {
+            return None;
+        }
         let fault = self.disk.fault(op, len)?;
-        self.failed.lock().unwrap().get_or_insert(op);
+        let mut failed = self.failed.lock().unwrap();
+        if let Some(note) = self.note.as_ref().filter(|_| failed.is_none()) {
+            std::fs::write(note, op).unwrap();
+        }
+        failed.get_or_insert(op);
         Some(fault)
     }
 }
 
 /// Keeps what is told, as lines.
 #[derive(Debug, Default)]
-struct Told(Mutex<Vec<String>>);
+pub struct Told(pub Mutex<Vec<String>>);
 
 impl Sink for Told {
     fn take(&self, event: Event) {
@@ -52,17 +92,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let [temper, at, cache, command @ ..] = arguments else {
         panic!("{arguments:?}")
     };
-    let bytes = temper == "torn";
-    let temper = match temper.as_str() {
-        "full" => Temper::Once(libc::ENOSPC),
-        "torn" => Temper::Torn(libc::EIO),
-        _ => Temper::Dead,
-    };
-    let disk = Arc::new(Noted {
-        disk: FaultyDisk::new(at.parse().unwrap(), temper),
-        bytes,
-        failed: Mutex::default(),
-    });
+    let disk = Arc::new(Noted::new(temper, at, None));
     let cwd = std::env::current_dir().unwrap();
     std::fs::create_dir_all(cwd.join(".rfs")).unwrap();
     let plan = Plan {
@@ -91,7 +121,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let mut session = Session::start(plan, told.clone()).unwrap();
     let ended = session.wait().unwrap();
     session.drain();
-    if let Some(op) = *disk.failed.lock().unwrap() {
+    if let Some(op) = disk.failed() {
         eprintln!("failed {op}");
     }
     for line in told.0.lock().unwrap().iter() {

@@ -17,20 +17,34 @@
 
 mod host;
 mod project;
+mod rules;
 mod sweep;
+mod sweep_rules;
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|a| a == "host") {
-        return host::main(&arguments[1..]);
+    match arguments.first().map(String::as_str) {
+        Some("host") => return host::main(&arguments[1..]),
+        Some("host-rules") => return rules::main(&arguments[1..]),
+        Some("spawn-jobs") => return rules::spawn_jobs(&arguments[1..]),
+        _ => {}
     }
     let wanted: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let cases = sweep::all().into_iter();
+    let cases: Vec<(String, Box<dyn Fn() + Send>)> = sweep::all()
+        .into_iter()
+        .map(|(name, case)| (name, Box::new(move || sweep::run(&case)) as _))
+        .chain(
+            sweep_rules::all()
+                .into_iter()
+                .map(|(name, case)| (name, Box::new(move || sweep_rules::run(&case)) as _)),
+        )
+        .collect();
     let cases: Vec<_> = cases
+        .into_iter()
         .filter(|(name, _)| wanted.iter().all(|w| name.contains(*w)))
         .collect();
     let ran = cases.len();
@@ -41,8 +55,13 @@ fn main() -> ExitCode {
             let Some((name, case)) = queue.lock().unwrap().next() else {
                 return;
             };
-            let passed = catch_unwind(|| sweep::run(&case)).is_ok();
-            println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+            let since = std::time::Instant::now();
+            let passed = catch_unwind(AssertUnwindSafe(case)).is_ok();
+            let how = if passed { "ok" } else { "FAILED" };
+            println!(
+                "test {name} ... {how} ({:.1} s)",
+                since.elapsed().as_secs_f64()
+            );
             if !passed {
                 failed.lock().unwrap().push(name);
             }

@@ -12,21 +12,24 @@ pub struct Case {
     /// All steps but the command itself are to be served.
     by_steps: bool,
     temper: &'static str,
+    /// At least so many operations fail.
+    least: usize,
 }
 
 pub fn all() -> Vec<(String, Case)> {
     let mut all = Vec::new();
-    for (what, served, by_steps) in [
-        ("recorded", false, false),
-        ("served_as_a_whole", true, false),
-        ("served_by_steps", true, true),
+    for (what, served, by_steps, least) in [
+        ("recorded", false, false, [110, 50, 38]),
+        ("served_as_a_whole", true, false, [135, 20, 45]),
+        ("served_by_steps", true, true, [165, 28, 54]),
     ] {
         // A full disk, a bad one, and one that fails from then on.
-        for temper in ["full", "torn", "dead"] {
+        for (temper, least) in ["full", "torn", "dead"].into_iter().zip(least) {
             let case = Case {
                 served,
                 by_steps,
                 temper,
+                least,
             };
             all.push((format!("{what}::{temper}"), case));
         }
@@ -159,6 +162,6 @@ pub fn run(case: &Case) {
         }
     }
     let total: usize = sites.values().sum();
-    assert!(total > 5, "{sites:?}");
     println!("{case:?}: {total} faults: {sites:?}");
+    assert!(total >= case.least, "{sites:?}");
 }

@@ -8,10 +8,12 @@
 
 mod layers;
 mod source;
+mod writes;
 
 use layers::{Layers, check_layers, check_members};
 use source::{Offence, Source, words};
 use std::path::Path;
+use writes::check_writes;
 
 /// Lines a source file may have before it wants to be two.
 const MAX_LINES: usize = 600;
@@ -278,6 +280,7 @@ fn the_tree_is_tidy() {
     let layers = Layers::read(&doc.text).unwrap();
     let mut offences: Vec<_> = tree.iter().flat_map(|s| check(s, &layers)).collect();
     offences.extend(tree.iter().flat_map(|s| check_dependencies(s, &doc.text)));
+    offences.extend(check_writes(&tree));
     offences.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     let list: String = offences.iter().map(|o| format!("\n{o}")).collect();
     assert!(

@@ -143,11 +143,9 @@ fn the_script_of_a_page_draws_it() {
 }
 
 /// The real thing, where there is time for it.
+#[cfg(feature = "long")]
 #[test]
 fn chromium_draws_a_page() {
-    if std::env::var_os("RFS_LONG").is_none() {
-        return;
-    }
     let (s, _) = page();
     let url = format!("file://{}", s.path("report.html").display());
     for dark in [false, true] {

@@ -1,8 +1,10 @@
 //! Debian packages: fakeroot, and builds of whole packages.
 
-use super::{age, long, twice};
+use super::{age, twice};
 use crate::probe::{Expect, Hit, Refused};
-use crate::projects::{Project, unpack};
+use crate::projects::Project;
+#[cfg(feature = "long")]
+use crate::projects::unpack;
 use crate::run::Cmd;
 use crate::space::TestSpace;
 
@@ -36,10 +38,10 @@ fn fakeroot_that_remembers() {
     twice(|s| s.write("a", ""), Cmd::sh(cmd), Refused);
 }
 
-/// Bare and twice wrapped from the beginning, the second time served whole. `what` is `-b` or `-B`.
-fn build(what: &str, lay: impl Fn(&TestSpace) + 'static, varies: &'static [&'static str]) {
-    let text = format!("cd package && dpkg-buildpackage {what} -us -uc -d");
-    let cmd = Cmd::sh(&text).env("DEB_BUILD_OPTIONS", "nocheck");
+/// Bare and twice wrapped from the beginning, the second time served whole.
+fn build(lay: impl Fn(&TestSpace) + 'static, varies: &'static [&'static str]) {
+    let cmd = Cmd::sh("cd package && dpkg-buildpackage -b -us -uc -d")
+        .env("DEB_BUILD_OPTIONS", "nocheck");
     let space = TestSpace::new();
     let lay = move |s: &TestSpace| {
         lay(s);
@@ -84,13 +86,11 @@ fn package() {
         s.write("package/tiny.c", "int main(void) { return 0; }\n");
     };
     // The time of the build is in the first, and the first one's digest in the second.
-    build("-b", lay, &["tiny_1.0_*.buildinfo", "tiny_1.0_*.changes"]);
+    build(lay, &["tiny_1.0_*.buildinfo", "tiny_1.0_*.changes"]);
 }
 
-fn real(name: &'static str, what: &str, varies: &'static [&'static str]) {
-    if !long() {
-        return;
-    }
+#[cfg(feature = "long")]
+fn real(name: &'static str, varies: &'static [&'static str]) {
     let lay = move |s: &TestSpace| {
         unpack(s, name, "package");
         let control = s.read("package/debian/control");
@@ -102,15 +102,15 @@ fn real(name: &'static str, what: &str, varies: &'static [&'static str]) {
             ),
         );
     };
-    build(what, lay, varies);
+    build(lay, varies);
 }
 
+#[cfg(feature = "long")]
 #[test]
 fn hello() {
     // Besides the times of the build: hashes of Perl, and what has their digests.
     real(
         "hello",
-        "-b",
         &[
             "hello_*.buildinfo",
             "hello_*.changes",
@@ -121,13 +121,13 @@ fn hello() {
     );
 }
 
-/// Without its manual, which takes TeX to print.
+/// With its manual, which takes TeX to print.
+#[cfg(feature = "long")]
 #[test]
 fn bash() {
     // Besides the times of the build: ld repeats the random names of gcc's temporary files.
     real(
         "bash",
-        "-B",
         &[
             "bash_*.buildinfo",
             "bash_*.changes",

@@ -1,7 +1,7 @@
 //! Scientific software: Fortran modules, MPI's compiler wrappers, libraries with versions and run paths,
 //! static archives, output kept together by make, and Java beside it.
 
-use super::{long, twice};
+use super::twice;
 use crate::probe::Hit;
 use crate::run::Cmd;
 use crate::space::TestSpace;
@@ -83,11 +83,9 @@ fn fortran_by_cmake() {
 }
 
 /// The wrappers of Open MPI read their own settings and call the compiler.
+#[cfg(feature = "long")]
 #[test]
 fn mpi_wrappers() {
-    if !long() {
-        return;
-    }
     let lay = |s: &TestSpace| {
         s.write(
             "a.c",
@@ -150,11 +148,9 @@ fn compilers_behind_masquerading_links() {
 }
 
 /// A Java virtual machine: many threads, a mapped archive of classes, files of its own in /tmp.
+#[cfg(feature = "long")]
 #[test]
 fn java() {
-    if !long() {
-        return;
-    }
     let lay = |s: &TestSpace| {
         s.write(
             "src/p/Part.java",

@@ -128,7 +128,7 @@ pub fn strike(
     match blow {
         Blow::Front => send(cast.front, Signal::SIGKILL),
         Blow::Host => slay(any(dice, &cast.hosts)),
-        Blow::Young => slay(any(dice, &cast.young)),
+        Blow::Young => strike_young(s, started, dice),
         Blow::HostThread => any(dice, &cast.hosts).is_some_and(|host| {
             let threads = threads(host.pid);
             let n = u64::try_from(threads.len()).unwrap();
@@ -193,13 +193,36 @@ pub fn strike(
     }
 }
 
+/// Waits for a process of ours that has just been forked, as long as the build goes on, and kills it.
+fn strike_young(s: &TestSpace, started: &Started, dice: &mut Dice) -> bool {
+    let front = started.pid().as_raw();
+    while goes_on(started) {
+        // A look at all processes takes longer than they are young.
+        let young: Vec<Process> = left::descendants(front)
+            .into_iter()
+            .filter(|process| match process.name.as_str() {
+                "rfs" => true,
+                "rfs-host" => process.parent != front,
+                _ => false,
+            })
+            .collect();
+        let n = u64::try_from(young.len()).unwrap();
+        if n > 0 {
+            let process = &young[usize::try_from(dice.roll(n)).unwrap()];
+            return left::is_there(s, process) && send(process.pid, Signal::SIGKILL);
+        }
+    }
+    false
+}
+
+fn goes_on(started: &Started) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    waitid(Id::Pid(started.pid()), flags) == Ok(WaitStatus::StillAlive)
+}
+
 /// Waits for a program with threads, until the build is at its end, and kills it by the number of one.
 fn strike_thread(s: &TestSpace, started: &Started, dice: &mut Dice) -> bool {
-    let goes_on = || {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-        waitid(Id::Pid(started.pid()), flags) == Ok(WaitStatus::StillAlive)
-    };
-    while goes_on() {
+    while goes_on(started) {
         let cast = Cast::of(s, started);
         let others = cast.traced.iter().flat_map(|process| {
             let all = threads(process.pid).into_iter();

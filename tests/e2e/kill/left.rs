@@ -27,17 +27,31 @@ pub fn processes(s: &TestSpace) -> Vec<Process> {
         let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
         is_of(pid, &mark).then_some(pid)
     });
-    pids.filter_map(|pid| {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat).into_owned();
-        let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
-        Some(Process {
-            pid,
-            name: name.to_owned(),
-            parent: rest.split(' ').nth(1)?.parse().ok()?,
-        })
+    pids.filter_map(process).collect()
+}
+
+fn process(pid: i32) -> Option<Process> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
+    Some(Process {
+        pid,
+        name: name.to_owned(),
+        parent: rest.split(' ').nth(1)?.parse().ok()?,
     })
-    .collect()
+}
+
+/// The children of a process's first thread, theirs, and so on (proc_pid_children(5)).
+pub fn descendants(pid: i32) -> Vec<Process> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let mut all = Vec::new();
+    for child in children.split_whitespace() {
+        let child = child.parse().unwrap();
+        all.extend(process(child));
+        all.extend(descendants(child));
+    }
+    all
 }
 
 fn mark(s: &TestSpace) -> Vec<u8> {

@@ -247,7 +247,7 @@ impl Stage<'_> {
                 false => self.sh(&edits),
             }
             self.mark();
-            let keeper = gated.then(|| self.keep(&edits));
+            let keeper = gated.then(|| self.keep(&edits, wrapped));
             let run = self.run(round, wrapped);
             let gated = keeper.is_some_and(|keeper| self.leave(keeper));
             let seen = Seen {
@@ -282,8 +282,9 @@ impl Stage<'_> {
     }
 
     /// Starts the keeper of the gate and waits until he holds it.
-    fn keep(&self, edits: &str) -> Started {
-        let mut keeper = self.space.start(Cmd::sh(&keeper(edits)), false);
+    fn keep(&self, edits: &str, wrapped: bool) -> Started {
+        let keeper = keeper(edits, wrapped);
+        let mut keeper = self.space.start(Cmd::sh(&keeper), false);
         let mut line = String::new();
         let pipe = keeper.child.stdout.as_mut().unwrap();
         std::io::BufReader::with_capacity(1, pipe)
@@ -300,7 +301,8 @@ impl Stage<'_> {
         status.success()
     }
 
-    /// After each race a wrapped run must give what a bare run gives from the same tree.
+    /// After each race a wrapped run must give what a bare run gives from the same tree, the order of time stamps
+    /// included.
     fn tell_races(&mut self) -> Result<Counts, Fault> {
         let mut counts = Counts::default();
         self.begin();
@@ -322,14 +324,18 @@ impl Stage<'_> {
             shell(
                 "rm -rf kept kept.outside; cp -a ws kept; cp -a outside kept.outside; rm -rf kept/.rfs",
             );
+            self.marks = vec![self.space.root().join("mark.race")];
+            mark(&self.marks[0]);
             let wrapped = self.seen(self.run(round, true));
             counts.count(&wrapped.run);
             shell(
                 "mv ws ws.wrapped; mv outside outside.wrapped; cp -a kept ws; cp -a kept.outside outside",
             );
+            mark(&self.marks[0]);
             let bare = self.seen(self.run(round, false));
             shell("rm -rf ws outside; mv ws.wrapped ws; mv outside.wrapped outside");
-            if let Some((sort, text)) = compare(&bare, &wrapped, 0, round.is_parallel(), false) {
+            let (parallel, in_order) = (round.is_parallel(), self.plan.in_order());
+            if let Some((sort, text)) = compare(&bare, &wrapped, 1, parallel, in_order) {
                 let text = format!("{text}\n{:#?}", wrapped.run);
                 return Err(Fault {
                     round: n,
