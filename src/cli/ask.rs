@@ -90,9 +90,10 @@ const NOT_BUILT: &str = "`rfs build -- COMMAND` makes one";
 pub(super) fn explained(error: query::Error) -> CommandError {
     let hint = match &error {
         query::Error::Store(_) => {
-            "`rfs store check` tells what is damaged, `rfs store repair` mends it"
+            "`rfs store repair --workspace` sets it aside and takes over what can be read"
         }
         query::Error::NoRuns => NOT_BUILT,
+        query::Error::NoRunBefore(_) => "build once more, or name what to compare with",
         query::Error::NoRun(..) => "`rfs log` lists the runs that are known",
         query::Error::NoStep(..) => "`rfs log what-ran` lists steps with their numbers",
         query::Error::Unknown(_) => {
@@ -116,8 +117,7 @@ pub(super) fn answer<A: Serialize + Display>(
 ) -> Result<i32, CommandError> {
     let answer = answer.map_err(explained)?;
     if json {
-        let json = serde_json::to_string_pretty(&answer);
-        console::answer(json.expect("BUG: plain values make JSON"));
+        console::json(&answer);
     } else {
         console::answer(answer);
     }

@@ -81,6 +81,7 @@ impl Config {
         let tables = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             file.error(at, error.message())
+                .hint("it is TOML: `[table]`, then lines of `key = value`")
         })?;
         for (name, table) in tables.get_ref() {
             let known: Vec<&str> = match name.get_ref().as_ref() {

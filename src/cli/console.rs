@@ -2,8 +2,9 @@
 
 use super::error::CommandError;
 use crate::report::size;
+use serde::Serialize;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
 /// A line of ours on standard error.
 pub(super) fn tell(text: impl Display) {
@@ -32,8 +33,21 @@ pub(super) fn error(error: &CommandError) {
 
 /// The answer of a command of ours, on standard output.
 pub(super) fn answer(text: impl Display) {
-    let _gone = std::io::stdout().write_all(format!("{text}\n").as_bytes());
+    let mut to = BufWriter::with_capacity(AT_ONCE, std::io::stdout());
+    let _gone = writeln!(to, "{text}").and_then(|()| to.flush());
 }
+
+/// The same as JSON.
+pub(super) fn json(answer: &impl Serialize) {
+    let mut to = BufWriter::with_capacity(AT_ONCE, std::io::stdout());
+    let written = serde_json::to_writer_pretty(&mut to, answer).map_err(std::io::Error::from);
+    let _gone = written
+        .and_then(|()| writeln!(to))
+        .and_then(|()| to.flush());
+}
+
+/// Bytes of an answer that are written at once: shorter ones do not mix with those of other processes.
+const AT_ONCE: usize = 1 << 16;
 
 /// In one write, so that lines of several processes do not mix.
 fn error_line(text: &str) {

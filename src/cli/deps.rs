@@ -4,6 +4,7 @@ use super::ask::{self, Asked};
 use super::error::CommandError;
 use crate::query::deps;
 use crate::query::packages::Packages;
+use clap::builder::NonEmptyStringValueParser;
 
 /// Tell what a file was made from
 ///
@@ -12,7 +13,8 @@ use crate::query::packages::Packages;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath,
+          value_parser = NonEmptyStringValueParser::new())]
     subject: String,
     /// Also what made the inputs was made from, and so on
     #[arg(short, long)]
@@ -38,7 +40,8 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct ReverseArgs {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath,
+          value_parser = NonEmptyStringValueParser::new())]
     subject: String,
     /// Also who looked at what those wrote, and so on
     #[arg(short, long)]

@@ -27,7 +27,8 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let run = |text: &Option<String>| text.as_deref().map(str::parse::<u32>).transpose();
     let (Ok(old), Ok(new)) = (run(&args.old), run(&args.new)) else {
         let old = args.old.as_deref().unwrap_or_default();
-        return snapshot::diff(old, args.new.as_deref(), args.json);
+        let told = snapshot::diff(old, args.new.as_deref(), args.json);
+        return told.map_err(|error| error.hint("`rfs log` lists builds by their numbers"));
     };
     let asked = Asked::here()?;
     let new = Run::open(&asked.state, new).map_err(ask::explained)?;

@@ -59,7 +59,8 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let imported = match (make, ninja) {
         (Some(file), _) => {
             let root = workspace::find(&cwd);
-            make::read(&text(file)?, &root.to_string_lossy())
+            let text = text(file, "`make -nB --trace >FILE` writes one")?;
+            make::read(&text, &root.to_string_lossy())
         }
         (None, Some(file)) => from_ninja(file)?,
         (None, None) => Imported::default(),
@@ -121,17 +122,19 @@ pub(super) fn from_ninja(file: &Path) -> Result<Imported, CommandError> {
         std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
     };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    ninja::read(&name, &open).map_err(CommandError::new)
+    ninja::read(&name, &open).map_err(|error| {
+        CommandError::new(error).hint("name the build.ninja that ninja itself can read")
+    })
 }
 
-/// What a file says, or standard input for `-`.
-pub(super) fn text(file: &Path) -> Result<String, CommandError> {
+/// What a file says, or standard input for `-`. The hint tells how there will be one.
+pub(super) fn text(file: &Path, hint: &str) -> Result<String, CommandError> {
     let mut text = String::new();
     let read = match file == Path::new("-") {
         true => std::io::stdin().read_to_string(&mut text).map(drop),
         false => std::fs::read_to_string(file).map(|found| text = found),
     };
-    let failed = |error| CommandError::new(format_args!("{}: {error}", file.display()));
+    let failed = |error| CommandError::new(format_args!("{}: {error}", file.display())).hint(hint);
     read.map_err(failed)?;
     Ok(text)
 }

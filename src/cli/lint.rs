@@ -29,7 +29,10 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let asked = Asked::here()?;
     let mut all: Vec<Declared> = Vec::new();
     if let Some(file) = &args.make {
-        let imported = database::read(&import::text(file)?, &asked.root.to_string_lossy());
+        let imported = database::read(
+            &import::text(file, "`make -pn >FILE` writes one")?,
+            &asked.root.to_string_lossy(),
+        );
         all.extend(
             imported
                 .recipes
@@ -48,7 +51,7 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     }
     let mut found = lint::lint(&asked.state, args.options.run);
     if let Ok(found) = &mut found {
-        let more = declared::findings(&asked.state, &all).map_err(CommandError::new)?;
+        let more = declared::findings(&asked.state, &all).map_err(ask::explained)?;
         found.findings.extend(more);
     }
     ask::answer(found, args.options.json)

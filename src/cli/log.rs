@@ -2,6 +2,7 @@
 
 use super::ask::{self, Asked};
 use super::error::CommandError;
+use crate::query::Run;
 use crate::query::log::{self, Wanted};
 
 /// List the builds that are known, or steps of one
@@ -37,7 +38,15 @@ enum What {
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let asked = Asked::here()?;
     let Some(what) = args.what else {
-        return ask::answer(log::runs(&asked.state, args.lines), args.options.json);
+        let mut runs = log::runs(&asked.state, args.lines);
+        if let Some(number) = args.options.run {
+            let _known = Run::open(&asked.state, Some(number)).map_err(ask::explained)?;
+            runs = log::runs(&asked.state, usize::MAX);
+            if let Ok(runs) = &mut runs {
+                runs.runs.retain(|run| run.run == number);
+            }
+        }
+        return ask::answer(runs, args.options.json);
     };
     let wanted = match what {
         What::Ran => Wanted::Ran,

@@ -3,7 +3,7 @@
 use super::error::CommandError;
 use super::{console, place, rules, workspace};
 use crate::disk::{Disk, RealDisk};
-use crate::engine::{Mark, Marks};
+use crate::engine::{Mark, Marks, made};
 use std::ffi::OsString;
 
 /// Run the jobs of these targets again at the next build, though nothing has changed
@@ -64,12 +64,20 @@ fn set(mark: Mark, files: &[OsString], on: bool) -> Result<i32, CommandError> {
     for file in files {
         let name = rules::name(file, &cwd, &root)?;
         if name.contains('\n') {
-            return Err(CommandError::new(format_args!(
-                "{name:?} has a line feed in it"
-            )));
+            return Err(
+                CommandError::new(format_args!("{name:?} has a line feed in it"))
+                    .hint("the list of marks has a name a line: rename the file"),
+            );
         }
         if mark == Mark::Frozen && on && root.join(&name).symlink_metadata().is_err() {
-            return Err(CommandError::new(format_args!("{name} is not there")));
+            let error = CommandError::new(format_args!("{name} is not there"));
+            return Err(error.hint("build it first: a file is frozen as it lies there"));
+        }
+        if mark == Mark::Forgotten && !made(&root.join(workspace::STATE)).contains(&name) {
+            console::warn(
+                format_args!("no job is known to have made {name}"),
+                Some("`rfs rules targets` lists what rules make"),
+            );
         }
         marks.set(mark, &name, on);
     }

@@ -397,7 +397,10 @@ fn named(dirs: &[PathBuf]) -> Result<Vec<Entry>, CommandError> {
 /// A path without symbolic links. Its last component is not opened: a dead mount cannot be.
 fn resolved(cwd: &Path, path: &Path) -> Result<PathBuf, CommandError> {
     let path = cwd.join(path);
-    let failed = |error: io::Error| CommandError::new(format_args!("{}: {error}", path.display()));
+    let failed = |error: io::Error| {
+        let error = CommandError::new(format_args!("{}: {error}", path.display()));
+        error.hint("name a directory that is there and can be reached; `rfs status` lists mounts")
+    };
     #[expect(
         clippy::disallowed_methods,
         reason = "nothing is recorded of what a user names"

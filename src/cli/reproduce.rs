@@ -1,6 +1,6 @@
 //! `rfs reproduce`.
 
-use super::ask::Asked;
+use super::ask::{self, Asked};
 use super::error::CommandError;
 use super::{console, place};
 use crate::base::{Access, Dep, Digest, Name, Record, State, Stdin, What};
@@ -9,6 +9,7 @@ use crate::disk::{Disk, RealDisk, hash};
 use crate::query::reproduce::{self, Recipe};
 use crate::runner::STATE;
 use crate::runner::replica::{self, Looks, Piece};
+use clap::builder::NonEmptyStringValueParser;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP")]
+    #[arg(value_name = "PATH|STEP", value_parser = NonEmptyStringValueParser::new())]
     subject: String,
     /// The step's own command, in place of a shell
     #[arg(short = 'x', long)]
@@ -66,7 +67,7 @@ const TOOLS: [&str; 6] = [
 pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
     let asked = Asked::here()?;
     let subject = asked.subject(&args.subject);
-    let recipe = reproduce::recipe(&asked.state, args.run, &subject).map_err(CommandError::new)?;
+    let recipe = reproduce::recipe(&asked.state, args.run, &subject).map_err(ask::explained)?;
     let config = place::config(&asked.root)?;
     let dir = place::cache(
         args.cache_dir.as_deref(),

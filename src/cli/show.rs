@@ -2,6 +2,7 @@
 
 use super::error::CommandError;
 use super::{ask, console, import, rules as by_rules};
+use crate::engine::{Mark, Marks};
 use crate::rules::{Candidate, Rules, Spec, Target};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,10 @@ struct Shown {
     is_source: bool,
     /// Whether it is there.
     is_there: bool,
+    /// Whether it is taken as it is, and no job makes it (`rfs freeze`).
+    is_frozen: bool,
+    /// Whether a change of it is no reason to run anything (`rfs mark`).
+    is_quiet: bool,
     /// The rules that recognise it, in the order in which they are tried.
     rules: Vec<Maker>,
 }
@@ -45,6 +50,10 @@ struct Maker {
     deps: Vec<String>,
     command: Vec<String>,
     environ: BTreeMap<String, String>,
+    /// Files that it may make and change without anybody's notice.
+    ignore: Vec<String>,
+    /// By directory: the one that it sees in its place.
+    views: BTreeMap<String, String>,
     timeout_s: Option<f64>,
     retries: u32,
     stderr_ok: bool,
@@ -86,8 +95,11 @@ pub(super) fn run(args: &Args, cwd: &Path) -> Result<i32, CommandError> {
                 .hint("`rfs rules targets` lists what rules name"),
         );
     }
+    let marks = Marks::read(&root.join(by_rules::MARKS)).map_err(CommandError::new)?;
     let shown = Shown {
         schema: "rfs.rules.show/1",
+        is_frozen: marks.has(Mark::Frozen, &target),
+        is_quiet: marks.has(Mark::Quiet, &target),
         target,
         is_source,
         is_there,
@@ -132,6 +144,8 @@ impl Asked<'_> {
             deps: spec.deps.into_iter().map(|dep| dep.name).collect(),
             command: spec.argv,
             environ: spec.env.into_iter().collect(),
+            ignore: spec.ignore.globs().to_vec(),
+            views: spec.views.into_iter().collect(),
             timeout_s: spec.limits.timeout.map(|timeout| timeout.as_secs_f64()),
             retries: spec.limits.retries,
             stderr_ok: spec.limits.stderr_ok,
@@ -181,6 +195,16 @@ impl fmt::Display for Shown {
             (false, true) => writeln!(f, "{} is there, and no rule makes it", self.target)?,
             (false, false) => writeln!(f, "{}", self.target)?,
         }
+        if self.is_frozen {
+            writeln!(
+                f,
+                "  frozen: no job makes it until `rfs freeze --off {}`",
+                self.target
+            )?;
+        }
+        if self.is_quiet {
+            writeln!(f, "  marked: its changes are no reason to run anything")?;
+        }
         let (first, others): (Vec<&Maker>, Vec<&Maker>) =
             self.rules.iter().partition(|maker| maker.is_first);
         for maker in &first {
@@ -217,6 +241,8 @@ impl fmt::Display for Maker {
         };
         line("command", command)?;
         line("environ", pairs(&self.environ))?;
+        line("ignore", self.ignore.join(" "))?;
+        line("views", pairs(&self.views))?;
         let mut limits = Vec::new();
         limits.extend(self.timeout_s.map(|s| format!("{s} s")));
         if self.retries > 0 {

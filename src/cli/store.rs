@@ -163,7 +163,16 @@ fn repair(path: &Path, disk: &Arc<dyn Disk>) -> Result<i32, CommandError> {
         let why = told.map_or_else(String::new, |error| error.to_string());
         return Err(CommandError::new(why));
     };
-    let copied = salvage(&aside, &store, disk).map_err(damaged)?;
+    let copied = match salvage(&aside, &store, disk) {
+        Err(error) if error.is_loss() => {
+            console::warn(
+                format_args!("nothing can be read of {error}"),
+                Some("remove it: everything starts anew"),
+            );
+            return Ok(1);
+        }
+        copied => copied.map_err(damaged)?,
+    };
     disk.unlink(&aside).map_err(CommandError::new)?;
     console::answer(format_args!(
         "{}: {} executions and digests of {} files are taken over, {} were lost",

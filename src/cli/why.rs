@@ -6,7 +6,10 @@ use super::place;
 use crate::base::Name;
 use crate::query::{Run, configure, diff, miss, why};
 use crate::runner::STATE;
-use std::path::PathBuf;
+use crate::store::Snapshot;
+use clap::builder::NonEmptyStringValueParser;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Tell why something was served, ran or was refused in the last build
 ///
@@ -16,7 +19,7 @@ use std::path::PathBuf;
 pub(super) struct Args {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
     #[arg(value_name = "PATH|STEP", required_unless_present = "configure",
-          value_hint = clap::ValueHint::AnyPath)]
+          value_parser = NonEmptyStringValueParser::new(), value_hint = clap::ValueHint::AnyPath)]
     subject: Option<String>,
     /// Instead: tell which probe of a configure script decided a define or a flag. With --json: schema
     /// `rfs.why-configure/1`
@@ -68,7 +71,8 @@ pub(super) fn run(args: &Args) -> Result<i32, CommandError> {
 #[derive(Debug, clap::Args)]
 pub(super) struct MissArgs {
     /// A file, or a step by its number (`12`, of run 3: `3:12`)
-    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath)]
+    #[arg(value_name = "PATH|STEP", value_hint = clap::ValueHint::AnyPath,
+          value_parser = NonEmptyStringValueParser::new())]
     subject: String,
     /// The run to compare with: a number, or another checkout, or a copy of its `.rfs/state` [default: the run before]
     #[arg(long, value_name = "RUN|PATH")]
@@ -83,19 +87,11 @@ pub(super) fn miss(args: &MissArgs) -> Result<i32, CommandError> {
     let number = args.against.as_deref().map(str::parse::<u32>);
     let (other, run) = match (&args.against, number) {
         (Some(_), Some(Ok(run))) => (asked.state.clone(), Some(run)),
-        (Some(path), _) => {
-            let path: PathBuf = asked.cwd.join(path);
-            let path = if path.is_dir() {
-                path.join(STATE)
-            } else {
-                path
-            };
-            (ask::state(&path)?, None)
-        }
+        (Some(path), _) => (other(&asked.cwd.join(path))?, None),
         (None, _) => {
             let this = Run::for_subject(&asked.state, args.options.run, &subject);
-            let this = this.map_err(CommandError::new)?.build.number;
-            let before = diff::before(&asked.state, this).map_err(CommandError::new)?;
+            let this = this.map_err(ask::explained)?.build.number;
+            let before = diff::before(&asked.state, this).map_err(ask::explained)?;
             (asked.state.clone(), Some(before))
         }
     };
@@ -108,4 +104,21 @@ pub(super) fn miss(args: &MissArgs) -> Result<i32, CommandError> {
         &policy,
     );
     ask::answer(miss, args.options.json)
+}
+
+/// What is known of another workspace, or in a file.
+fn other(path: &Path) -> Result<Arc<Snapshot>, CommandError> {
+    let file = match path.is_dir() {
+        true => path.join(STATE),
+        false => path.to_owned(),
+    };
+    let known = match file.exists() {
+        true => ask::last_state(&file),
+        false => None,
+    };
+    known.ok_or_else(|| {
+        CommandError::new(format_args!("no builds are known in {}", path.display())).hint(
+            "name a run, another checkout that was built under rfs, or what `rfs store export` wrote there",
+        )
+    })
 }

@@ -97,15 +97,13 @@ pub(super) fn known(
 /// The sources that a command compiles, with their absolute paths.
 fn entries(record: &Record, root: &Path) -> Vec<(PathBuf, Entry)> {
     let command = &record.command;
-    let arguments: Vec<String> = command
-        .argv
-        .iter()
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect();
-    if !arguments
-        .first()
-        .is_some_and(|program| is_compiler(program))
-    {
+    let words = command.argv.iter();
+    let words = words.map(|word| String::from_utf8_lossy(word).into_owned());
+    // What is served by ccache is started by nobody else.
+    let arguments: Vec<String> = words.skip_while(|word| is_launcher(word)).collect();
+    let is_meant = arguments.first().is_some_and(|name| is_compiler(name));
+    let makes_no_code = |word: &String| ["-E", "-M", "-MM", "-###"].contains(&word.as_str());
+    if !is_meant || arguments.iter().any(makes_no_code) {
         return Vec::new();
     }
     let only_compiles = arguments.iter().any(|word| word == "-c" || word == "-S");
@@ -113,7 +111,12 @@ fn entries(record: &Record, root: &Path) -> Vec<(PathBuf, Entry)> {
         let at = arguments.iter().position(|word| word == option)?;
         arguments.get(at + 1).cloned()
     };
-    let output = after("-o").filter(|_| only_compiles);
+    let joined = || {
+        let mut names = arguments.iter().filter_map(|word| word.strip_prefix("-o"));
+        names.rfind(|name| !name.is_empty())
+    };
+    let output = after("-o").or_else(|| joined().map(str::to_owned));
+    let output = output.filter(|_| only_compiles);
     let cwd = command.cwd.at(root);
     let mut found = Vec::new();
     let mut is_value = false;
@@ -139,7 +142,7 @@ fn entries(record: &Record, root: &Path) -> Vec<(PathBuf, Entry)> {
 
 /// Options of compilers whose value is the next word.
 fn takes_value(word: &str) -> bool {
-    const OPTIONS: [&str; 14] = [
+    const OPTIONS: [&str; 21] = [
         "-o",
         "-I",
         "-D",
@@ -154,8 +157,21 @@ fn takes_value(word: &str) -> bool {
         "-MQ",
         "-x",
         "-Xlinker",
+        "-Xclang",
+        "-Xpreprocessor",
+        "-Xassembler",
+        "-isysroot",
+        "-target",
+        "-L",
+        "-T",
     ];
     OPTIONS.contains(&word)
+}
+
+/// What is put before a compiler.
+fn is_launcher(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    matches!(name, "ccache" | "distcc" | "icecc" | "sccache")
 }
 
 /// `gcc`, `x86_64-linux-gnu-g++-12`, `clang++`: a driver, not what it starts.
@@ -182,6 +198,14 @@ fn is_compiler(program: &str) -> bool {
             | "nvcc"
             | "icx"
             | "icpx"
+            | "ifx"
+            | "nvc"
+            | "nvc++"
+            | "nvfortran"
+            | "hipcc"
+            | "flang"
+            | "emcc"
+            | "em++"
             | "c99"
             | "c89"
             | "tcc"
@@ -208,21 +232,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_source_is_no_value_of_an_option() {
-        let words = "gcc -include pre.c -c -o s/a.o ../a.c -MF a.c";
+    fn of(words: &str) -> Vec<(PathBuf, Entry)> {
+        let words = words.split(' ').map(|word| word.as_bytes().to_vec());
         let record = Record {
             command: Command {
-                argv: words
-                    .split(' ')
-                    .map(|word| word.as_bytes().to_vec())
-                    .collect(),
+                argv: words.collect(),
                 cwd: Name::from_bytes(b"s"),
                 ..Command::default()
             },
             ..Record::default()
         };
-        let found = entries(&record, Path::new("/w"));
+        entries(&record, Path::new("/w"))
+    }
+
+    #[test]
+    fn what_makes_no_code_is_no_compilation() {
+        for words in [
+            "gcc -E a.c",
+            "gcc -MM a.c",
+            "gcc a.o -o a",
+            "ccache -s",
+            "make a.c",
+        ] {
+            assert_eq!(of(words), [], "{words}");
+        }
+        let found = of("/usr/bin/ccache gcc -c a.c -oa.o");
+        assert_eq!(found[0].1.arguments, ["gcc", "-c", "a.c", "-oa.o"]);
+        assert_eq!(found[0].1.output.as_deref(), Some("a.o"));
+    }
+
+    #[test]
+    fn a_source_is_no_value_of_an_option() {
+        let found = of("gcc -include pre.c -c -o s/a.o ../a.c -MF a.c");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].1.file, "../a.c");
         assert_eq!(found[0].1.directory, "/w/s");

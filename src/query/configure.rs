@@ -35,6 +35,8 @@ pub struct Configured {
     pub around: Vec<StepRef>,
     /// The script's command.
     pub script: Option<String>,
+    /// Of what the script was called with: what may be about the symbol (`--disable-nls` of `ENABLE_NLS`).
+    pub given: Vec<String>,
     /// How the probe is known: `asks` (its source has what the symbol stands for), `before` (the last one
     /// before the symbol was defined) or `uses` (the first whose command has the value).
     pub how: Option<&'static str>,
@@ -188,6 +190,7 @@ fn answer(
     let mut answer = Configured {
         found: places(run, script, symbol, sources)?,
         script: Some(plain(&script.record.title)),
+        given: given(&script.record, symbol),
         log: log(&script.record.command.cwd, symbol, sources),
         ..empty(symbol)
     };
@@ -359,6 +362,25 @@ fn defined(line: &str, symbol: &str) -> Option<String> {
     (rest.is_empty() || rest.starts_with([' ', '\t'])).then(|| rest.trim().to_owned())
 }
 
+/// Arguments of a script that are about a symbol: `CC=...` of `CC`, `--with-zlib` of `HAVE_ZLIB`.
+fn given(script: &Record, symbol: &str) -> Vec<String> {
+    let stem = |name: &str| {
+        let name = name.to_uppercase().replace('-', "_");
+        let prefixes = ["ENABLE_", "DISABLE_", "WITHOUT_", "WITH_", "HAVE_", "USE_"];
+        let stem = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+        stem.map_or(name.clone(), str::to_owned)
+    };
+    let is_about = |word: &String| match word.strip_prefix("--") {
+        Some(option) => {
+            let name = option.split('=').next().unwrap_or_default();
+            stem(name) == stem(symbol)
+        }
+        None => word.split_once('=').is_some_and(|(name, _)| name == symbol),
+    };
+    let words = script.command.argv.iter().map(|word| lossy(word));
+    words.filter(is_about).collect()
+}
+
 /// A source without what was defined before.
 fn own(text: &str) -> &str {
     let Some(at) = text.find(END) else {
@@ -459,6 +481,7 @@ fn empty(symbol: &str) -> Configured {
         found: Vec::new(),
         around: Vec::new(),
         script: None,
+        given: Vec::new(),
         how: None,
         probe: Vec::new(),
         source: None,
@@ -488,11 +511,17 @@ impl Display for Configured {
                 write!(f, "\nas a part of which was served: {script}")?;
             }
         }
+        if !self.given.is_empty() {
+            write!(f, "\ncalled with {}", plain(&self.given.join(" ")))?;
+        }
         match self.how {
             Some("asks") => f.write_str("\ndecided by a probe that asks for it:")?,
             Some("before") => f.write_str("\ndefined after this probe, before the next one:")?,
             Some("uses") => f.write_str("\nfirst tried by this probe:")?,
-            _ => f.write_str("\nno probe that has decided it is known")?,
+            _ if self.given.is_empty() => f.write_str(
+                "\nno probe that has decided it is known: it follows from others, or from what the script itself says",
+            )?,
+            _ => {}
         }
         for line in self.source.iter().flat_map(|source| source.lines()) {
             write!(f, "\n  | {line}")?;
@@ -534,6 +563,23 @@ mod tests {
         assert_eq!(value(SOURCE, "HAVE_AB").as_deref(), Some(""));
         assert_eq!(value(SOURCE, "HAVE_C"), None);
         assert!(own(SOURCE).starts_with("#define HAVE_C 1\n"));
+    }
+
+    #[test]
+    fn what_a_script_was_called_with_is_told() {
+        let words = [
+            "./configure",
+            "--disable-nls",
+            "--with-zlib=/opt",
+            "CC=tcc",
+            "--prefix=/usr",
+        ];
+        let mut script = Record::default();
+        script.command.argv = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        assert_eq!(given(&script, "ENABLE_NLS"), ["--disable-nls"]);
+        assert_eq!(given(&script, "HAVE_ZLIB"), ["--with-zlib=/opt"]);
+        assert_eq!(given(&script, "CC"), ["CC=tcc"]);
+        assert_eq!(given(&script, "CCLD"), [""; 0]);
     }
 
     #[test]

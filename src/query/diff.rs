@@ -106,7 +106,9 @@ pub fn diff(store: &Snapshot, old: u32, new: u32) -> Result<Diff, Error> {
 pub fn before(store: &Snapshot, run: u32) -> Result<u32, Error> {
     let builds = graph::builds(store)?;
     let mut older = builds.iter().rev().map(|build| build.number);
-    older.find(|number| *number < run).ok_or(Error::NoRuns)
+    older
+        .find(|number| *number < run)
+        .ok_or(Error::NoRunBefore(run))
 }
 
 type Left = Vec<(Execution, usize)>;

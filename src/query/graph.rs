@@ -9,9 +9,8 @@ use crate::store::edges::{Look, Nodes};
 use crate::store::nodes::{self, Node};
 use crate::store::{Snapshot, history};
 use serde::Serialize;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 
 /// The answer. Prints itself as a graph for dot(1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,9 +30,9 @@ pub struct Vertex {
     /// Its command.
     pub command: String,
     /// Files of the workspace whose content it read, and none that it started.
-    pub inputs: Vec<String>,
+    pub inputs: Vec<Arc<str>>,
     /// Files of the workspace that it wrote, and none that it started.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Arc<str>>,
 }
 
 /// The graph of a run: all of it, or what lies between `from` and `to`.
@@ -47,41 +46,35 @@ pub fn graph(
     to: Option<&Name>,
 ) -> Result<Graph, Error> {
     let run = Run::open(store, run)?;
+    let node = |name: &Name| {
+        let node = nodes::find(store, name.bytes())?;
+        node.ok_or_else(|| Error::Unknown(name.clone()))
+    };
+    let (from, to) = (from.map(node).transpose()?, to.map(node).transpose()?);
     let writes = needs::own_writes(&run)?;
     let mut places: Vec<usize> = (0..run.steps.len()).collect();
-    if let Some(name) = to {
-        let leads = leading_to(&run, nodes::find(store, name.bytes())?, &writes)?;
+    if let Some(node) = to {
+        let leads = leading_to(&run, node, &writes)?;
         places.retain(|place| leads[*place]);
     }
-    if let Some(name) = from {
-        let comes = coming_from(
-            &run,
-            nodes::find(store, name.bytes())?,
-            &writes,
-            run.steps.len(),
-        )?;
+    if let Some(node) = from {
+        let comes = coming_from(&run, node, &writes, run.steps.len())?;
         places.retain(|place| comes[*place]);
     }
-    let mut reads = OwnReads::among(&run, None)?;
-    let all = match places.len() == run.steps.len() {
-        true => Some(needs::own_reads(&run, None, |_| Look::Content)?),
-        false => None,
+    let reads = match places.len() == run.steps.len() {
+        true => needs::own_reads(&run, None, |_| Look::Content)?,
+        false => OwnReads::among(&run, None)?.of_all(&places, Look::Content)?,
     };
-    let mut names = Names {
-        store,
-        known: HashMap::new(),
-    };
-    let mut found = Vec::new();
-    for place in places {
-        let step = &run.steps[place];
+    let nodes = places.iter().flat_map(|place| writes.of(*place));
+    let names = Names::of(store, nodes.chain(reads.all()))?;
+    let mut found = Vec::with_capacity(places.len());
+    for (index, place) in places.iter().enumerate() {
+        let step = &run.steps[*place];
         let Some(execution) = step.execution else {
             continue;
         };
-        let inputs = match &all {
-            Some(all) => names.inside(all.of(place))?,
-            None => names.inside(&reads.of(place, Look::Content)?)?,
-        };
-        let outputs = names.inside(writes.of(place))?;
+        let inputs = names.inside(reads.of(index));
+        let outputs = names.inside(writes.of(*place));
         if inputs.is_empty() && outputs.is_empty() {
             continue;
         }
@@ -92,50 +85,65 @@ pub fn graph(
             outputs,
         });
     }
-    Ok(Graph {
-        schema: "rfs.graph/1",
-        run: run.build.number,
-        steps: found,
-    })
+    Ok(Graph::of(run.build.number, found))
 }
 
 /// Names of the workspace, of which many are in several answers.
-struct Names<'a> {
-    store: &'a Snapshot,
-    /// None for what lies elsewhere.
-    known: HashMap<Node, Option<String>>,
+struct Names {
+    /// By node: the place below, and one more; 0 for what lies elsewhere.
+    places: Vec<u32>,
+    sorted: Vec<Arc<str>>,
 }
 
-impl Names<'_> {
-    /// Those of the workspace, sorted.
-    fn inside(&mut self, nodes: &[Node]) -> Result<Vec<String>, Error> {
-        let mut names = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let name = match self.known.entry(*node) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    let name = nodes::name(self.store, *node)?;
-                    place.insert(name.inside().then(|| name.to_string()))
+impl Names {
+    fn of<'n>(store: &Snapshot, nodes: impl Iterator<Item = &'n Node>) -> Result<Self, Error> {
+        let mut known = Nodes::none(store)?;
+        let new: Vec<Node> = nodes.copied().filter(|node| known.add(*node)).collect();
+        let parts = needs::in_parts(&new, |part| {
+            let mut names: Vec<(Arc<str>, Node)> = Vec::with_capacity(part.len());
+            for node in part {
+                let name = nodes::name(store, *node)?;
+                if name.inside() {
+                    names.push((name.to_string().into(), *node));
                 }
-            };
-            names.extend(name.clone());
-        }
+            }
+            Ok(names)
+        })?;
+        let mut names = parts.concat();
         names.sort_unstable();
-        Ok(names)
+        let mut places = vec![0; nodes::count(store)? as usize + 1];
+        for (index, (_, node)) in names.iter().enumerate() {
+            places[node.0 as usize] = u32::try_from(index + 1).unwrap_or(0);
+        }
+        Ok(Self {
+            places,
+            sorted: names.into_iter().map(|(name, _)| name).collect(),
+        })
+    }
+
+    /// Those of the workspace, sorted.
+    fn inside(&self, nodes: &[Node]) -> Vec<Arc<str>> {
+        let places = nodes.iter().map(|node| self.places[node.0 as usize]);
+        let mut places: Vec<usize> = places
+            .filter_map(|place| (place as usize).checked_sub(1))
+            .collect();
+        places.sort_unstable();
+        let names = places.into_iter().map(|place| self.sorted[place].clone());
+        names.collect()
     }
 }
 
 /// What steps have written, and one more name: ways from one step to another are by these.
-fn between(run: &Run<'_>, end: Option<Node>, writes: &Lists) -> Result<Nodes, Error> {
+fn between(run: &Run<'_>, end: Node, writes: &Lists) -> Result<Nodes, Error> {
     let mut between = Nodes::none(run.state)?;
-    for node in writes.all().iter().copied().chain(end) {
+    for node in writes.all().iter().copied().chain([end]) {
         let _is_first = between.add(node);
     }
     Ok(between)
 }
 
 /// Which steps wrote a name, or what these read, and so on. Looks at no others.
-fn leading_to(run: &Run<'_>, end: Option<Node>, writes: &Lists) -> Result<Vec<bool>, Error> {
+fn leading_to(run: &Run<'_>, end: Node, writes: &Lists) -> Result<Vec<bool>, Error> {
     let mut writers = Places::new(run)?;
     writes
         .pairs()
@@ -152,7 +160,7 @@ fn leading_to(run: &Run<'_>, end: Option<Node>, writes: &Lists) -> Result<Vec<bo
 /// found, as long as these are at most `most` together: then at all of them once.
 fn coming_from(
     run: &Run<'_>,
-    start: Option<Node>,
+    start: Node,
     writes: &Lists,
     most: usize,
 ) -> Result<Vec<bool>, Error> {
@@ -160,7 +168,7 @@ fn coming_from(
     let mut n_looks = 0;
     let mut reached = vec![false; run.steps.len()];
     let mut seen = Nodes::none(run.state)?;
-    let mut new: Vec<Node> = start.into_iter().collect();
+    let mut new: Vec<Node> = vec![start];
     while !new.is_empty() {
         let places = readers.candidates(&new)?;
         n_looks += places.len();
@@ -180,11 +188,7 @@ fn coming_from(
 }
 
 /// The same, with a look at all steps.
-fn coming_from_of_all(
-    run: &Run<'_>,
-    start: Option<Node>,
-    writes: &Lists,
-) -> Result<Vec<bool>, Error> {
+fn coming_from_of_all(run: &Run<'_>, start: Node, writes: &Lists) -> Result<Vec<bool>, Error> {
     let between = between(run, start, writes)?;
     let reads = needs::own_reads(run, Some(&between), |_| Look::Content)?;
     let mut readers = Places::new(run)?;
@@ -201,13 +205,13 @@ fn coming_from_of_all(
 /// lead to, and so on.
 fn reached(
     run: &Run<'_>,
-    start: Option<Node>,
+    start: Node,
     entered: &Places,
     mut exits: impl FnMut(usize, &mut Vec<Node>) -> Result<(), Error>,
 ) -> Result<Vec<bool>, Error> {
     let mut reached = vec![false; run.steps.len()];
     let mut seen = Nodes::none(run.state)?;
-    let mut next: Vec<Node> = start.into_iter().collect();
+    let mut next: Vec<Node> = vec![start];
     while let Some(node) = next.pop() {
         if !seen.add(node) {
             continue;
@@ -228,11 +232,11 @@ impl Graph {
         svg::draw(self)
     }
 
-    #[cfg(test)]
-    pub(super) fn of(steps: Vec<Vertex>) -> Self {
+    /// Of these steps of a run.
+    pub(super) fn of(run: u32, steps: Vec<Vertex>) -> Self {
         Self {
             schema: "rfs.graph/1",
-            run: 1,
+            run,
             steps,
         }
     }
@@ -240,8 +244,6 @@ impl Graph {
 
 impl Display for Graph {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let quoted =
-            |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
         write!(
             f,
             "digraph run{} {{\n  rankdir=LR;\n  node [shape=plaintext];",
@@ -259,4 +261,9 @@ impl Display for Graph {
         }
         f.write_str("\n}")
     }
+}
+
+/// A name as dot(1) reads it.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

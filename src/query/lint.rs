@@ -113,7 +113,9 @@ pub fn lint(store: &Snapshot, run: Option<u32>) -> Result<Lint, Error> {
             let beside = others.filter(|other| beside(&run, *writer, **other));
             pairs.extend(beside.map(|other| ("race", *writer.min(other), *writer.max(other))));
         }
-        for pair in wrote.windows(2) {
+        // Who has read it first goes on with what is there, as ranlib does after ar.
+        let read = places(&readers, name);
+        for pair in wrote.windows(2).filter(|pair| !read.contains(&pair[1])) {
             pairs.push(("written-twice", pair[0], pair[1]));
         }
         pairs.sort_unstable();
@@ -170,7 +172,13 @@ fn is_foreign(name: &Name) -> bool {
 
 impl Display for Lint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "run {}: {} findings", self.run, self.findings.len())?;
+        let ending = if self.findings.len() == 1 { "" } else { "s" };
+        write!(
+            f,
+            "run {}: {} finding{ending}",
+            self.run,
+            self.findings.len()
+        )?;
         for finding in &self.findings {
             let what = match finding.kind {
                 "race" => "read or written by steps at the same time",

@@ -10,6 +10,7 @@ pub mod configure;
 pub mod declared;
 pub mod deps;
 pub mod diff;
+pub mod folded;
 pub mod forecast;
 pub mod graph;
 pub mod lint;
@@ -47,6 +48,9 @@ pub enum Error {
     /// There is no such step.
     #[error("run {0} has no step {1}")]
     NoStep(u32, u32),
+    /// There is none to compare with.
+    #[error("no run before run {0} is known")]
+    NoRunBefore(u32),
     /// Nothing is known of a path.
     #[error("nothing that was built here has looked at or written {0}")]
     Unknown(Name),

@@ -86,6 +86,18 @@ impl Lists {
         }
     }
 
+    /// Those of one after the other.
+    fn concat(all: Vec<Self>) -> Self {
+        let mut all = all.into_iter();
+        let mut whole = all.next().unwrap_or_else(|| Self::with_capacity(0));
+        for lists in all {
+            let first = whole.nodes.len();
+            whole.ends.extend(lists.ends.iter().map(|end| first + end));
+            whole.nodes.extend(lists.nodes);
+        }
+        whole
+    }
+
     /// The nodes of the next place are all that were added since the last one.
     fn end(&mut self) {
         self.ends.push(self.nodes.len());
@@ -141,7 +153,7 @@ impl Children {
     }
 }
 
-/// Steps that one thread reads for, at least.
+/// What one thread does at least.
 const MANY: usize = 20_000;
 
 /// Of steps at these places what they read, of all names or of some, each looked at as `look` says.
@@ -163,26 +175,28 @@ fn reads(
         }
         Ok(lists)
     };
+    Ok(Lists::concat(in_parts(places, some)?))
+}
+
+/// What is made of all in parts, one after the other; with a thread for each part where there are many.
+pub(super) fn in_parts<T: Sync, R: Send>(
+    all: &[T],
+    make: impl Fn(&[T]) -> Result<R, store::Error> + Sync,
+) -> Result<Vec<R>, store::Error> {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = places.len().div_ceil(n_threads).max(MANY);
-    if places.len() <= part {
-        return Ok(some(places)?);
+    let part = all.len().div_ceil(n_threads).max(MANY);
+    if all.len() <= part {
+        return Ok(vec![make(all)?]);
     }
+    let make = &make;
     std::thread::scope(|scope| {
-        let parts = places.chunks(part);
-        let parts: Vec<_> = parts.map(|part| scope.spawn(move || some(part))).collect();
-        let mut all = Lists::with_capacity(places.len());
-        for part in parts {
-            match part.join() {
-                Ok(lists) => {
-                    let (lists, first) = (lists?, all.nodes.len());
-                    all.ends.extend(lists.ends.iter().map(|end| first + end));
-                    all.nodes.extend(lists.nodes);
-                }
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(all)
+        let parts = all.chunks(part);
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || make(part))).collect();
+        let done = parts.into_iter().map(|part| match part.join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        done.collect()
     })
 }
 
@@ -205,14 +219,18 @@ pub(super) fn own_reads(
 
 /// By place: what a step wrote, and none that it started, by number.
 pub(super) fn own_writes(run: &Run<'_>) -> Result<Lists, Error> {
-    let mut lists = Lists::with_capacity(run.steps.len());
-    for step in &run.steps {
-        if let Some(execution) = step.execution {
-            edges::writes(run.state, execution, |node| lists.nodes.push(node))?;
+    let state = run.state;
+    let lists = in_parts(&run.steps, |steps| {
+        let mut lists = Lists::with_capacity(steps.len());
+        for step in steps {
+            if let Some(execution) = step.execution {
+                edges::writes(state, execution, |node| lists.nodes.push(node))?;
+            }
+            lists.end();
         }
-        lists.end();
-    }
-    own(run, lists)
+        Ok(lists)
+    })?;
+    own(run, Lists::concat(lists))
 }
 
 /// By place: those of a step's names that none has which it started, by number.
@@ -299,6 +317,16 @@ impl<'a> OwnReads<'a> {
         names.sort_unstable();
         names.dedup();
         Ok(names)
+    }
+
+    /// The same of several, in their order.
+    pub(super) fn of_all(&mut self, places: &[usize], look: Look) -> Result<Lists, Error> {
+        let mut lists = Lists::with_capacity(places.len());
+        for place in places {
+            lists.nodes.extend(self.of(*place, look)?);
+            lists.end();
+        }
+        Ok(lists)
     }
 
     fn all(&mut self, place: usize, look: Look) -> Result<Vec<Node>, Error> {

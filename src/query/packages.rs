@@ -81,7 +81,9 @@ impl Packages {
         let diversions = self.diversions()?;
         let diverted: HashMap<&[u8], &Diversion> =
             diversions.iter().map(|one| (&*one.to, one)).collect();
-        for path in paths {
+        // A directory of a merged `/usr` is a link that was not there when packages were made.
+        let is_merged = |path: &&[u8]| self.merged.iter().any(|link| link == path);
+        for path in paths.into_iter().filter(|path| !is_merged(path)) {
             let plain = self.plain(path);
             // What was moved out of the way is listed by its first name.
             let listed = diverted.get(&*plain).map(|one| one.from.clone());
@@ -138,10 +140,14 @@ impl Packages {
         let status = fs::read(self.admin.join("status"))?;
         let status = String::from_utf8_lossy(&status);
         for stanza in status.split("\n\n") {
-            let package = stanza_of(stanza);
+            let (package, is_installed) = stanza_of(stanza);
             let whole = format!("{}:{}", package.name, package.architecture);
             for name in [&whole, &package.name] {
-                if let Some(place) = packages.get_mut(name) {
+                // Of one that was removed, or is there for another architecture, the configuration may be left.
+                if let Some(place) = packages
+                    .get_mut(name)
+                    .filter(|place| is_installed || place.name.is_empty())
+                {
                     *place = package.clone();
                 }
             }
@@ -201,13 +207,19 @@ struct Diversion {
     by: Vec<u8>,
 }
 
-fn stanza_of(stanza: &str) -> Package {
+/// The package of a stanza, and whether it is installed.
+fn stanza_of(stanza: &str) -> (Package, bool) {
     let mut package = Package::default();
+    let mut is_installed = true;
     for line in stanza.lines() {
         let Some((field, value)) = line.split_once(": ") else {
             continue;
         };
         let place = match field {
+            "Status" => {
+                is_installed = value.ends_with(" installed");
+                continue;
+            }
             "Package" => &mut package.name,
             "Version" => &mut package.version,
             "Architecture" => &mut package.architecture,
@@ -227,7 +239,7 @@ fn stanza_of(stanza: &str) -> Package {
     } else {
         source
     };
-    package
+    (package, is_installed)
 }
 
 #[cfg(test)]
@@ -238,7 +250,8 @@ mod tests {
 
     const STATUS: &str = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\n\
         Multi-Arch: same\nSource: glibc\nVersion: 2.36\nDescription: C\n Version: no field\n\n\
-        Package: dash\nArchitecture: amd64\nVersion: 0.5\n\n\
+        Package: dash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 0.5\n\n\
+        Package: dash\nStatus: deinstall ok config-files\nArchitecture: i386\nVersion: 0.4\n\n\
         Package: libc6\nArchitecture: i386\nSource: glibc (9)\nVersion: 2.35\n\n\
         Package: mine\nArchitecture: all\nVersion: 1\n";
 
@@ -284,6 +297,9 @@ mod tests {
         assert_eq!(owner(plain.path(), old).unwrap(), "libc6 2.36");
         assert_eq!(owner(plain.path(), new), None);
         assert_eq!(owner(merged.path(), "/library/x"), None);
+        // What all packages name that have a file in it is nobody's.
+        assert_eq!(owner(merged.path(), "/lib"), None);
+        assert_eq!(owner(plain.path(), "/lib").unwrap(), "libc6 2.36");
     }
 
     #[test]

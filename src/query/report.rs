@@ -11,6 +11,7 @@ use crate::store::{Snapshot, history};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,9 +59,9 @@ pub struct Step {
     /// The processor on which it ended, of one that ran and was recorded.
     pub cpu: Option<u32>,
     /// Files of the workspace whose content it read, and none that it started.
-    pub inputs: Vec<String>,
+    pub inputs: Vec<Arc<str>>,
     /// Files of the workspace that it wrote, and none that it started.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Arc<str>>,
 }
 
 /// A step that may not be cached.

@@ -361,15 +361,18 @@ impl Display for Stats {
         for (what, last, all) in lines {
             write!(f, "\n{what:<24} {last:>12} {all:>12}")?;
         }
+        let tools = || all.tools.iter().take(MAX_TOLD);
+        let longest = tools().map(|tool| tool.tool.chars().count()).max();
+        let width = longest.unwrap_or_default().max(16);
         write!(
             f,
-            "\n\n{:<16} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "\n\n{:<width$} {:>8} {:>8} {:>8} {:>9} {:>9}",
             "tool", "hit", "ran", "refused", "hit rate", "saved"
         )?;
-        for tool in all.tools.iter().take(MAX_TOLD) {
+        for tool in tools() {
             write!(
                 f,
-                "\n{:<16} {:>8} {:>8} {:>8} {:>8.0}% {:>9}",
+                "\n{:<width$} {:>8} {:>8} {:>8} {:>8.0}% {:>9}",
                 tool.tool,
                 tool.hit,
                 tool.ran,

@@ -155,14 +155,17 @@ mod tests {
         let step = |step, command: &str, inputs: &[&str], outputs: &[&str]| Vertex {
             step,
             command: command.to_owned(),
-            inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
-            outputs: outputs.iter().map(|name| (*name).to_owned()).collect(),
+            inputs: inputs.iter().map(|name| (*name).into()).collect(),
+            outputs: outputs.iter().map(|name| (*name).into()).collect(),
         };
         let long = "x".repeat(50);
-        let graph = Graph::of(vec![
-            step(1, "gen <a> & \"b\"", &["in"], &["h"]),
-            step(2, &long, &["h", "c"], &["o"]),
-        ]);
+        let graph = Graph::of(
+            1,
+            vec![
+                step(1, "gen <a> & \"b\"", &["in"], &["h"]),
+                step(2, &long, &["h", "c"], &["o"]),
+            ],
+        );
         let svg = draw(&graph);
         let x = |label: &str| -> usize {
             let at = svg.find(&format!("<title>{label}</title>")).unwrap();

@@ -3,9 +3,9 @@
 use regex::{Regex, RegexSet};
 use std::path::Path;
 
-/// The patterns of `source()`.
+/// The patterns of `source()`, as expressions and as they were given.
 #[derive(Debug, Default, Clone)]
-pub struct Sources(Option<RegexSet>);
+pub struct Sources(Option<RegexSet>, Vec<String>);
 
 impl Sources {
     /// Sources by glob patterns; with none of them, whatever is there and nobody makes.
@@ -14,12 +14,18 @@ impl Sources {
     /// What is wrong with a pattern, for people.
     pub fn new(globs: &[String]) -> Result<Self, String> {
         if globs.is_empty() {
-            return Ok(Self(None));
+            return Ok(Self(None, Vec::new()));
         }
         let expressions = globs.iter().map(|glob| expression(glob));
         RegexSet::new(expressions)
-            .map(|set| Self(Some(set)))
+            .map(|set| Self(Some(set), globs.to_vec()))
             .map_err(|error| error.to_string())
+    }
+
+    /// The patterns, as they were given.
+    #[must_use]
+    pub fn globs(&self) -> &[String] {
+        &self.1
     }
 
     /// The expressions that name them.

@@ -69,12 +69,56 @@ impl Nodes {
     }
 }
 
+/// A part of a dep vector, which several may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Piece(u32);
+
+/// Tells of what pieces the dep vectors of executions are, and what is in them.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    shapes: Shapes,
+}
+
+impl Pieces {
+    /// Those of an execution.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn of(
+        pages: &impl Pages,
+        execution: Execution,
+    ) -> Result<impl Iterator<Item = Piece>, Error> {
+        let list = deps::list(pages, u32_at(live(pages, execution)?, DEPS))?;
+        let n_pieces = list.len() / 4;
+        Ok((0..n_pieces).map(move |index| Piece(u32_at(&list, index * 4))))
+    }
+
+    /// Gives the names that are meant in a piece. Whether several executions have it.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn each(
+        &mut self,
+        pages: &impl Pages,
+        piece: Piece,
+        look: Look,
+        mut take: impl FnMut(Node),
+    ) -> Result<bool, Error> {
+        let n_users = deps::each(pages, piece.0, &mut self.shapes, |name, access| {
+            if look.is_of(access) {
+                take(Node(name));
+            }
+        })?;
+        Ok(n_users > 1)
+    }
+}
+
 /// Tells what executions read, of all names or of some. Looks at each piece of their dep vectors that several have once.
 #[derive(Debug, Default)]
 pub struct Reads<'a> {
     among: Option<&'a Nodes>,
-    pieces: HashMap<(u32, Look), Vec<Node>>,
-    shapes: Shapes,
+    known: HashMap<(Piece, Look), Vec<Node>>,
+    pieces: Pieces,
 }
 
 impl<'a> Reads<'a> {
@@ -113,22 +157,20 @@ impl<'a> Reads<'a> {
         look: Look,
         found: &mut Vec<Node>,
     ) -> Result<(), Error> {
-        let list = deps::list(pages, u32_at(live(pages, execution)?, DEPS))?;
-        for piece in list.chunks_exact(4).map(|piece| u32_at(piece, 0)) {
-            if let Some(known) = self.pieces.get(&(piece, look)) {
+        for piece in Pieces::of(pages, execution)? {
+            if let Some(known) = self.known.get(&(piece, look)) {
                 found.extend_from_slice(known);
                 continue;
             }
             let first = found.len();
             let among = self.among;
-            let n_users = deps::each(pages, piece, &mut self.shapes, |name, access| {
-                let node = Node(name);
-                if look.is_of(access) && among.is_none_or(|names| names.has(node)) {
+            let is_shared = self.pieces.each(pages, piece, look, |node| {
+                if among.is_none_or(|names| names.has(node)) {
                     found.push(node);
                 }
             })?;
-            if n_users > 1 {
-                self.pieces.insert((piece, look), found[first..].to_vec());
+            if is_shared {
+                self.known.insert((piece, look), found[first..].to_vec());
             }
         }
         Ok(())

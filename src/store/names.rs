@@ -71,6 +71,30 @@ impl Names {
         Err(pages.damaged(self.tree.segment, 0, "names in a circle"))
     }
 
+    /// What the directory of an id's name is known by: the node in which its last slash is, and how much of that
+    /// node's bytes are before the end of it. Equal for names of one directory, as long as nothing is written.
+    pub(super) fn directory(self, pages: &impl Pages, id: u32) -> Result<(u32, u8), Error> {
+        let mut address = u32_at(self.nodes.get(pages, id)?, 0);
+        let mut node = self.view(pages, address)?;
+        for _ in 0..MAX_DEPTH {
+            if let Some(at) = node.chunk.iter().rposition(|byte| *byte == b'/') {
+                return Ok((address, u8::try_from(at + 1).unwrap_or(u8::MAX)));
+            }
+            if node.parent == 0 {
+                return Ok((0, 0));
+            }
+            let parent = self.view(pages, node.parent)?;
+            let key = parent.key_of(address).ok_or_else(|| {
+                pages.damaged(self.tree.segment, u64::from(address) * 8, "a lost child")
+            })?;
+            if key == b'/' {
+                return Ok((address, 0));
+            }
+            (address, node) = (node.parent, parent);
+        }
+        Err(pages.damaged(self.tree.segment, 0, "names in a circle"))
+    }
+
     /// The names that begin with some bytes, with their ids.
     pub(super) fn beginning(
         self,

@@ -43,8 +43,13 @@
   /* Choosing a step or a file. */
   let chosen = null;
   const link = (go, ...parts) => make("button", { class: "link c", type: "button", onclick: go }, ...parts);
-  const stepLink = (step) => link(() => choose(step), make("i", {}, String(step.step)), step.command);
-  const fileLink = (file) => link(() => chooseFile(file), file);
+  /* Far from what tells of the step a click would seem to do nothing. */
+  const show = (id) => {
+    const box = $(id).getBoundingClientRect();
+    if (box.top < 0 || box.top > window.innerHeight - 120) $(id).scrollIntoView({ block: "start", behavior: "smooth" });
+  };
+  const stepLink = (step) => link(() => { choose(step); show("chosen"); }, make("i", {}, String(step.step)), step.command);
+  const fileLink = (file) => link(() => { chooseFile(file); show("graph"); }, file);
   const list = (title, items) => {
     const ul = make("ul", {});
     items.slice(0, 500).forEach((item) => ul.append(make("li", {}, item)));
@@ -92,11 +97,12 @@
     const head = make("tr", {});
     heads.forEach(([text, kind]) => head.append(make("th", { class: kind || "" }, text)));
     table.append(head);
-    for (const row of rows) {
+    for (const row of rows.slice(0, 500)) {
       const tr = make("tr", {});
       row.forEach((cell, at) => tr.append(make("td", { class: heads[at][1] || "" }, cell)));
       table.append(tr);
     }
+    if (rows.length > 500) table.append(make("tr", {}, make("td", { class: "hint" }, "and " + (rows.length - 500) + " more")));
   };
   const bar = (parts) => {
     const whole = parts.reduce((sum, part) => sum + part[1], 0) || 1;
@@ -109,9 +115,9 @@
     return node;
   };
   const chain = data.critical.map((number) => byNumber.get(number)).filter(Boolean);
+  let until = 0;
   fill("critical", [["step"], ["time", "n"], ["until here", "n"]],
-    chain.map((step, at) => [stepLink(step), time(step.wall_s),
-      time(chain.slice(0, at + 1).reduce((sum, one) => sum + one.wall_s, 0))]),
+    chain.map((step) => [stepLink(step), time(step.wall_s), time(until += step.wall_s)]),
     "Nothing needed what another step had written.");
   fill("tools", [["tool", "c"], ["hit", "n"], ["ran", "n"], ["refused", "n"], ["hit rate", "n"], [""], ["saved", "n"]],
     counts.tools.map((tool) => [tool.tool, String(tool.hit), String(tool.ran), String(tool.refused),
@@ -121,7 +127,8 @@
     [...steps].sort((a, b) => b.own_s - a.own_s).slice(0, 25).map((step) => [stepLink(step), time(step.own_s), time(step.wall_s)]),
     "No steps.");
   fill("refused", [["step"], ["why", "c"], ["what can be done"]],
-    data.refused.map((one) => [stepLink(byNumber.get(one.step)), one.why, one.advice]), "No step was refused.");
+    data.refused.filter((one) => byNumber.has(one.step))
+      .map((one) => [stepLink(byNumber.get(one.step)), one.why, one.advice]), "No step was refused.");
 
   /* The timeline: lanes for each processor, for what ran on one that is not known, for what was served, and
      for the steps around others. */
@@ -146,8 +153,9 @@
   const base = (path) => path.slice(path.lastIndexOf("/") + 1);
   const label = (step) => step.outputs.length
     ? base(step.command.split(" ")[0]) + " " + step.outputs.map(base).join(" ") : step.command;
-  const whole = Math.max(0.001, ...steps.map((step) => step.began_s + step.wall_s));
-  let from = 0, to = whole;
+  /* No spread: a call has fewer arguments than a large build has steps. */
+  const whole = steps.reduce((end, step) => Math.max(end, step.began_s + step.wall_s), 0.001);
+  let from = 0, to = whole, moved = false;
   const left = 74, row = 20, most = 300;
   function lanes() {
     const width = Math.max(300, $("lanes").clientWidth || 1100);
@@ -175,7 +183,7 @@
         const title = draw("title", {});
         title.textContent = step.command + "\n" + step.verdict + ", " + time(step.wall_s) + (step.why ? "\n" + step.why : "");
         box.append(title);
-        box.addEventListener("click", () => choose(step));
+        box.addEventListener("click", () => { if (!moved) choose(step); });
         svg.append(box);
         if (end - start > 60) {
           const text = draw("text", { class: lane.around ? "around" : "inside", x: start + 4, y: at * row + 14 });
@@ -195,19 +203,27 @@
     from = Math.max(0, Math.min(from, whole - span));
     to = from + span;
   };
+  const zoom = (at, factor) => {
+    from = at - (at - from) * factor; to = at + (to - at) * factor;
+    clamp(); lanes();
+  };
+  /* The wheel alone scrolls the page; with Ctrl, and as browsers tell of two fingers, it goes closer. */
   $("lanes").addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     const box = $("lanes").getBoundingClientRect();
     const at = from + Math.max(0, event.clientX - box.left - left) / (box.width - left) * (to - from);
-    const factor = event.deltaY < 0 ? 0.8 : 1.25;
-    from = at - (at - from) * factor; to = at + (to - at) * factor;
-    clamp(); lanes();
+    zoom(at, event.deltaY < 0 ? 0.8 : 1.25);
   }, { passive: false });
+  $("closer").addEventListener("click", () => zoom((from + to) / 2, 0.5));
+  $("farther").addEventListener("click", () => zoom((from + to) / 2, 2));
+  $("all").addEventListener("click", () => zoom(0, 1e6));
   let drag = null;
-  $("lanes").addEventListener("pointerdown", (event) => { drag = { x: event.clientX, from, to, moved: false }; });
+  $("lanes").addEventListener("pointerdown", (event) => { moved = false; drag = { x: event.clientX, from, to }; });
   window.addEventListener("pointerup", () => { drag = null; });
   window.addEventListener("pointermove", (event) => {
     if (!drag || Math.abs(event.clientX - drag.x) < 4) return;
+    moved = true;
     const by = (drag.x - event.clientX) / ($("lanes").clientWidth - left) * (drag.to - drag.from);
     from = drag.from + by; to = drag.to + by;
     clamp(); lanes();

@@ -14,7 +14,8 @@ class Node {
   replaceChildren(...nodes) { this.children = nodes; this.own = ""; }
   replaceWith(node) { Object.assign(this, node); }
   addEventListener(kind, go) { (this.listeners[kind] ||= []).push(go); }
-  getBoundingClientRect() { return { left: 0, width: 1100 }; }
+  getBoundingClientRect() { return { left: 0, width: 1100, top: this.name === "chosen" ? -500 : 50 }; }
+  scrollIntoView() { this.isShown = true; }
   click() { this.listeners.click.forEach((go) => go({})); }
   all() { return [this, ...this.children.flatMap((child) => child.all ? child.all() : [])]; }
 }
@@ -30,6 +31,7 @@ global.document = {
   body: new Node("body"),
 };
 global.window = new Node("window");
+window.innerHeight = 800;
 eval(fs.readFileSync(process.argv[3], "utf8"));
 
 const boxes = () => byId("lanes").all().filter((node) => node.name === "rect");
@@ -43,11 +45,20 @@ drawn.clicked = byId("step").textContent;
 byId("around").all().find((node) => node.name === "button" && node.textContent === "all.h").click();
 drawn.walked = byId("around").textContent;
 // Closer, along, and a search.
-byId("lanes").listeners.wheel[0]({ preventDefault() {}, clientX: 500, deltaY: -1 });
+byId("lanes").listeners.wheel[0]({ preventDefault() { throw new Error("the page cannot be scrolled"); }, clientX: 500, deltaY: -1 });
+const before = titled("compile a.c").attributes.width;
+byId("lanes").listeners.wheel[0]({ preventDefault() {}, ctrlKey: true, clientX: 500, deltaY: -1 });
+byId("closer").click();
+byId("farther").click();
+byId("all").click();
+if (Number(titled("compile a.c").attributes.width) !== Number(before)) throw new Error("not all is shown again");
+byId("closer").click();
 byId("lanes").listeners.pointerdown[0]({ clientX: 500 });
 window.listeners.pointermove[0]({ clientX: 400 });
 window.listeners.pointerup[0]({});
 byId("search").value = "generate";
 byId("search").listeners.input[0]({});
 if (!byId("found").textContent.includes("generate")) throw new Error("nothing found");
+byId("#slow table").all().find((node) => node.name === "button").click();
+if (!byId("chosen").isShown || byId("graph").isShown) throw new Error("what was chosen is not shown");
 console.log(JSON.stringify(drawn));

@@ -168,6 +168,15 @@ fn what_may_go_wrong_is_told() {
         "Makefile",
         "app: late.out\nlate.out:\n\t./late; date >/dev/null\n",
     );
+    // It goes on with what the first one wrote.
+    s.script(
+        "further",
+        "#!/bin/sh\nread -r line < $1\necho \"$line!\" > $1\n",
+    );
+    s.append(
+        "Makefile",
+        "app: on\non:\n\t./generate seed $@\n\t./further $@\n",
+    );
     s.append(
         "Makefile",
         "app: twice\ntwice: late.out\n\t./generate seed late.out; ./generate seed $@\n",
@@ -184,6 +193,7 @@ fn what_may_go_wrong_is_told() {
     );
     let twice = of("written-twice").unwrap_or_else(|| panic!("{lint:#}"));
     assert_eq!(twice["path"], "late.out");
+    assert!(found.iter().all(|one| one["path"] != "on"), "{lint:#}");
     let refused = of("refused").unwrap_or_else(|| panic!("{lint:#}"));
     assert!(
         refused["note"].as_str().unwrap().contains("never served"),

@@ -11,6 +11,7 @@ mod drawn;
 mod outside;
 mod reproduced;
 mod stable;
+mod wrong;
 
 use crate::run::Cmd;
 use crate::space::TestSpace;

@@ -59,7 +59,7 @@ fn no_field_of_an_answer_goes_away_or_becomes_something_else() {
     let s = project();
     let database = "make -pn > ../database 2>/dev/null; true";
     let _printed = s.bare(Cmd::sh(database)).expect_code(0);
-    let questions: [&[&str]; 18] = [
+    let questions: [&[&str]; 19] = [
         &["why", "a.o"],
         &["why", "0"],
         &["why", "a.c"],
@@ -76,6 +76,7 @@ fn no_field_of_an_answer_goes_away_or_becomes_something_else() {
         &["log", "critical-path"],
         &["diff"],
         &["graph"],
+        &["graph", "--folded"],
         &["lint", "--make", "../database"],
         &["lint", "--run", "1"],
     ];

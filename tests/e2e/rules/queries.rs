@@ -52,6 +52,46 @@ fn rules_tell_who_makes_a_file() {
     assert!(!s.exists(".rfs"), "to ask writes nothing");
 }
 
+/// Also what people have said of it, and what the job sees and may do.
+#[test]
+fn rules_tell_what_is_special_about_a_file() {
+    let s = rules(
+        "rule('o', targets = 'o', cmd = 'cat cur/x > o', ignore = ['*.log', 'tmp/**'], \
+             views = {'cur': 'variants/one'})\n",
+    );
+    s.write("variants/one/x", "1\n");
+    s.write("o", "by hand\n");
+    let _frozen = rfs(&s, "freeze o").expect_code(0);
+    let _quiet = rfs(&s, "mark o").expect_code(0);
+    let told = rfs(&s, "rules show o").expect_code(0).out();
+    for text in [
+        "frozen: no job makes it until `rfs freeze --off o`",
+        "marked: its changes",
+        "ignore    *.log tmp/**",
+        "views     cur=variants/one",
+    ] {
+        assert!(told.contains(text), "{text:?} in {told}");
+    }
+    let told = rfs(&s, "rules show --json o").expect_code(0).out();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["is_frozen"], &told["is_quiet"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(
+        told["rules"][0]["ignore"],
+        serde_json::json!(["*.log", "tmp/**"])
+    );
+    assert_eq!(told["rules"][0]["views"]["cur"], "variants/one");
+    let _thawed = rfs(&s, "freeze --off o").expect_code(0);
+    assert!(
+        !rfs(&s, "rules show o")
+            .expect_code(0)
+            .out()
+            .contains("frozen")
+    );
+}
+
 #[test]
 fn rules_tell_programs_who_makes_a_file() {
     let s = rules(TWO);
