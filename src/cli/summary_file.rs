@@ -2,7 +2,6 @@
 
 use crate::disk::{self, At, Disk};
 use crate::report::Summary;
-use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
@@ -25,18 +24,7 @@ pub(super) fn write(path: &Path, summary: &Summary, disk: &dyn Disk) -> disk::Re
 
 /// Puts a text in the place of a file in one moment.
 pub(super) fn replace(path: &Path, text: &str, disk: &dyn Disk) -> disk::Result<()> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".rfs-{}", std::process::id()));
-    let fresh = path.with_file_name(name);
-    let file = disk.create(&fresh, 0o644)?;
-    let done = disk
-        .write_at(&file, &fresh, text.as_bytes(), 0)
-        .and_then(|()| disk.rename(&fresh, path));
-    if done.is_err() {
-        let _best_effort = disk.unlink(&fresh);
-    }
-    done
+    disk.replace(path, text.as_bytes(), 0o644)
 }
 
 /// Removes the one of an earlier build, where this build will write none.
@@ -65,7 +53,7 @@ mod tests {
         write(&path, &summary, &RealDisk).unwrap();
         let first = fs::read_to_string(&path).unwrap();
         assert_eq!(first, summary.json());
-        for k in 0..3 {
+        for k in 0..4 {
             let disk = FaultyDisk::new(k, Temper::Torn(libc::ENOSPC));
             write(&path, &Summary::of(&[], Duration::from_secs(9)), &disk).unwrap_err();
             assert_eq!(fs::read_to_string(&path).unwrap(), first, "fault at {k}");

@@ -17,6 +17,7 @@ use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
 };
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -207,6 +208,25 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.admit("rename", to)?;
         rustix::fs::rename(from, to).at("rename", to)
+    }
+
+    /// Puts bytes in the place of a file in one moment. They are written under a name beside it, of which nothing is
+    /// left where that fails.
+    fn replace(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".rfs-{}", std::process::id()));
+        let fresh = path.with_file_name(name);
+        // Of a process that was killed and had the same number.
+        self.unlink_if_there(&fresh)?;
+        let file = self.create(&fresh, mode)?;
+        let done = self
+            .write_at(&file, &fresh, bytes, 0)
+            .and_then(|()| self.rename(&fresh, path));
+        if done.is_err() {
+            let _best_effort = self.unlink(&fresh);
+        }
+        done
     }
 
     /// Lets two names change their places, so that neither is ever missing; false where the filesystem

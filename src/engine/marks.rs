@@ -61,10 +61,7 @@ impl Marks {
             .iter()
             .map(|(mark, name)| format!("{} {name}\n", mark.word()));
         let text: String = lines.collect();
-        let tmp = path.with_extension(format!("new.{}", std::process::id()));
-        let file = disk.create(&tmp, 0o644)?;
-        disk.write_at(&file, &tmp, text.as_bytes(), 0)?;
-        disk.rename(&tmp, path)
+        disk.replace(path, text.as_bytes(), 0o644)
     }
 
     /// Whether a file has a mark.

@@ -170,10 +170,7 @@ impl Standing {
                 disk.mkdir(dir, 0o755)?;
             }
         }
-        let tmp = path.with_extension(format!("new.{}", std::process::id()));
-        let file = disk.create(&tmp, 0o644)?;
-        disk.write_at(&file, &tmp, &bytes, 0)?;
-        disk.rename(&tmp, path)
+        disk.replace(path, &bytes, 0o644)
     }
 
     /// Looks at everything. None: it is not known any more which rules apply.

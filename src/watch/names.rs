@@ -47,9 +47,10 @@ impl Watch {
         let other = matches!(to.end, End::Found(_)) && dir(from) != dir(to);
         let taken = flags & libc::RENAME_NOREPLACE != 0 && matches!(to.end, End::Found(_));
         let nowhere = !matches!(to.end, End::Found(_) | End::Absent);
-        if taken || nowhere || (!exchange && other) {
+        let nested = from.path.starts_with(&to.path) || to.path.starts_with(&from.path);
+        if taken || nowhere || nested || (!exchange && other) {
             // Nowhere to move it to, or the name is taken: a directory takes only an empty
-            // directory's place, anything else no directory's.
+            // directory's place, anything else no directory's. Nothing moves into itself or to where it is.
             self.read(pid, from, Access::KIND);
             return self.read(pid, to, Access::KIND);
         }

@@ -151,6 +151,12 @@ fn a_directory_is_as_young_as_what_is_served_into_it() {
         ("echo old > dir/f", written, ":"),
         ("echo old > dir/f", written, "rm dir/f"),
         ("echo old > dir/f", written, "rm dir/f in/f"),
+        // A move that fails touches nothing.
+        (
+            "",
+            "echo a > dir/f; ! mv dir dir 2> /dev/null; sleep 0.03; echo b > other",
+            ":",
+        ),
         ("", both, ":"),
         ("", both, "rm dir/f"),
         ("echo old > dir/f", both, "rm dir/f"),

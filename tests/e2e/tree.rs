@@ -31,6 +31,12 @@ pub struct Entry {
 pub struct Tree(BTreeMap<PathBuf, Entry>);
 
 impl Tree {
+    /// Whether a symbolic link may lead out of it.
+    pub fn leads_out(&self) -> bool {
+        let mut links = self.0.values().filter(|entry| entry.kind == "link");
+        links.any(|link| link.content.starts_with(['.', '/']))
+    }
+
     /// Reads the tree under `root`.
     pub fn read(root: &Path) -> Self {
         let mut tree = Self::default();

@@ -79,20 +79,26 @@ fn host(project: &Project, case: &Case, at: usize) -> Found {
     (output.status.code(), said)
 }
 
-/// What somebody wrote lies in its place or was set aside.
-fn is_kept(ws: &Path) -> bool {
-    let mut places = vec![ws.join("mine")];
-    let mut dirs = vec![ws.join(".rfs/quarantine")];
+/// The files below a directory, which need not be there.
+fn files(dir: PathBuf) -> Vec<PathBuf> {
+    let (mut files, mut dirs) = (Vec::new(), vec![dir]);
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 dirs.push(path);
             } else {
-                places.push(path);
+                files.push(path);
             }
         }
     }
+    files
+}
+
+/// What somebody wrote lies in its place or was set aside.
+fn is_kept(ws: &Path) -> bool {
+    let mut places = files(ws.join(".rfs/quarantine"));
+    places.push(ws.join("mine"));
     places
         .iter()
         .any(|path| fs::read_to_string(path).is_ok_and(|text| text == MINE))
@@ -160,6 +166,13 @@ pub fn run(case: &Case) {
             found.1
         );
         right_or_told(&found, (&before, &tree), &project.tree(), &when);
+        // Whose names were for the moment of writing.
+        let mut left = files(project.ws().join(".rfs"));
+        left.retain(|path| path.to_string_lossy().contains(".rfs-"));
+        assert!(
+            case.temper == "dead" || left.is_empty(),
+            "{when}: left {left:?}"
+        );
         // On the state that it left.
         let next = host(&project, case, usize::MAX);
         let after = format!("after {when}, which said\n{}\n", found.1);
