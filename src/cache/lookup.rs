@@ -26,6 +26,7 @@ pub fn lookup(
     world: &World,
     stdin: impl Fn(&Stdin) -> bool,
 ) -> Result<Match, Miss> {
+    world.hear();
     let mut closest: Option<Difference> = None;
     for record in records {
         let held = if stdin(&record.stdin) {
@@ -57,6 +58,7 @@ pub fn still_holds(
     world: &World,
     aside: &dyn Fn(&Name) -> bool,
 ) -> Result<Vec<Look>, Miss> {
+    world.hear();
     holds(record, world, aside).map_err(|found| Miss::Changed(found.cause))
 }
 

@@ -76,6 +76,7 @@ pub(super) fn look(cache_dir: Option<&Path>) -> Result<Option<Findings>, Command
     findings.push(machine::ptrace());
     let wanted = place::preload().or(config.preload).unwrap_or(true);
     findings.push(features::library(wanted));
+    findings.push(features::changes());
     findings.extend([
         features::processors(),
         features::open_files(),

@@ -7,6 +7,7 @@ use crate::cache;
 use crate::report::size;
 use crate::runner::topology::{self, Source};
 use crate::runner::{Abilities, has_library};
+use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit};
 use std::io;
 use std::path::Path;
@@ -77,6 +78,19 @@ fn ability(
         Ok(()) => Finding::good(name, "allowed"),
         Err(error) => Finding::lacking(name, lack, error.to_string(), cost, remedy),
     }
+}
+
+/// Who tells of changes outside of the workspace.
+pub(super) fn changes() -> Finding {
+    ability(
+        "changes outside",
+        &Inotify::init(InitFlags::IN_CLOEXEC)
+            .map(drop)
+            .map_err(io::Error::from),
+        Grade::Limited,
+        "each step looks again at what it uses outside of the workspace",
+        "let the user have more of them: sysctl fs.inotify.max_user_instances=1024",
+    )
 }
 
 /// The library that notes looks at names without a stop. `wanted`: what environment and configuration say.

@@ -250,11 +250,12 @@ impl Watch {
                 return self.saver.refused(step, status, wall);
             }
         }
+        world.hear();
         for input in &folded.check {
             let path = world.path(input.id);
             let jobs = self.config.jobs.as_ref().zip(step.job);
             let ignored = jobs.is_some_and(|(jobs, id)| jobs.ignores(id, &path));
-            if ignored || settled(&path, world.root()) || world.unchanged(&path, &input.seen) {
+            if ignored || world.still(input.id, &input.seen) {
                 continue;
             }
             let name = Name::of(&path, world.root());
@@ -340,11 +341,6 @@ fn take(model: &mut Model, at: usize) -> Step {
     );
     rest.closed = true;
     std::mem::replace(step, rest)
-}
-
-/// Inputs that nobody changes during a build but the build itself need no second look.
-pub(super) fn settled(path: &Path, root: &Path) -> bool {
-    !path.starts_with(root) && (path.starts_with("/usr") || path.starts_with("/etc"))
 }
 
 /// Files of the workspace that a process has mapped shared and writable (proc_pid_maps(5)).

@@ -369,7 +369,7 @@ impl Names for Watch {
     }
 
     fn is_settled(&self, path: &Path) -> bool {
-        close::settled(path, self.world.root())
+        self.world.is_settled(path)
     }
 
     fn hears_outside(&self) -> bool {

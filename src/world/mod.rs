@@ -1,31 +1,30 @@
 //! What is true of a path now. One memory for the whole build.
 //!
-//! Looks go to the real files (the host does not see its own mount). Paths of the system are looked at
-//! once a build; paths of the workspace each time they come up, so that edits from outside are noticed.
+//! Looks go to the real files (the host does not see its own mount). Paths of the workspace are looked at
+//! each time they come up, so that edits from outside are noticed; others once, and again when the kernel
+//! has told of a change, in a build that is long enough for that to pay.
 //! This room decides nothing about steps.
 
 mod attributes;
 mod clock;
 pub mod listing;
+mod look;
+mod memory;
 mod others;
+mod outside;
 mod texts;
 
+use look::is_told_by_name;
+pub use look::{hash, open, same, see};
+use memory::{Inner, Told};
+
 use crate::base::{Digest, Identity, Kind, PathId, Seen};
-use crate::disk::{self, Disk};
+use crate::disk::Disk;
 use crate::store::Memo;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-
-/// Directories that belong to the system: nobody changes them during a build but the build itself.
-const SYSTEM: [&str; 10] = [
-    "/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/opt", "/nix", "/gnu",
-];
 
 /// In the workspace's root, and hidden by the view: what rfs keeps there.
 pub const OURS: &str = ".rfs";
@@ -55,22 +54,6 @@ pub struct World {
     texts: texts::Texts,
 }
 
-struct Inner {
-    ids: HashMap<Arc<Path>, PathId>,
-    slots: Vec<Slot>,
-    /// Directories that belong to the system.
-    system: Vec<PathBuf>,
-}
-
-struct Slot {
-    path: Arc<Path>,
-    seen: Option<Arc<Seen>>,
-    /// Looks are remembered for good.
-    settled: bool,
-    /// How often the build itself has changed it.
-    changes: u32,
-}
-
 /// One look: the path's number, what was seen, and how often the build had changed it before.
 #[derive(Debug, Clone)]
 pub struct Look {
@@ -94,7 +77,8 @@ impl World {
             inner: Mutex::new(Inner {
                 ids: HashMap::new(),
                 slots: Vec::new(),
-                system: SYSTEM.map(PathBuf::from).into(),
+                outside: Told::NotYet(0),
+                news: 0,
             }),
             memo,
             own,
@@ -129,9 +113,9 @@ impl World {
     /// Looks at a path, without following a link in its last component.
     #[must_use]
     pub fn look(&self, path: &Path) -> Look {
-        {
+        let covered = {
             let mut inner = self.lock();
-            let id = inner.id(path, &self.root);
+            let id = inner.id(path);
             let slot = &inner.slots[id.0 as usize];
             if let (true, Some(seen)) = (slot.settled, &slot.seen) {
                 return Look {
@@ -140,12 +124,22 @@ impl World {
                     changes: slot.changes,
                 };
             }
+            let is_again = slot.seen.is_some();
+            let is_outside = !path.starts_with(&self.root);
+            is_outside.then(|| inner.cover(path, is_again)).flatten()
+        };
+        let mut fresh = self.see(path);
+        let mut settles = covered.is_some() && self.lock().covers(path, &fresh);
+        if settles && !is_told_by_name(&fresh) {
+            let before = std::mem::replace(&mut fresh, self.see(path));
+            settles = before.kind == fresh.kind;
         }
-        let fresh = self.see(path);
         let mut inner = self.lock();
-        let id = inner.id(path, &self.root);
+        let id = inner.id(path);
+        settles &= covered == Some(inner.news);
         let slot = &mut inner.slots[id.0 as usize];
         let changes = slot.changes;
+        slot.settled = settles && changes == 0;
         let (seen, news) = match &slot.seen {
             Some(old) if same(old, &fresh) => (old.clone(), false),
             old => {
@@ -166,6 +160,37 @@ impl World {
         Look { id, seen, changes }
     }
 
+    /// Takes note of what the kernel has told. Until the next time, nothing else of it is known.
+    pub fn hear(&self) {
+        self.lock().hear();
+    }
+
+    /// Whether what was last seen of a path is there as long as nothing is told.
+    #[must_use]
+    pub fn is_settled(&self, path: &Path) -> bool {
+        let mut inner = self.lock();
+        inner.hear();
+        let id = inner.ids.get(path).copied();
+        id.is_some_and(|id| inner.slots[id.0 as usize].settled)
+    }
+
+    /// Whether what was seen is still there, the build's own changes aside: as was [told](Self::hear), or
+    /// by a look.
+    #[must_use]
+    pub fn still(&self, id: PathId, seen: &Arc<Seen>) -> bool {
+        let path = {
+            let inner = self.lock();
+            let slot = &inner.slots[id.0 as usize];
+            let is_it = |last: &Arc<Seen>| Arc::ptr_eq(last, seen);
+            if slot.settled && slot.seen.as_ref().is_some_and(is_it) {
+                return true;
+            }
+            slot.path.clone()
+        };
+        let is_outside = !path.starts_with(&self.root);
+        (is_outside && Arc::ptr_eq(&self.look(&path).seen, seen)) || self.unchanged(&path, seen)
+    }
+
     /// What a process under watch sees: of what is ours in the workspace nothing.
     fn see(&self, path: &Path) -> Seen {
         let is_ours = |path: &Path| path.starts_with(OURS);
@@ -180,7 +205,7 @@ impl World {
     pub fn last(&self, path: &Path) -> Look {
         {
             let mut inner = self.lock();
-            let id = inner.id(path, &self.root);
+            let id = inner.id(path);
             let slot = &inner.slots[id.0 as usize];
             if let Some(seen) = &slot.seen {
                 return Look {
@@ -223,7 +248,7 @@ impl World {
             self.others.note(path);
         }
         let mut inner = self.lock();
-        let id = inner.id(path, &self.root);
+        let id = inner.id(path);
         let slot = &mut inner.slots[id.0 as usize];
         slot.seen = None;
         slot.settled = false;
@@ -233,7 +258,7 @@ impl World {
     /// What was seen of the path is not to be relied on any more, though no step changed it.
     pub fn forget(&self, path: &Path) {
         let mut inner = self.lock();
-        let id = inner.id(path, &self.root);
+        let id = inner.id(path);
         let slot = &mut inner.slots[id.0 as usize];
         slot.seen = None;
         slot.settled = false;
@@ -326,7 +351,7 @@ impl World {
     /// Whether the build itself has changed the path.
     fn is_made(&self, path: &Path) -> bool {
         let mut inner = self.lock();
-        let id = inner.id(path, &self.root);
+        let id = inner.id(path);
         inner.slots[id.0 as usize].changes > 0
     }
 
@@ -385,8 +410,7 @@ impl World {
     }
 
     /// Whether what was seen is still there, the build's own changes aside.
-    #[must_use]
-    pub fn unchanged(&self, path: &Path, seen: &Seen) -> bool {
+    fn unchanged(&self, path: &Path, seen: &Seen) -> bool {
         let now = self.see(path);
         if same(seen, &now) {
             return true;
@@ -431,107 +455,6 @@ impl World {
     pub fn sync(&self) -> Result<(), crate::store::Error> {
         self.memo.sync().and(self.own.sync())
     }
-}
-
-impl Inner {
-    fn id(&mut self, path: &Path, root: &Path) -> PathId {
-        if let Some(id) = self.ids.get(path) {
-            return *id;
-        }
-        let id = PathId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        let path: Arc<Path> = path.into();
-        let settled =
-            !path.starts_with(root) && self.system.iter().any(|dir| path.starts_with(dir));
-        self.slots.push(Slot {
-            path: path.clone(),
-            seen: None,
-            settled,
-            changes: 0,
-        });
-        self.ids.insert(path, id);
-        id
-    }
-}
-
-/// Whether two looks saw the same, as far as a stat can tell.
-#[must_use]
-pub fn same(a: &Seen, b: &Seen) -> bool {
-    a.kind == b.kind && a.id == b.id && a.mode == b.mode && a.text == b.text
-}
-
-/// One lstat(2), and readlink(2) for a link.
-#[must_use]
-pub fn see(path: &Path) -> Seen {
-    let meta = match std::fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(error) => {
-            return match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR) => Seen::absent(),
-                errno => Seen::new(
-                    Kind::Unknown(errno.unwrap_or(libc::EIO)),
-                    Identity::default(),
-                ),
-            };
-        }
-    };
-    let kind = meta.file_type();
-    let kind = if kind.is_file() {
-        Kind::File
-    } else if kind.is_dir() {
-        Kind::Dir
-    } else if kind.is_symlink() {
-        Kind::Link
-    } else if kind.is_fifo() {
-        Kind::Fifo
-    } else if kind.is_socket() {
-        Kind::Socket
-    } else {
-        Kind::Device
-    };
-    let mut seen = Seen::new(kind, Identity::of(&meta));
-    seen.mode = [meta.mode() & 0o7777, meta.uid(), meta.gid()];
-    seen.rdev = meta.rdev();
-    seen.nlink = meta.nlink();
-    if kind == Kind::Link {
-        match std::fs::read_link(path) {
-            Ok(text) => seen.text = text.as_os_str().as_bytes().to_vec(),
-            Err(error) => seen.kind = Kind::Unknown(error.raw_os_error().unwrap_or(libc::EIO)),
-        }
-    }
-    seen
-}
-
-/// Hashes a regular file that is the one that was seen, before and after.
-///
-/// # Errors
-/// An errno; `ESTALE` when it is another one.
-pub fn hash(path: &Path, seen: &Seen) -> Result<Digest, i32> {
-    let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
-    let file = open(path).map_err(errno)?;
-    let is_it = |file: &File| -> Result<bool, i32> {
-        Ok(Identity::of(&file.metadata().map_err(errno)?) == seen.id)
-    };
-    if !is_it(&file)? {
-        return Err(libc::ESTALE);
-    }
-    let (digest, _) =
-        disk::hash(&file).map_err(|error| error.source.raw_os_error().unwrap_or(libc::EIO))?;
-    if is_it(&file)? {
-        Ok(digest)
-    } else {
-        Err(libc::ESTALE)
-    }
-}
-
-/// Opens a file for reading, neither following a link nor waiting for a fifo's writer.
-///
-/// # Errors
-/// As open(2).
-pub fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
 }
 
 impl std::fmt::Debug for World {

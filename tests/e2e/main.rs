@@ -33,6 +33,7 @@ mod kill;
 mod make;
 mod mount;
 mod oracle;
+mod outside;
 mod pipes;
 mod probes;
 mod progress;

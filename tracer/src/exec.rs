@@ -156,7 +156,8 @@ impl Caller<'_> {
     /// Gathers what the start of a program is made of whose file has been looked into before.
     fn known(&self, program: &Walk, argv: u8) -> Decoded<Option<Start>> {
         let loader = self.shared.programs.lock().get(&program.path).cloned();
-        let Some(loader) = loader else {
+        let is_settled = |_: &Loader| self.observer().is_settled(&program.path);
+        let Some(loader) = loader.filter(is_settled) else {
             return Ok(None);
         };
         let interpreter = self.name_text(libc::AT_FDCWD, &loader.name, Last::Follow)?;
