@@ -12,7 +12,7 @@ need $BUILD_NEEDS make python3 strace busybox-static dpkg-dev ca-certificates \
     binutils diffutils openssl procps util-linux mount git rsync hwloc-nox \
     g++ perl m4 autoconf automake cmake ninja-build musl-tools libtool meson gcc-multilib ccache gdb \
     fuse3 fakeroot xz-utils gfortran libmpich-dev patchelf nodejs zsh fish tmux vim systemd \
-    python3-dev python3-pip python3-setuptools python3-wheel
+    python3-dev python3-pip python3-setuptools python3-wheel valgrind
 # RFS_LONG: the long forms of the tests, and those that have no other (the feature `long`).
 long=${RFS_LONG:+--features=long}
 [ -z "${RFS_LONG-}" ] || need debhelper help2man texinfo texi2html bison gettext sharutils libncurses-dev \

@@ -94,12 +94,6 @@ impl<'a> Staged<'a> {
             dir_is_sound(&dir.name)
                 .map_err(|why| Error::Unsound(format!("directory {}: {why}", dir.name)))?;
         }
-        cache.make_dir(stage_dir)?;
-        let stage = fs::symlink_metadata(stage_dir).at("lstat", stage_dir)?;
-        if !stage.is_dir() {
-            return Err(ServeError::Parent(stage_dir.to_owned()));
-        }
-        let stage_mount = mount_of(stage_dir)?;
         let mut staged = Self {
             disk,
             record,
@@ -107,6 +101,15 @@ impl<'a> Staged<'a> {
             stage_dir,
             items: Vec::with_capacity(record.outputs.len()),
         };
+        if record.outputs.is_empty() && record.dirs.is_empty() {
+            return Ok(staged);
+        }
+        cache.make_dir(stage_dir)?;
+        let stage = fs::symlink_metadata(stage_dir).at("lstat", stage_dir)?;
+        if !stage.is_dir() {
+            return Err(ServeError::Parent(stage_dir.to_owned()));
+        }
+        let stage_mount = mount_of(stage_dir)?;
         let mut last: Option<(PathBuf, PathBuf)> = None;
         for output in &record.outputs {
             output_is_sound(output)

@@ -173,7 +173,7 @@ pub(super) fn run(args: Args) -> Result<i32, CommandError> {
             .map(Tracer::from)
             .or(config.tracer)
             .unwrap_or_default(),
-        preload: place::preload().or(config.preload).unwrap_or(true),
+        preload: place::preload(config.preload),
         shell: false,
         rerun: args.rerun,
         strict_clock: args.strict_clock || config.strict_clock.unwrap_or(false),

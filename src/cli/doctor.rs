@@ -10,7 +10,7 @@ use super::machine::{self, Finding, Grade};
 use super::wire::{self, End, Failure, Word};
 use super::{console, features, host, place, workspace};
 use crate::disk::{Disk, RealDisk};
-use crate::runner::{Request, Tracer, probe, spawn};
+use crate::runner::{Preload, Request, Tracer, probe, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
@@ -74,7 +74,7 @@ pub(super) fn look(cache_dir: Option<&Path>) -> Result<Option<Findings>, Command
     ];
     findings.extend(features::abilities(&abilities));
     findings.push(machine::ptrace());
-    let wanted = place::preload().or(config.preload).unwrap_or(true);
+    let wanted = place::preload(config.preload) != Preload::Off;
     findings.push(features::library(wanted));
     findings.push(features::changes());
     findings.extend([
@@ -186,7 +186,7 @@ fn request(tracer: Tracer, dir: &Path) -> Request {
         cache_size: u64::MAX,
         mask: SigSet::empty(),
         tracer,
-        preload: true,
+        preload: Preload::On,
         shell: false,
         rerun: false,
         strict_clock: false,

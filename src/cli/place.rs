@@ -2,6 +2,7 @@
 
 use super::config::{self, Config, User};
 use super::error::CommandError;
+use crate::runner::Preload;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -92,7 +93,12 @@ pub(super) fn cache(
         })
 }
 
-/// Whether the preload library is wanted, where `RFS_PRELOAD` says so.
-pub(super) fn preload() -> Option<bool> {
-    variable("RFS_PRELOAD").map(|value| value != "0")
+/// Which programs get the preload library: as `RFS_PRELOAD` says, else as configured, else all.
+pub(super) fn preload(configured: Option<bool>) -> Preload {
+    match (variable("RFS_PRELOAD"), configured) {
+        (Some(value), _) if value == "0" => Preload::Off,
+        (Some(value), _) if value == "half" => Preload::Half,
+        (None, Some(false)) => Preload::Off,
+        (Some(_) | None, _) => Preload::On,
+    }
 }

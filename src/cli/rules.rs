@@ -131,7 +131,7 @@ pub(super) fn run(
                 .map(Tracer::from)
                 .or(config.tracer)
                 .unwrap_or_default(),
-            preload: place::preload().or(config.preload).unwrap_or(true),
+            preload: place::preload(config.preload),
             policy: config.policy,
         },
         guard.to_vec(),

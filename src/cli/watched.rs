@@ -36,7 +36,7 @@ pub(super) fn plain(
         workspace,
         mask: taken.mask,
         tracer: config.tracer.unwrap_or_default(),
-        preload: place::preload().or(config.preload).unwrap_or(true),
+        preload: place::preload(config.preload),
         shell: false,
         rerun: false,
         strict_clock: config.strict_clock.unwrap_or(false),

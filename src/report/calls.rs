@@ -1,7 +1,9 @@
 //! How many looks at names the preload library noted, and which calls stopped instead and why.
 
+use super::{duration, size};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The counts of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +14,20 @@ pub struct Calls {
     pub loaded: u64,
     /// The stops, the most frequent ones first.
     pub stopped: Vec<Stopped>,
+    /// What rfs itself has used for them.
+    #[serde(default)]
+    pub own: Own,
+}
+
+/// What the process used that watches a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Own {
+    /// Processor time of all its threads.
+    pub cpu_us: u64,
+    /// The most memory that it had.
+    pub peak_bytes: u64,
+    /// Names that it knows.
+    pub names: u64,
 }
 
 /// Calls that stopped.
@@ -71,6 +87,16 @@ impl Calls {
                 text.push_str(&format!("\n{times:>9} {why:<10} {meaning}"));
             }
         }
+        let Own {
+            cpu_us,
+            peak_bytes,
+            names,
+        } = self.own;
+        text.push_str(&format!(
+            "\nrfs itself used {} of processor time and {} of memory, for {names} names",
+            duration::text(Duration::from_micros(cpu_us)),
+            size::text(peak_bytes)
+        ));
         text.push_str(&format!(
             "\n\n{:>9} {:<10} {:<18} program",
             "stops", "why", "call"
@@ -106,6 +132,7 @@ mod tests {
                 stopped("unlink", "acts", 2),
                 stopped("write", "acts", 1),
             ],
+            own: Own::default(),
         };
         let text = calls.text(2);
         let lines: Vec<&str> = text.lines().collect();
@@ -113,7 +140,7 @@ mod tests {
         assert!(lines[0].ends_with("33 calls stopped"), "{text}");
         assert!(lines[1].trim_start().starts_with("3 acts"), "{text}");
         assert!(lines[2].trim_start().starts_with("30 loader"), "{text}");
-        assert_eq!(lines.len(), 7, "{text}");
-        assert!(lines[5].ends_with("openat             cc1"), "{text}");
+        assert_eq!(lines.len(), 8, "{text}");
+        assert!(lines[6].ends_with("openat             cc1"), "{text}");
     }
 }

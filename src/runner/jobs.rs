@@ -10,7 +10,7 @@ use crate::watch::session::{Known, Plan, Session};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
-use rfs_tracer::Backend;
+use rfs_tracer::{Backend, Preload};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,8 +42,8 @@ pub struct Setup {
     pub tracer: Tracer,
     /// What is known of particular tools.
     pub policy: Policy,
-    /// Whether to put the preload library into programs.
-    pub preload: bool,
+    /// Which programs get the preload library.
+    pub preload: Preload,
 }
 
 /// A view in which jobs can be started.

@@ -32,7 +32,7 @@ use nix::sys::signal::SigSet;
 use pins::Places;
 use rfs_tracer::spawn::Backend;
 pub use rfs_tracer::{
-    has_library,
+    Preload, has_library,
     probe::{Abilities, probe},
 };
 use std::ffi::OsString;
@@ -71,8 +71,8 @@ pub struct Request {
     pub mask: SigSet,
     /// Way of tracing.
     pub tracer: Tracer,
-    /// Whether to put a library into dynamic programs that makes tracing quicker.
-    pub preload: bool,
+    /// Which dynamic programs get a library that makes tracing quicker.
+    pub preload: Preload,
     /// Whether the command is a shell for others: it is never looked up or kept, what it starts is.
     pub shell: bool,
     /// Record, but serve nothing.

@@ -7,7 +7,7 @@ use super::usage::Usage;
 use crate::base::{Kind, Name, Stdin, What};
 use crate::record::{Folded, Step, Wrote, fold};
 use crate::world::open;
-use rfs_tracer::event::{Fd, FdTarget, LAST_SEEN, Pid};
+use rfs_tracer::event::{Exec, Fd, FdTarget, LAST_SEEN, Pid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::ffi::OsStr;
@@ -43,10 +43,29 @@ impl Watch {
     /// A process ends. Its parent cannot know yet.
     pub(super) fn end(&self, pid: Pid, fate: Fate, children: &[(Pid, bool)]) {
         self.await_the_dying(pid);
-        let used = match fate {
-            Fate::Exited(_) => Some(Usage::of(pid, self.model().is_small(pid))),
-            Fate::Killed(_) => None,
+        let small = {
+            let model = self.model();
+            model.procs.contains_key(&pid).then(|| model.is_small(pid))
         };
+        let used = match (fate, small) {
+            (Fate::Exited(_), Some(small)) => Some(Usage::of(pid, small)),
+            // Nobody, or one whose end has been told before it comes: as a process that is served.
+            (Fate::Exited(_), None) | (Fate::Killed(_), _) => None,
+        };
+        self.end_after(pid, fate, children, used);
+    }
+
+    /// A process that was served ends.
+    pub(super) fn end_served(&self, exec: &Exec, status: i32) {
+        let pid = exec.pid;
+        if self.model().has_step(pid) {
+            return self.end(pid, Fate::Exited(status), &[]);
+        }
+        let used = Usage::of_asker(exec);
+        self.end_after(pid, Fate::Exited(status), &[], Some(used));
+    }
+
+    fn end_after(&self, pid: Pid, fate: Fate, children: &[(Pid, bool)], used: Option<Usage>) {
         let other_user = used
             .as_ref()
             .is_some_and(|used| used.not_root && rustix::process::geteuid().is_root());

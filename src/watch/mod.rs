@@ -138,6 +138,11 @@ impl Watch {
         let _first = self.tracer.set(tracer).is_ok();
     }
 
+    /// How many names are known.
+    fn n_names(&self) -> usize {
+        self.world.n_names()
+    }
+
     fn provenance(&self) -> Provenance {
         let tracer = self.tracer.get().copied().unwrap_or_default();
         Provenance {

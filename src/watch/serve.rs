@@ -302,7 +302,7 @@ impl Watch {
         let status = record.status;
         let start = self.given(exec);
         self.tell_hit(at, key, record, start, began);
-        self.end(exec.pid, Fate::Exited(status), &[]);
+        self.end_served(exec, status);
         Ok(match broken {
             Some(signal) => ExecAnswer::Signal(signal),
             None => ExecAnswer::Exit(status),

@@ -17,7 +17,7 @@ use crate::world::{OURS, Stale, World};
 use nix::sys::signal::SigSet;
 use rfs_fs::{EnterOptions, FsError, Gate, Mounted, Passthrough};
 use rfs_tracer::event::Counts;
-use rfs_tracer::{Backend, Ended, Launch};
+use rfs_tracer::{Backend, Ended, Launch, Preload};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,8 +54,8 @@ pub struct Plan {
     pub mask: SigSet,
     /// Way of tracing.
     pub backend: Backend,
-    /// Whether to put the preload library into programs.
-    pub preload: bool,
+    /// Which programs get the preload library.
+    pub preload: Preload,
     /// Whether the kernel may read and write the workspace's files in the view's stead.
     pub passthrough: bool,
     /// How much room there is for steps; none: as much as they want.
@@ -174,7 +174,7 @@ impl Session {
 
         let mut view = rfs_fs::Config::new(&plan.workspace);
         view.hide = vec![OsString::from(OURS)];
-        if plan.preload && !guarded {
+        if plan.preload != Preload::Off && !guarded {
             view.ttl = BELIEVED;
         }
         if !plan.passthrough {
@@ -236,6 +236,10 @@ impl Session {
             noted,
             loaded,
             stopped: stopped.collect(),
+            own: calls::Own {
+                names: self.watch.n_names() as u64,
+                ..own()
+            },
         }
     }
 
@@ -351,6 +355,23 @@ impl Stale for Invalidate {
 
     fn delays_mapped_writes(&self) -> bool {
         !self.0.passthrough()
+    }
+}
+
+/// What this process has used so far.
+fn own() -> calls::Own {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return calls::Own::default();
+    };
+    let us = |time: nix::sys::time::TimeVal| {
+        u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0)
+    };
+    calls::Own {
+        cpu_us: us(used.user_time()) + us(used.system_time()),
+        // Linux tells KiB.
+        peak_bytes: u64::try_from(used.max_rss()).unwrap_or(0) * 1024,
+        names: 0,
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods)] // a test writes where it likes
 
+mod counted;
+
 use super::*;
 use crate::disk::{Disk, Fault, RealDisk};
 use crate::report::{Step as Told, Verdict};

@@ -5,7 +5,7 @@ use super::Watch;
 use super::model::Model;
 use crate::base::{Cost, Placement};
 use nix::time::{ClockId, clock_gettime};
-use rfs_tracer::event::Pid;
+use rfs_tracer::event::{Exec, Pid};
 use std::fs::File;
 use std::io::Read;
 
@@ -28,8 +28,11 @@ pub(super) struct Usage {
 
 /// Whether a mask of signals, as status files show it, holds `SIGCHLD`.
 fn holds_ends(mask: &str) -> bool {
-    let bit = 1 << (libc::SIGCHLD - 1);
-    u64::from_str_radix(mask, 16).is_ok_and(|mask| mask & bit != 0)
+    u64::from_str_radix(mask, 16).is_ok_and(ignores_ends)
+}
+
+fn ignores_ends(mask: u64) -> bool {
+    mask & (1 << (libc::SIGCHLD - 1)) != 0
 }
 
 impl Usage {
@@ -51,6 +54,18 @@ impl Usage {
         if usage.cost.switches == 0 {
             usage.cost.switches = switches_of_threads(pid);
         }
+        usage
+    }
+
+    /// Of a process that has done nothing of its own but to ask for a program, which is served in its place.
+    pub(super) fn of_asker(exec: &Exec) -> Self {
+        let [real, effective, ..] = exec.ids;
+        let mut usage = Self {
+            not_root: real != 0 || effective != 0,
+            ignores_ends: ignores_ends(exec.ignored),
+            ..Self::default()
+        };
+        usage.cost.cpu_us = cpu_us(exec.pid);
         usage
     }
 

@@ -100,6 +100,12 @@ impl World {
         &self.root
     }
 
+    /// How many paths have a number.
+    #[must_use]
+    pub fn n_names(&self) -> usize {
+        self.lock().slots.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Fetch real projects to build: sh tests/bench/fetch.sh DIR PROJECT...
 #
-# PROJECT is one of lua zstd xz redis hello bash (Debian's source packages as upstream wrote them,
-# without Debian's patches) or cargo (a crate with its dependencies vendored). Each ends up
+# PROJECT is one of lua zstd xz redis hello bash make memcached sqlite vim coreutils calc lsof protobuf autoconf
+# (Debian's source packages as upstream wrote them, without Debian's patches) or cargo (a crate with its dependencies vendored). Each ends up
 # pristine in DIR/PROJECT and is not fetched again. Root is not needed and the system's apt
 # configuration is not changed: apt gets a configuration and lists of its own in DIR/apt.
 # With FETCH_SUITE=trixie or the like sources come from that release of Debian instead of the
-# machine's own; it goes with a DIR of its own. `make` is known too.
+# machine's own; it goes with a DIR of its own.
 set -eu
 
 [ $# -ge 2 ] || { echo "usage: sh $0 DIR lua|zstd|xz|redis|hello|bash|cargo..." >&2; exit 2; }
@@ -23,8 +23,10 @@ package_of() {
     zstd) echo libzstd ;;
     xz) echo xz-utils ;;
     make) echo make-dfsg ;;
-    redis | hello | bash) echo "$1" ;;
-    *) die "unknown project '$1' (known: lua zstd xz redis hello bash cargo)" ;;
+    sqlite) echo sqlite3 ;;
+    calc) echo apcalc ;;
+    redis | hello | bash | memcached | vim | coreutils | lsof | protobuf | autoconf) echo "$1" ;;
+    *) die "unknown project '$1' (the known ones are named in $0)" ;;
     esac
 }
 

@@ -4,9 +4,10 @@
     python3 tests/bench/micro.py [--rfs PATH] [--rounds N] [--only GROUP,...] [--files N] [--dir DIR] [--json FILE]
 
 Groups: calls (one call that looks at a name, by the way it is watched), exec (a program that gets the preload
-library), hits (a served process over fork and wait), files (work in the view of a build and in a mount,
+library), hits (a served process over fork and wait), jobs (rfs's own
+processor time for a process, the more of them run at once), files (work in the view of a build and in a mount,
 against the directory), rates (looks a second that a mount answers), ends (start and end of a build), whole (a
-command that looked at all or at a thousand of --files files is served). --files 1000000 for the large tree.
+command that looked at all or at a thousand of --files files is served), memory (of rfs for a name). --files 1000000 for the large tree.
 
 micro/actor.c is compiled with cc and times itself. In each round every way is measured once, in turn, so that
 what is compared comes from the same minutes of the machine. Prints Markdown: medians, the range over the rounds, the budget,
@@ -28,7 +29,7 @@ sys.dont_write_bytecode = True  # leave nothing in the source tree
 from machine import Noise
 
 HERE = pathlib.Path(__file__).resolve().parent
-GROUPS = ("calls", "exec", "hits", "files", "rates", "ends", "whole")
+GROUPS = ("calls", "exec", "hits", "jobs", "files", "rates", "ends", "whole", "memory")
 
 
 def arguments():
@@ -113,7 +114,7 @@ class Micro:
         missed = budget is not None and (median < budget if unit == "of native" else median > budget)
         self.rows.append({"group": group, "what": what, "samples": samples, "median": median,
                           "unit": unit, "budget": budget, "missed": missed})
-        show = {"us": "{:.2f} us", "ms": "{:.1f} ms", "of native": "{:.2f} of native", "/s": "{:.0f} /s"}[unit].format
+        show = {"us": "{:.2f} us", "ms": "{:.1f} ms", "of native": "{:.2f} of native", "/s": "{:.0f} /s", "times": "{:.2f} times", "MB": "{:.1f} MB", "bytes": "{:.0f} bytes"}[unit].format
         told = "" if budget is None else f"{show(budget)}{' MISSED' if missed else ''}"
         print(f"| {group} | {what} | {show(median)} [{show(min(samples)).split()[0]}-{show(max(samples)).split()[0]}]"
               f" | {told} |", flush=True)
@@ -170,6 +171,39 @@ class Micro:
                 hit: lambda how=how: self.build(space, "spawn", how, n, "./child", "nothing", "%", hits=n),
             }, derive=[(f"a hit over {floor}", lambda r, f=floor, h=hit: r[h] - r[f], 150, "us")])
         self.compare("hits", {"vfork and a hit that gives a file of 1000 bytes": with_output})
+
+    def jobs(self):
+        """Small processes, each a step of its own that reads a file and makes one, so many at once."""
+        space, n = self.space("jobs"), 400
+
+        def own(at_once):
+            self.build(space, "jobs", at_once, n, "./child", "make", f"out{self.nonce}-%")
+            told = subprocess.run([self.args.rfs, "profile", "--json"], cwd=space, env=self.env(), check=True,
+                                  stdout=subprocess.PIPE)
+            return json.loads(told.stdout)["calls"]["own"]["cpu_us"] / n
+
+        at_once = (2, 4, 8, 16, 32)
+        self.compare("jobs", {f"rfs's own time a process, {k} at once": lambda k=k: own(k) for k in at_once}, derive=[
+            (f"{k} at once, of that of 2", lambda r, k=k: r[f"rfs's own time a process, {k} at once"]
+             / r["rfs's own time a process, 2 at once"], 1.1, "times") for k in at_once[1:]])
+
+    def memory(self):
+        """What a build's host needs for each name that is looked at, absent ones, and without any."""
+        space, n = self.space("memory"), 100_000
+        (space / "dir").mkdir()
+
+        def own(names):
+            self.build(space, "look", "libc", names, "dir")
+            told = subprocess.run([self.args.rfs, "profile", "--json"], cwd=space, env=self.env(), check=True,
+                                  stdout=subprocess.PIPE)
+            return json.loads(told.stdout)["calls"]["own"]["peak_bytes"]
+
+        self.compare("memory", {
+            "rfs with one name": lambda: own(1) / 1e6, f"rfs with {n} names": lambda: own(n) / 1e6,
+        }, unit="MB", derive=[
+            ("a name", lambda r: (r[f"rfs with {n} names"] - r["rfs with one name"]) * 1e6 / n, 100, "bytes"),
+            ("rfs with one name, at most", lambda r: r["rfs with one name"], 50, "MB"),
+        ])
 
     def files(self):
         space = self.space("files")

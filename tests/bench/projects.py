@@ -22,6 +22,10 @@ class Project:
 # Words that start a line of --explain for a step that is a compiler.
 COMPILERS = {"cc", "gcc", "g++", "c++", "cc1", "cc1plus", "as", "rustc", "clang"}
 
+_TEMPORARY = "ld names gcc's temporary files, whose names are random"
+_COVERAGE = "gcc --coverage puts a random stamp into what it makes"
+_RACE = "with -j two commands of its makefile write it at a time"
+_VIM_DATE = "version.c has the time of the build (__DATE__, __TIME__)"
 _CARGO_ORDER = "cargo writes a hash map in the order of a random seed"
 _REDIS_DATE = "src/mkreleasehdr.sh writes the time of the build (date +%s) into release.h"
 
@@ -49,7 +53,7 @@ PROJECTS = {
             build=("make", "-j2"),
             edit="src/liblzma/common/common.c",
             comment="/* edited */",
-            varies={"config.log": "ld names gcc's temporary files, whose names are random"},
+            varies={"config.log": _TEMPORARY},
         ),
         Project(
             name="redis",
@@ -61,6 +65,88 @@ PROJECTS = {
                 "src/release.o": _REDIS_DATE,
                 "src/redis-*": _REDIS_DATE,
             },
+        ),
+        Project(
+            name="memcached",
+            configure=("./configure",),
+            build=("make", "-j2"),
+            edit="items.c",
+            comment="/* edited */",
+            varies={
+                "config.log": _TEMPORARY,
+                "memcached-debug": _COVERAGE,
+                "memcached_debug-*": _COVERAGE,
+            },
+        ),
+        Project(
+            name="sqlite",
+            configure=("./configure",),
+            build=("make", "-j2", "sqlite3"),
+            edit="src/btree.c",
+            comment="/* edited */",
+            varies={"config.log": _TEMPORARY},
+        ),
+        Project(
+            name="make",
+            # Debian leaves out the manual, which is not free, and so what automake makes of it.
+            configure=("sh", "-c", "mkdir -p doc && : >doc/Makefile.am && autoreconf -fi && ./configure --disable-nls"),
+            build=("make", "-j2"),
+            edit="src/expand.c",
+            comment="/* edited */",
+            varies={"config.log": _TEMPORARY, "autom4te.cache/*": "autom4te writes hash maps in the order of a random seed"},
+        ),
+        Project(
+            name="lsof",
+            configure=("./Configure", "-n", "linux"),
+            build=("make", "-j2"),
+            edit="print.c",
+            comment="/* edited */",
+            varies={"version.h": "it has the time of the build"},
+        ),
+        Project(
+            name="autoconf",
+            configure=("./configure",),
+            build=("make", "-j2"),
+            edit="bin/autoconf.as",
+            comment="# edited",
+            varies={"config.log": _TEMPORARY, "bin/autoconf": _RACE, "bin/autoconf.in*": _RACE},
+            ccache=False,
+        ),
+        Project(
+            name="coreutils",
+            # It is not to be built by root otherwise.
+            env={"FORCE_UNSAFE_CONFIGURE": "1"},
+            configure=("./configure", "--disable-nls"),
+            build=("make", "-j2"),
+            edit="src/ls.c",
+            comment="/* edited */",
+            varies={"config.log": _TEMPORARY},
+        ),
+        Project(
+            name="vim",
+            configure=("./configure",),
+            build=("make", "-j2", "-C", "src", "vim"),
+            edit="src/buffer.c",
+            comment="/* edited */",
+            varies={
+                "src/auto/config.log": _TEMPORARY,
+                "src/objects/version.o": _VIM_DATE,
+                "src/vim": _VIM_DATE,
+            },
+        ),
+        Project(
+            name="calc",
+            build=("make", "calc-dynamic-only"),
+            edit="zfunc.c",
+            comment="/* edited */",
+        ),
+        Project(
+            name="protobuf",
+            configure=("sh", "-c", "autoreconf -fi && ./configure"),
+            build=("make", "-j2", "-C", "src", "protoc"),
+            edit="src/google/protobuf/arena.cc",
+            comment="// edited",
+            varies={"config.log": _TEMPORARY},
         ),
         Project(
             name="cargo",

@@ -106,6 +106,20 @@ fn looks_without_the_library_stop() {
     }
 }
 
+/// What the tests of records side by side rest on: the shell and the second program have the library.
+#[test]
+fn half_of_the_programs_have_the_library() {
+    let s = asker("-O1");
+    let calls = Calls::of(&s, Cmd::sh("./asker 1; ./asker 2; :"), "half", "notify");
+    let stopped = ["access", "faccessat"].map(|call| calls.stops(call, "asker", "no-library"));
+    assert_eq!(stopped[0] + stopped[1], LOOKS + 1, "{:#}", calls.0);
+    assert!(
+        calls.noted() + 5 >= LOOKS && calls.noted() < 2 * LOOKS,
+        "{:#}",
+        calls.0
+    );
+}
+
 /// A child that has not started a program is counted for that of its parent.
 #[test]
 fn stops_are_those_of_the_program_that_runs() {

@@ -5,7 +5,7 @@ use rfs::base::policy::Policy;
 use rfs::disk::{Disk, Fault, FaultyDisk, Temper};
 use rfs::report::{Event, Sink, Verdict};
 use rfs::watch::session::{Plan, Session};
-use rfs_tracer::{Backend, Ended};
+use rfs_tracer::{Backend, Ended, Preload};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,7 +106,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         disk: disk.clone(),
         mask: SigSet::thread_get_mask().unwrap(),
         backend: Backend::Auto,
-        preload: false,
+        preload: Preload::Off,
         passthrough: true,
         jobs: None,
         shell: false,

@@ -121,7 +121,7 @@ fn build(disk: &Arc<Noted>, cache: &Path, spawner: &[&String; 3]) -> Result<u8, 
             disk: disk.clone(),
             mask: SigSet::thread_get_mask().unwrap(),
             tracer: Tracer::Auto,
-            preload: false,
+            preload: rfs_tracer::Preload::Off,
             policy: Policy::default(),
         },
         vec![

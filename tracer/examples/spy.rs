@@ -14,7 +14,7 @@ use nix::sys::signal::SigSet;
 use rfs_tracer::event::{
     Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid, Sight,
 };
-use rfs_tracer::{Backend, Ended, Launch, launch};
+use rfs_tracer::{Backend, Ended, Launch, Preload, launch};
 
 struct Spy(Mutex<Box<dyn Write + Send>>);
 
@@ -72,12 +72,12 @@ impl Observer for Spy {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
-    let (mut backend, mut preload) = (Backend::Notify, false);
+    let (mut backend, mut preload) = (Backend::Notify, Preload::Off);
     let mut out: Box<dyn Write + Send> = Box::new(io::stderr());
     while let Some(option) = arguments.next_if(|a| a.as_encoded_bytes().starts_with(b"-")) {
         match option.to_str() {
             Some("--ptrace") => backend = Backend::Ptrace,
-            Some("--preload") => preload = true,
+            Some("--preload") => preload = Preload::On,
             Some("-o") => match arguments.next().map(File::create) {
                 Some(Ok(file)) => out = Box::new(BufWriter::new(file)),
                 _ => return fail("cannot write there"),

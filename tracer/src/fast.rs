@@ -12,7 +12,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -98,6 +98,10 @@ pub(crate) struct Fast {
     cookie: u64,
     /// The name that paths have which are not noted.
     guard: Vec<u8>,
+    /// Of so many programs that could have the library one gets it.
+    each: usize,
+    /// Programs that could have it.
+    asked: AtomicUsize,
     pool: Arc<Pool>,
     library: File,
     members: Mutex<BTreeMap<Pid, Arc<Member>>>,
@@ -136,13 +140,19 @@ impl Member {
 }
 
 impl Fast {
-    /// The fast path for processes whose calls pass with this cookie.
-    pub(crate) fn new((cookie, guard): (u64, Vec<u8>), tally: Arc<Tally>) -> io::Result<Self> {
+    /// The fast path for processes whose calls pass with this cookie, but where a path has that name in it; each
+    /// so many-th program gets it.
+    pub(crate) fn new(
+        (cookie, guard, each): (u64, Vec<u8>, usize),
+        tally: Arc<Tally>,
+    ) -> io::Result<Self> {
         let mut library = File::from(memfd_create(c"rfs-preload", MFdFlags::MFD_CLOEXEC)?);
         library.write_all(LIBRARY)?;
         Ok(Self {
             cookie,
             guard,
+            each,
+            asked: AtomicUsize::new(0),
             pool: Pool::new()?,
             library,
             members: Mutex::default(),
@@ -162,7 +172,8 @@ impl Fast {
     /// Whether a program that is about to start gets the library. A debugger would tell of it.
     pub(crate) fn wants(&self, loader: &[u8], mode: u32, status: &Status) -> bool {
         let name = loader.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        LOADERS.contains(&name) && mode & 0o6000 == 0 && !status.traced
+        let could = LOADERS.contains(&name) && mode & 0o6000 == 0 && !status.traced;
+        could && self.asked.fetch_add(1, Ordering::Relaxed) % self.each == 0
     }
 
     /// Answers the loader, or a library that asks for a slab. None: the call is like any other.

@@ -47,4 +47,4 @@ pub use fast::has_library;
 pub use pidfd::users;
 pub use reaper::Ended;
 pub use spawn::{Backend, Error};
-pub use supervise::{Launch, Launched, Running, launch};
+pub use supervise::{Launch, Launched, Preload, Running, launch};

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // no safe crate has PIDFD_GET_INFO
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -84,7 +85,10 @@ pub(crate) fn signal_of_zombie(pid: Pid) -> Option<i32> {
 
 /// The status of a zombie as wait(2) will tell it: field 52 of `/proc/<pid>/stat`.
 fn exit_code(pid: Pid) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut text = String::with_capacity(1024);
+    // A bound keeps the library from asking for the size, which is not told.
+    let file = fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+    file.take(u64::MAX).read_to_string(&mut text).ok()?;
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split_ascii_whitespace();
     // The first after the name is field 3.

@@ -15,6 +15,17 @@ use crate::spawn::{self, Backend, Error};
 use crate::supervisor::Supervisor;
 use crate::table;
 
+/// Which dynamic programs get the library that notes what they look at, which is quicker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preload {
+    /// None.
+    Off,
+    /// All that can have it.
+    On,
+    /// Every second one of those, so that tests see both kinds side by side.
+    Half,
+}
+
 /// A command to start.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -28,8 +39,8 @@ pub struct Launch {
     pub mask: SigSet,
     /// How to stop its calls.
     pub backend: Backend,
-    /// Whether to put a library into dynamic programs that notes what they look at, which is quicker.
-    pub preload: bool,
+    /// Which programs get the preload library.
+    pub preload: Preload,
     /// A name: of a look at a path that has it in it, or is relative, the library does not note but stops. Empty:
     /// there is none.
     pub guard: OsString,
@@ -39,7 +50,7 @@ pub struct Launch {
 #[derive(Debug)]
 pub struct Launched {
     launched: spawn::Launched,
-    preload: bool,
+    preload: Preload,
     guard: OsString,
 }
 
@@ -65,7 +76,10 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         preload,
         guard,
     } = launch;
-    let preload = preload && fast::has_library();
+    let preload = match fast::has_library() {
+        true => preload,
+        false => Preload::Off,
+    };
     let launch = spawn::Launch {
         argv,
         env,
@@ -73,7 +87,7 @@ pub fn launch(launch: Launch, prepare: impl FnOnce() -> io::Result<()>) -> Resul
         mask,
         backend,
         tables: table::tables(),
-        pass: preload
+        pass: (preload != Preload::Off)
             .then_some(fast::PASS)
             .into_iter()
             .flatten()
@@ -100,7 +114,11 @@ impl Launched {
     /// When the preparation failed or the command cannot be supervised; it has not run then.
     pub fn observe(self, observer: Arc<dyn Observer>) -> Result<Running, Error> {
         let guard = self.guard.into_vec();
-        let fast = self.preload.then(|| (self.launched.cookie(), guard));
+        let fast = match self.preload {
+            Preload::Off => None,
+            Preload::On => Some((self.launched.cookie(), guard, 1)),
+            Preload::Half => Some((self.launched.cookie(), guard, 2)),
+        };
         let supervisor = Supervisor::with(observer, fast).map_err(|source| Error::Sys {
             call: "epoll_create1",
             source,

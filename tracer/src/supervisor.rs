@@ -39,7 +39,7 @@ impl Supervisor {
     /// As above, and where the memory for the fast path cannot be had.
     pub(crate) fn with(
         observer: Arc<dyn Observer>,
-        fast: Option<(u64, Vec<u8>)>,
+        fast: Option<(u64, Vec<u8>, usize)>,
     ) -> io::Result<Self> {
         let links = Arc::new(Links::default());
         let tally = Arc::new(Tally::new(table::stopping()));

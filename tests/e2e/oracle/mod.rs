@@ -1,8 +1,8 @@
 //! What `strace -f` saw of a command is a subset of what was recorded of it, whichever backend watched,
 //! and the backends record the same.
 //!
-//! A command runs three times in equal workspaces at one path: under strace, and under rfs with each
-//! backend. From the log of strace follows, for the whole command and for each program that it
+//! A command runs several times in equal workspaces at one path: under strace, and under rfs in each way in
+//! which it can watch. From the log of strace follows, for the whole command and for each program that it
 //! started, which names must be inputs, with the states that they had and the ways in which they were
 //! looked at, and which must be outputs. `rfs cache records` tells what was recorded.
 
@@ -29,9 +29,11 @@ use temporary::Temporary;
 
 const BACKENDS: [&str; 2] = ["notify", "ptrace"];
 
-/// Ways of seeing what a command does: with the preload library, without it, and by the other backend.
-const WAYS: [(&str, &str); 3] = [
+/// Ways of seeing what a command does: with the preload library, with it in every second program, without it, and
+/// by the other backend.
+const WAYS: [(&str, &str); 4] = [
     ("notify", "RFS_PRELOAD=1"),
+    ("notify", "RFS_PRELOAD=half"),
     ("notify", "RFS_PRELOAD=0"),
     ("ptrace", "RFS_PRELOAD=0"),
 ];

@@ -1,6 +1,7 @@
 //! Calls made up by this thread about itself, and the events that tell them: the thread's own memory,
 //! descriptors and directories are what a traced thread's would be.
 
+mod counted;
 mod ends;
 
 use super::*;

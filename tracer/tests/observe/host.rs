@@ -11,7 +11,7 @@ use nix::sys::signal::SigSet;
 use rfs_tracer::event::{
     Answer, Event, Exec, ExecAnswer, Look, Names, Observer, OwnFds, Pid, Sight,
 };
-use rfs_tracer::{Backend, Ended, Launch, launch};
+use rfs_tracer::{Backend, Ended, Launch, Preload, launch};
 
 /// `BACKEND LOG COMMAND...`
 pub fn main(arguments: &[String]) -> ExitCode {
@@ -28,7 +28,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
         } else {
             Backend::Notify
         },
-        preload: backend == "fast",
+        preload: match backend.as_str() {
+            "fast" => Preload::On,
+            _ => Preload::Off,
+        },
         guard: std::ffi::OsString::new(),
     };
     let notes = Arc::new(Notes(Mutex::new(File::create(log).unwrap())));
