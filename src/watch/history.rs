@@ -10,7 +10,7 @@ use crate::store::pending::{self, Pending};
 use crate::store::{Durability, Error, Store, recover};
 use crate::world::World;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,9 +38,12 @@ enum Work {
     Write(Option<(i32, u64)>, SyncSender<()>),
 }
 
+/// So many ended steps may wait to be written; then whoever ends the next one waits.
+const QUEUE: usize = 1024;
+
 /// The background thread; none without a store.
 pub(super) struct History {
-    queue: Option<Sender<Work>>,
+    queue: Option<SyncSender<Work>>,
     /// Where it is written.
     path: Option<PathBuf>,
     /// That something is about to be written.
@@ -51,7 +54,7 @@ impl History {
     pub(super) fn new(to: Option<Destination>, world: Arc<World>) -> Self {
         let path = to.as_ref().map(|to| to.store.path().to_owned());
         let queue = to.map(|to| {
-            let (queue, work) = channel();
+            let (queue, work) = sync_channel(QUEUE);
             let writer = Writer {
                 to: Some(to),
                 world,

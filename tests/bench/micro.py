@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -309,6 +310,8 @@ class Micro:
 
 def main():
     args = arguments()
+    # Who is told to end takes its mounts away as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     top = pathlib.Path(tempfile.mkdtemp(prefix="rfs-bench-micro.", dir=args.dir)).resolve()
     noise = Noise()
     micro = None
