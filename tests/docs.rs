@@ -227,6 +227,37 @@ fn the_reference_is_of_these_commands() {
     assert!(!printed.contains("guard-jobs"));
 }
 
+/// What the program itself says that it knows is told, and nothing else.
+#[test]
+fn every_key_of_the_configuration_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = |text: &str| -> Vec<String> {
+        fs::write(dir.path().join("rfs.toml"), text).unwrap();
+        let rfs = Command::new(env!("CARGO_BIN_EXE_rfs"))
+            .args(["build", "true"])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8(rfs.stderr).unwrap();
+        let (_, known) = told.split_once("known here: ").unwrap();
+        known.trim().split(", ").map(str::to_owned).collect()
+    };
+    let page = text("doc/configuration.md");
+    let mut n_keys = 0;
+    for table in known("[a-table-of-no-name]\n") {
+        for key in known(&format!("[{table}]\nkey-of-no-name-at-all = 1\n")) {
+            let row = match table.as_str() {
+                "tools" => format!("\n| `{key}` |"),
+                _ => format!("\n| `[{table}]` `{key}` |"),
+            };
+            assert!(page.contains(&row), "{row}");
+            n_keys += 1;
+        }
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    assert_eq!(rows.count(), n_keys);
+}
+
 /// Each command of README's that is no command of the tutorial's is run by whoever is named here.
 #[test]
 fn the_commands_of_the_readme_are_run() {

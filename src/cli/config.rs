@@ -81,7 +81,7 @@ impl Config {
         let tables = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             file.error(at, error.message())
-                .hint("it is TOML: `[table]`, then lines of `key = value`")
+                .hint("it is TOML: `[table]`, then lines of `key = value`: doc/configuration.md")
         })?;
         for (name, table) in tables.get_ref() {
             let known: Vec<&str> = match name.get_ref().as_ref() {

@@ -21,9 +21,15 @@ pub(super) struct Args {
     #[arg(value_name = "PATH|STEP", required_unless_present = "configure",
           value_parser = NonEmptyStringValueParser::new(), value_hint = clap::ValueHint::AnyPath)]
     subject: Option<String>,
-    /// Instead: tell which probe of a configure script decided a define or a flag. With --json: schema
+    /// Instead: tell which probe of a configure script decided a define, a variable or a flag
+    /// (`-pthread`). With --json: schema
     /// `rfs.why-configure/1`
-    #[arg(long, value_name = "SYMBOL", conflicts_with = "subject")]
+    #[arg(
+        long,
+        value_name = "SYMBOL",
+        conflicts_with = "subject",
+        allow_hyphen_values = true
+    )]
     configure: Option<String>,
     /// Directory of the cache, for --configure [default: as for `rfs build`]
     #[arg(long, value_name = "DIR", requires = "configure")]

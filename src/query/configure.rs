@@ -6,6 +6,7 @@
 
 use super::configlog::{self, Section, mentions, words};
 use super::run::{Run, StepRef};
+use super::symbols::{given, is_about, own, told, value};
 use super::{Error, compdb};
 use crate::base::{Digest, Name, Record, Scraps, State, What};
 use crate::report::explain::plain;
@@ -16,8 +17,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::os::unix::ffi::OsStrExt;
 
-/// Where autoconf ends what was defined before.
-const END: &str = "/* end confdefs.h";
 /// Places of a symbol in what was made that are told.
 const MANY: usize = 8;
 
@@ -347,71 +346,6 @@ fn reads(record: &Record, wanted: &Digest) -> bool {
     record.deps.iter().any(|dep| is_it(&dep.state))
 }
 
-/// What a source defines a symbol as, before its own part.
-fn value(text: &str, symbol: &str) -> Option<String> {
-    let mut lines = text.lines().take_while(|line| !line.starts_with(END));
-    lines.find_map(|line| defined(line, symbol))
-}
-
-fn defined(line: &str, symbol: &str) -> Option<String> {
-    let rest = line.trim_start().strip_prefix('#')?.trim_start();
-    let rest = rest
-        .strip_prefix("define ")?
-        .trim_start()
-        .strip_prefix(symbol)?;
-    (rest.is_empty() || rest.starts_with([' ', '\t'])).then(|| rest.trim().to_owned())
-}
-
-/// Arguments of a script that are about a symbol: `CC=...` of `CC`, `--with-zlib` of `HAVE_ZLIB`.
-fn given(script: &Record, symbol: &str) -> Vec<String> {
-    let stem = |name: &str| {
-        let name = name.to_uppercase().replace('-', "_");
-        let prefixes = ["ENABLE_", "DISABLE_", "WITHOUT_", "WITH_", "HAVE_", "USE_"];
-        let stem = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
-        stem.map_or(name.clone(), str::to_owned)
-    };
-    let is_about = |word: &String| match word.strip_prefix("--") {
-        Some(option) => {
-            let name = option.split('=').next().unwrap_or_default();
-            stem(name) == stem(symbol)
-        }
-        None => word.split_once('=').is_some_and(|(name, _)| name == symbol),
-    };
-    let words = script.command.argv.iter().map(|word| lossy(word));
-    words.filter(is_about).collect()
-}
-
-/// A source without what was defined before.
-fn own(text: &str) -> &str {
-    let Some(at) = text.find(END) else {
-        return text;
-    };
-    let rest = &text[at..];
-    rest.find('\n').map_or("", |end| &rest[end + 1..])
-}
-
-/// What a line of something that a script made says of a symbol.
-fn told(line: &str, symbol: &str) -> Option<String> {
-    if let Some(value) = defined(line, symbol) {
-        return Some(value);
-    }
-    for array in ["D", "S"] {
-        if let Some(rest) = line.strip_prefix(&format!("{array}[\"{symbol}\"]=\"")) {
-            return Some(rest.trim_end_matches('"').trim().to_owned());
-        }
-    }
-    let rest = line.strip_prefix(symbol)?.trim_start();
-    rest.strip_prefix('=').map(|value| value.trim().to_owned())
-}
-
-/// Whether a line is about a symbol: also that it was not defined.
-fn is_about(line: &str, symbol: &str) -> bool {
-    let undefined = line.trim_start().trim_start_matches("/*").trim_start();
-    let undefined = undefined.strip_prefix("#undef ").map(str::trim_start);
-    told(line, symbol).is_some()
-        || undefined.is_some_and(|rest| rest.split(' ').next() == Some(symbol))
-}
-
 fn places(
     run: &Run<'_>,
     script: &Script,
@@ -492,6 +426,7 @@ fn empty(symbol: &str) -> Configured {
 impl Display for Configured {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.value {
+            Some(value) if *value == self.symbol => write!(f, "{value} is used")?,
             Some(value) => write!(f, "{} is {value:?}", self.symbol)?,
             None => write!(f, "{} is not defined", self.symbol)?,
         }
@@ -547,52 +482,5 @@ impl Display for Configured {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOURCE: &str = "/* confdefs.h */\n#define HAVE_A 1\n#define HAVE_AB\n\
-                          /* end confdefs.h.  */\n#define HAVE_C 1\nint main(void) { a(); }\n";
-
-    #[test]
-    fn only_what_was_defined_before_counts() {
-        assert_eq!(value(SOURCE, "HAVE_A").as_deref(), Some("1"));
-        assert_eq!(value(SOURCE, "HAVE_AB").as_deref(), Some(""));
-        assert_eq!(value(SOURCE, "HAVE_C"), None);
-        assert!(own(SOURCE).starts_with("#define HAVE_C 1\n"));
-    }
-
-    #[test]
-    fn what_a_script_was_called_with_is_told() {
-        let words = [
-            "./configure",
-            "--disable-nls",
-            "--with-zlib=/opt",
-            "CC=tcc",
-            "--prefix=/usr",
-        ];
-        let mut script = Record::default();
-        script.command.argv = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        assert_eq!(given(&script, "ENABLE_NLS"), ["--disable-nls"]);
-        assert_eq!(given(&script, "HAVE_ZLIB"), ["--with-zlib=/opt"]);
-        assert_eq!(given(&script, "CC"), ["CC=tcc"]);
-        assert_eq!(given(&script, "CCLD"), [""; 0]);
-    }
-
-    #[test]
-    fn lines_of_what_was_made_are_read() {
-        assert_eq!(told("D[\"HAVE_A\"]=\" 1\"", "HAVE_A").as_deref(), Some("1"));
-        assert_eq!(
-            told("S[\"LIBS\"]=\"-lm -lz\"", "LIBS").as_deref(),
-            Some("-lm -lz")
-        );
-        assert_eq!(told("CC = gcc", "CC").as_deref(), Some("gcc"));
-        assert_eq!(told("CCLD = gcc", "CC"), None);
-        assert_eq!(told("# define  HAVE_A 2", "HAVE_A").as_deref(), Some("2"));
-        assert!(is_about("/* #undef HAVE_A */", "HAVE_A"));
-        assert!(!is_about("/* #undef HAVE_AB */", "HAVE_A"));
     }
 }

@@ -25,6 +25,7 @@ mod run;
 mod state;
 pub mod stats;
 mod svg;
+mod symbols;
 pub mod why;
 
 pub use run::{Run, StepRef};

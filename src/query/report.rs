@@ -149,8 +149,15 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "run {}: {}: {} steps",
-            self.run, self.command, self.counts.steps
+            "run {}: {}: {} {}",
+            self.run,
+            self.command,
+            self.counts.steps,
+            if self.counts.steps == 1 {
+                "step"
+            } else {
+                "steps"
+            }
         )
     }
 }

@@ -255,7 +255,10 @@ fn ask(store: &Arc<Snapshot>, only: &str) {
             "graph --from a header",
             Box::new(|| json(graph::graph(store, None, Some(&header), None))),
         ),
-        ("graph", Box::new(|| json(folded::folded(store, None)))),
+        (
+            "graph --folded",
+            Box::new(|| json(folded::folded(store, None))),
+        ),
         (
             "graph --all",
             Box::new(|| json(graph::graph(store, None, None, None))),

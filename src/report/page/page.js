@@ -42,7 +42,7 @@
 
   /* Choosing a step or a file. */
   let chosen = null;
-  const link = (go, ...parts) => make("button", { class: "link c", type: "button", onclick: go }, ...parts);
+  const link = (go, ...parts) => make("button", { class: parts.length > 1 ? "link c of" : "link c", type: "button", onclick: go }, ...parts);
   /* Far from what tells of the step a click would seem to do nothing. */
   const show = (id) => {
     const box = $(id).getBoundingClientRect();
@@ -163,8 +163,9 @@
     const svg = draw("svg", { height: shown.length * row + 24, role: "img", "aria-label": "timeline" });
     const x = (s) => left + (s - from) / (to - from) * (width - left);
     const span = to - from;
-    let tick = Math.pow(10, Math.floor(Math.log10(span)));
-    if (span / tick < 3) tick /= 5; else if (span / tick < 6) tick /= 2;
+    /* The least of 1, 2, 5, 10, ... whose marks do not meet. */
+    const least = span * 80 / (width - left), power = Math.pow(10, Math.floor(Math.log10(least)));
+    const tick = power * [1, 2, 5, 10].find((n) => power * n >= least);
     for (let s = Math.ceil(from / tick) * tick; s <= to; s += tick) {
       svg.append(draw("line", { class: "grid", x1: x(s), x2: x(s), y1: 0, y2: shown.length * row }));
       const mark = draw("text", { class: "name", x: x(s) + 2, y: shown.length * row + 14 });

@@ -107,6 +107,15 @@ fn check(s: &TestSpace) {
     );
     assert!(libs["found"].to_string().contains("Makefile"), "{libs:#}");
 
+    // The flag itself, by the same probe.
+    let flag = why(s, "-lm");
+    assert_eq!(
+        (&flag["value"], &flag["how"]),
+        (&"-lm".into(), &"uses".into())
+    );
+    assert_eq!(flag["probe"], libs["probe"]);
+    assert!(flag["found"].to_string().contains("LIBS = -lm"), "{flag:#}");
+
     // Nobody is made responsible for what was not asked for.
     let always = why(s, "ALWAYS");
     assert_eq!(
