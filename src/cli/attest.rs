@@ -266,7 +266,8 @@ fn new_key(path: &Path) -> Result<(), CommandError> {
     let random = File::open("/dev/urandom").and_then(|mut from| from.read_exact(&mut secret));
     random.map_err(|error| failed(format!("/dev/urandom: {error}")))?;
     let key = Private::new(&secret);
-    if let Some(dir) = path.parent() {
+    let dir = path.parent().filter(|dir| *dir != Path::new(""));
+    if let Some(dir) = dir {
         RealDisk
             .mkdir_all(dir, 0o777)
             .map_err(|error| failed(error.to_string()))?;
