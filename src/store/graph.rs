@@ -16,6 +16,7 @@ use super::{Error, canonical, readers};
 use crate::base::{Cause, Difference, Digest, Name, Record, Start, What, difference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 const WALL: usize = 8;
@@ -236,6 +237,8 @@ impl Noting {
         if let Some(newest) = newest.filter(|newest| *newest != execution) {
             follows(pages, execution, newest)?;
         }
+        // What the last writers of the outputs have left, each read once: one may have written all of them.
+        let mut left: HashMap<Execution, HashMap<Name, What>> = HashMap::new();
         for (place, output) in done.record.outputs.iter().enumerate() {
             let name = NAMES.intern(pages, output.name.bytes())?;
             let last = writer_of(pages, name)?;
@@ -253,16 +256,19 @@ impl Noting {
                 continue;
             }
             self.wrote.insert(output.name.clone(), done.step.number);
-            if done.step.fate == Fate::Served {
-                // It is as who wrote it has left it.
-                let left = |last| -> Result<bool, Error> {
-                    let record = history::rest(pages, last)?;
-                    let mut left = record.outputs.iter();
-                    // Time stamps are ordered among the outputs of one step.
-                    Ok(left
-                        .any(|left| left.name == output.name && left.what.leaves_as(&output.what)))
+            if let (Fate::Served, Some(last)) = (done.step.fate, last) {
+                // It is as who wrote it has left it. Time stamps are ordered among the outputs of one step.
+                let left = match left.entry(last) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let outputs = history::rest(pages, last)?.outputs.into_iter();
+                        new.insert(outputs.map(|left| (left.name, left.what)).collect())
+                    }
                 };
-                if last.map_or(Ok(false), left)? {
+                if left
+                    .get(&output.name)
+                    .is_some_and(|left| left.leaves_as(&output.what))
+                {
                     continue;
                 }
             }
