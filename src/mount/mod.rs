@@ -10,6 +10,7 @@ mod ledger;
 mod line;
 mod notify;
 mod process;
+mod settling;
 pub mod table;
 pub mod talk;
 mod trail;

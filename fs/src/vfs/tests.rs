@@ -34,6 +34,7 @@ fn fixture() -> Fixture {
         false,
         None,
         told,
+        None,
     )
     .unwrap();
     Fixture { vfs, root }
@@ -232,6 +233,7 @@ fn changes_are_told_by_every_name() {
         false,
         None,
         told.clone(),
+        None,
     )
     .unwrap();
     fs::write(f.path("a"), "").unwrap();

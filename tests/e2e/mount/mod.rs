@@ -14,6 +14,7 @@ mod hard;
 mod lack;
 mod leave;
 mod life;
+mod restore;
 mod tools;
 mod trail;
 mod users;
