@@ -290,18 +290,6 @@ impl<B> Table<B> {
             .is_some_and(|node| node.n_writers > 0)
     }
 
-    /// Backing paths of all nodes that somebody has open for writing.
-    pub(crate) fn written(&self) -> Vec<PathBuf> {
-        let nodes = self.nodes.lock();
-        let written = nodes.by_ino.iter().filter(|(_, node)| node.n_writers > 0);
-        let written: Vec<Ino> = written.map(|(ino, _)| *ino).collect();
-        drop(nodes);
-        written
-            .into_iter()
-            .flat_map(|ino| self.paths(ino))
-            .collect()
-    }
-
     /// Backing path of a name, `None` when a directory on the way has lost its own.
     pub(crate) fn path(&self, parent: Ino, name: &OsStr) -> Option<PathBuf> {
         let nodes = self.nodes.lock();

@@ -18,6 +18,6 @@ mod view;
 
 pub use error::{FsError, Op};
 pub use mount::{Connection, EnterOptions, Gate, MountError};
-pub use session::{Config, Mounted, Passthrough, Stats, Traffic, serve};
+pub use session::{Config, Mounted, Passthrough, Stats, serve};
 pub use standing::{Removal, Standing, lies_on, real, step_behind, take_away, withdraw};
-pub use view::{Deed, Observer, Settler};
+pub use view::{Deed, Observer};

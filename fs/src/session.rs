@@ -7,7 +7,7 @@ use crate::fuse::Adapter;
 use crate::inode::{Identity, ROOT};
 use crate::mount::{AT_STATX_DONT_SYNC, Connection};
 use crate::vfs::{Belief, OwnIds, Vfs};
-use crate::view::{Observer, Settler};
+use crate::view::Observer;
 use fuser::{BackgroundSession, INodeNo, Notifier, Session, SessionACL};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
@@ -46,8 +46,6 @@ pub struct Config {
     /// Whether others change the directory too: then the kernel asks each time about names of files, absent
     /// names and what stat(2) tells of files, and believes directories alone.
     pub shared: bool,
-    /// Who makes the directory what is to be shown, where that is not so from the beginning.
-    pub settler: Option<Arc<dyn Settler>>,
 }
 
 impl Config {
@@ -60,7 +58,6 @@ impl Config {
             passthrough: Passthrough::Auto,
             ttl: Duration::from_secs(24 * 60 * 60),
             shared: false,
-            settler: None,
         }
     }
 }
@@ -152,7 +149,6 @@ pub fn serve(
         config.passthrough == Passthrough::Auto,
         connection.own_ids.map(|(uid, gid)| OwnIds { uid, gid }),
         observer,
-        config.settler.clone(),
     )
     .map_err(|e| failed(e.into()))?;
     let max_stack_depth = stack_depth(&vfs).map_err(failed)?;
@@ -249,11 +245,6 @@ impl Mounted {
         }
     }
 
-    /// What goes on in it.
-    pub fn traffic(&self) -> Traffic {
-        Traffic(self.vfs.clone())
-    }
-
     fn drop_inode(&self, ino: u64) {
         // An error says that the kernel has nothing cached, or is gone.
         self.notifier.inval_inode(INodeNo(ino), 0, 0).ok();
@@ -315,29 +306,6 @@ impl Mounted {
             }
             Ok(()) | Err(_) => Ok(counters.read()),
         }
-    }
-}
-
-/// What goes on in a mount.
-pub struct Traffic(Arc<Vfs>);
-
-impl Traffic {
-    /// Waits until all requests are done that are under way now. Not to be called by a thread that the mount waits
-    /// for.
-    pub fn pass(&self) {
-        drop(self.0.going.write());
-    }
-
-    /// Backing paths of the files that somebody has open for writing.
-    #[must_use]
-    pub fn written(&self) -> Vec<PathBuf> {
-        self.0.table.written()
-    }
-}
-
-impl fmt::Debug for Traffic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traffic").finish_non_exhaustive()
     }
 }
 

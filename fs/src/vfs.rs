@@ -24,7 +24,7 @@ pub(crate) use ids::OwnIds;
 use crate::descriptors::Descriptors;
 use crate::handles::Handles;
 use crate::inode::{Forgotten, Identity, Ino, Name, Place, ROOT, Table};
-use crate::view::{Observer, Settler};
+use crate::view::Observer;
 use fuser::BackingId;
 use parking_lot::RwLock;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
@@ -80,9 +80,6 @@ pub(crate) struct Vfs {
     /// Whether passthrough may still be tried.
     pub(crate) passthrough: AtomicBool,
     pub(crate) observer: Arc<dyn Observer>,
-    settler: Option<Arc<dyn Settler>>,
-    /// Held shared by each request while it is under way.
-    pub(crate) going: RwLock<()>,
     /// Set where no other owners can be expressed.
     own_ids: Option<OwnIds>,
     euid: u32,
@@ -155,7 +152,6 @@ impl Vfs {
         passthrough: bool,
         own_ids: Option<OwnIds>,
         observer: Arc<dyn Observer>,
-        settler: Option<Arc<dyn Settler>>,
     ) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty())?;
@@ -171,8 +167,6 @@ impl Vfs {
             belief,
             passthrough: AtomicBool::new(passthrough),
             observer,
-            settler,
-            going: RwLock::new(()),
             own_ids,
             euid: rustix::process::geteuid().as_raw(),
             stale: OnceLock::new(),
@@ -227,46 +221,8 @@ impl Vfs {
         }
     }
 
-    /// Who has to do something before anything else is done; none where there is nothing to do.
-    fn settler(&self) -> Option<&dyn Settler> {
-        self.settler
-            .as_deref()
-            .filter(|settler| settler.is_needed())
-    }
-
-    /// The names in a directory are about to be used; with `below` those in all directories in it.
-    fn settle(&self, dir: Ino, below: bool) -> Result<()> {
-        match self.settler() {
-            Some(settler) => self
-                .table
-                .paths(dir)
-                .iter()
-                .try_for_each(|path| settler.settle(path, below).map_err(errno)),
-            None => Ok(()),
-        }
-    }
-
-    /// What a name means is about to be used or changed, and with `below` all that is in it.
-    fn settle_child(&self, parent: Ino, name: &OsStr, below: bool) -> Result<()> {
-        match (self.settler(), self.table.path(parent, name)) {
-            (Some(settler), Some(path)) => settler.settle(&path, below).map_err(errno),
-            (None, _) | (_, None) => Ok(()),
-        }
-    }
-
-    /// An object is about to be used, whatever it is called.
-    fn settle_around(&self, ino: Ino) -> Result<()> {
-        let Some(settler) = self.settler().filter(|_| ino != ROOT) else {
-            return Ok(());
-        };
-        let paths = self.table.paths(ino);
-        let mut around = paths.iter().filter_map(|path| path.parent());
-        around.try_for_each(|dir| settler.settle(dir, false).map_err(errno))
-    }
-
-    /// An `O_PATH` descriptor of a directory, whose names are about to be used.
+    /// An `O_PATH` descriptor of a directory.
     fn dir(&self, ino: Ino) -> Result<Arc<OwnedFd>> {
-        self.settle(ino, false)?;
         match self.try_dir(ino) {
             Err(e) if is_doubtful(e) => {
                 let _no_renames = self.renames.write();
@@ -295,7 +251,6 @@ impl Vfs {
     /// Does something to the object of a node, wherever it now is. `act` returns with its result a stat of
     /// what it did it to.
     fn with<T>(&self, ino: Ino, act: impl Fn(&At) -> Result<(T, Statx)>) -> Result<(T, Statx)> {
-        self.settle_around(ino)?;
         match self.attempt(ino, &act) {
             Err(e) if is_doubtful(e) => {
                 let _no_renames = self.renames.write();
@@ -353,10 +308,6 @@ impl Vfs {
             self.observer.changed(&path);
         }
     }
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// Whether an error may come from the object having another name by now.

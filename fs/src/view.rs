@@ -1,10 +1,8 @@
-//! The seam of the mount: what those outside learn of what happens in it, and what they do before.
+//! The seam of the mount: what those outside learn of what happens in it.
 //!
 //! It knows no FUSE; the mount knows nothing of who listens.
 
 use crate::error::FsError;
-use std::fmt;
-use std::io;
 use std::path::Path;
 
 /// What a process does by name.
@@ -52,19 +50,4 @@ pub trait Observer: Send + Sync {
     fn failed(&self, error: &FsError) {
         let _: &FsError = error;
     }
-}
-
-/// Has the backing directory hold what the view is to show, before the view looks there.
-///
-/// It is called on the thread that serves the request, which waits for it; so it must not wait for the mount itself.
-pub trait Settler: fmt::Debug + Send + Sync {
-    /// Whether there may be anything to do. Asked at each request.
-    fn is_needed(&self) -> bool;
-
-    /// The names in this directory, an absolute backing path, are about to be used; with `below` also those in
-    /// all directories in it.
-    ///
-    /// # Errors
-    /// They cannot be; the request fails for this reason.
-    fn settle(&self, dir: &Path, below: bool) -> io::Result<()>;
 }

@@ -2,7 +2,7 @@
 //! is as if nothing were mounted, but for what the daemon has written down.
 
 use super::error::CommandError;
-use super::{console, materialize, mount, place};
+use super::{mount, place};
 use crate::mount::talk::{Answer, Ask, Daemon};
 use crate::mount::{step_behind, table};
 use rustix::fs::statfs;
@@ -24,34 +24,28 @@ pub(super) fn step() -> Result<(), CommandError> {
         return Ok(());
     };
     let at = entry.at.display();
-    let failed = |why: &dyn std::fmt::Display| unanswered(&entry.at, why);
-    if materialize::is_there(&entry.at) {
-        materialize::tell(materialize::ask_to_finish(&entry)?.as_ref());
-    }
-    let slow = || console::tell(format_args!("waiting for the daemon of {at}"));
+    let failed = |why: &dyn std::fmt::Display| {
+        CommandError::new(format_args!(
+            "{at} is mounted, and its daemon cannot be asked: {why}"
+        ))
+        .hint(format_args!(
+            "`rfs mount {at}` mounts it anew where the daemon is gone"
+        ))
+    };
     let asked = Daemon::of(&entry, mount::runtime().as_deref())
-        .and_then(|daemon| daemon.ask_for(&Ask::Real, slow))
+        .and_then(|daemon| daemon.ask(&Ask::Real))
         .map_err(|error| failed(&error))?;
     let real = match asked {
         (Answer::Done, Some(real)) => real,
         (Answer::Failed(why), _) => return Err(failed(&why)),
-        (_, _) => return Err(failed(&"it talks of something else")),
+        (Answer::Done | Answer::Used | Answer::Status(_) | Answer::Busy(_), _) => {
+            return Err(failed(&"it talks of something else"));
+        }
     };
     step_behind(real.as_fd(), &entry.at).map_err(|error| {
         CommandError::new(format_args!("cannot reach the real files of {at}: {error}"))
     })?;
     enter(&cwd)
-}
-
-/// A daemon does not answer.
-pub(super) fn unanswered(at: &Path, why: &dyn std::fmt::Display) -> CommandError {
-    let at = at.display();
-    CommandError::new(format_args!(
-        "{at} is mounted, and its daemon cannot be asked: {why}"
-    ))
-    .hint(format_args!(
-        "`rfs mount {at}` mounts it anew where the daemon is gone"
-    ))
 }
 
 fn enter(cwd: &Path) -> Result<(), CommandError> {

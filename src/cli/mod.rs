@@ -28,7 +28,6 @@ mod logging;
 mod machine;
 mod manual;
 mod marks;
-mod materialize;
 mod mount;
 mod place;
 mod profile;
@@ -87,7 +86,6 @@ enum Command {
     Snapshot(snapshot::Args),
     Snapshots(snapshot::ListArgs),
     Restore(snapshot::RestoreArgs),
-    Materialize(materialize::Args),
     WhyMiss(why::MissArgs),
     Graph(graph::Args),
     Compdb(compdb::Args),
@@ -132,9 +130,6 @@ impl Command {
             Self::Mount(_)
                 | Self::Umount(_)
                 | Self::Status(_)
-                // Which go by way of the daemon.
-                | Self::Restore(_)
-                | Self::Materialize(_)
                 | Self::Doctor(_)
                 | Self::BugReport(_)
                 | Self::Completions(_)
@@ -167,8 +162,7 @@ pub fn main() -> i32 {
 fn run(command: Command) -> i32 {
     logging::start();
     if command.works_on_state() {
-        let ready = behind::step().and_then(|()| materialize::finish_here());
-        if let Err(error) = ready {
+        if let Err(error) = behind::step() {
             console::error(&error);
             return error.status();
         }
@@ -186,7 +180,6 @@ fn run(command: Command) -> i32 {
         Command::Snapshot(args) => snapshot::take(&args),
         Command::Snapshots(args) => snapshot::list(&args),
         Command::Restore(args) => snapshot::give_back(&args),
-        Command::Materialize(args) => materialize::run(&args),
         Command::WhyMiss(args) => why::miss(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Compdb(args) => compdb::run(&args),

@@ -3,7 +3,7 @@
 use super::descriptors::{self, Inherited};
 use super::error::CommandError;
 use super::signals::Taken;
-use super::{console, materialize, place, workspace};
+use super::{console, place, workspace};
 use crate::base::policy::Policy;
 use crate::disk::RealDisk;
 use crate::mount::table::{self, Entry};
@@ -57,9 +57,6 @@ pub(super) struct Umount {
     /// Although it is in use: who uses it gets errors
     #[arg(short, long, conflicts_with = "lazy")]
     force: bool,
-    /// Before, have the real directory hold what a restore has not put yet
-    #[arg(long)]
-    materialize: bool,
 }
 
 /// Tell which workspaces are mounted, and how they go
@@ -79,7 +76,6 @@ pub(super) fn mount(args: &Args) -> Result<i32, CommandError> {
         match status(&entry) {
             Ok(status) => return Ok(is_already(&entry, &status)),
             Err(_) if is_gone(&entry)? => {}
-            Err(error) if is_late(&error) => return Err(late(&entry)),
             Err(_) => recover(&entry)?,
         }
     }
@@ -113,21 +109,6 @@ fn is_already(entry: &Entry, status: &Status) -> i32 {
         "rfs: {at} is mounted already, by process {pid}"
     ));
     0
-}
-
-/// Whether somebody listens, but does not come to answer.
-fn is_late(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-}
-
-fn late(entry: &Entry) -> CommandError {
-    let at = entry.at.display();
-    CommandError::new(format_args!(
-        "{at} is mounted by a daemon that does not answer: it is stopped, or has too much to do"
-    ))
-    .hint(format_args!(
-        "`rfs umount --force {at}` takes the mount away"
-    ))
 }
 
 /// Whether a mount that was in the list is not there any more.
@@ -238,15 +219,7 @@ pub(super) fn umount(args: &Umount) -> Result<i32, CommandError> {
     // Not to be in the way itself.
     let _nobodys = nix::unistd::chdir("/");
     for entry in &entries {
-        if args.materialize {
-            materialize::tell(materialize::ask_to_finish(entry)?.as_ref());
-        }
         remove(entry, how)?;
-        if materialize::is_there(&entry.backing) {
-            console::tell(
-                "a restore waits: the next `rfs mount` goes on with it, and other commands of rfs finish it",
-            );
-        }
     }
     Ok(0)
 }
@@ -266,7 +239,6 @@ fn remove(entry: &Entry, how: How) -> Result<(), CommandError> {
             }
             Ok(asked) => break asked,
             Err(_) if is_gone(entry)? => return Ok(()),
-            Err(error) if is_late(&error) && how != How::Force => return Err(late(entry)),
             Err(_gone) => {
                 mount::take_away(&entry.at, Removal::Abort).map_err(|error| failed(&error))?;
                 console::warn(
@@ -304,9 +276,7 @@ fn remove(entry: &Entry, how: How) -> Result<(), CommandError> {
             Err(failed(&who).hint("`--lazy` lets them go on, `--force` does not"))
         }
         Answer::Failed(why) => Err(failed(&why)),
-        Answer::Status(_) | Answer::Pending(_) | Answer::Finished(_) => {
-            Err(failed(&"its daemon talks of something else"))
-        }
+        Answer::Status(_) => Err(failed(&"its daemon talks of something else")),
     }
 }
 
@@ -324,31 +294,6 @@ struct Told<'a> {
     requests: Option<u64>,
     passthrough: Option<bool>,
     warnings: Vec<String>,
-    /// A restore that goes on.
-    restore: Option<Restoring>,
-}
-
-#[derive(Debug, Serialize)]
-struct Restoring {
-    snapshot: String,
-    /// Directories that are what they are to be.
-    settled: u64,
-    /// Directories that are known not to be.
-    waiting: u64,
-}
-
-/// The restore that goes on in a mount.
-fn restoring(entry: &Entry) -> Option<Restoring> {
-    // Not by a look at the mount, which would settle what is looked at. Earlier versions do not answer.
-    let asked = Daemon::of(entry, runtime().as_deref()).and_then(|it| it.ask(&Ask::Pending));
-    match asked {
-        Ok((Answer::Pending(Some(pending)), _)) => Some(Restoring {
-            snapshot: pending.name,
-            settled: pending.settled,
-            waiting: pending.waiting,
-        }),
-        _ => None,
-    }
 }
 
 pub(super) fn tell(args: &StatusArgs) -> Result<i32, CommandError> {
@@ -366,7 +311,6 @@ pub(super) fn tell(args: &StatusArgs) -> Result<i32, CommandError> {
             continue;
         }
         dead |= status.is_err();
-        let restoring = status.as_ref().ok().and_then(|_| restoring(entry));
         if args.json {
             let status = status.as_ref().ok();
             let told = Told {
@@ -380,17 +324,10 @@ pub(super) fn tell(args: &StatusArgs) -> Result<i32, CommandError> {
                 requests: status.map(|status| status.requests),
                 passthrough: status.map(|status| status.passthrough),
                 warnings: status.map_or_else(Vec::new, |status| status.warnings.clone()),
-                restore: restoring,
             };
             console::answer(serde_json::to_string(&told).expect("BUG: plain values make JSON"));
         } else {
             console::answer(line(entry, status.as_ref()));
-            if let Some(restoring) = restoring {
-                console::answer(format_args!(
-                    "  restored {}: {} directories were put right, {} wait",
-                    restoring.snapshot, restoring.settled, restoring.waiting
-                ));
-            }
         }
     }
     Ok(i32::from(dead))
@@ -425,11 +362,15 @@ fn line(entry: &Entry, status: Result<&Status, &io::Error>) -> String {
 }
 
 fn status(entry: &Entry) -> io::Result<Status> {
-    let (answer, _) = Daemon::of(entry, runtime().as_deref())?.ask(&Ask::Status)?;
-    let Answer::Status(status) = answer else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    Ok(status)
+    match Daemon::of(entry, runtime().as_deref())?
+        .ask(&Ask::Status)?
+        .0
+    {
+        Answer::Status(status) => Ok(status),
+        Answer::Done | Answer::Used | Answer::Busy(_) | Answer::Failed(_) => {
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
 }
 
 /// The mounts that are meant by these directories: mounted there, showing them, or around them.

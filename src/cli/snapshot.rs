@@ -1,17 +1,13 @@
 //! `rfs snapshot`, `rfs snapshots`, `rfs restore`, and `rfs diff` where snapshots are meant.
 
 use super::error::CommandError;
-use super::{behind, console, materialize, place, workspace};
+use super::{console, place, workspace};
 use crate::base::time::rfc3339;
 use crate::cache::Cache;
 use crate::disk::RealDisk;
-use crate::mount::table::Entry;
-use crate::mount::talk::{Answer, Ask, Finished};
 use crate::report::size;
 use crate::runner::STATE;
-use crate::snapshot::{
-    Change, Difference, Error, Pending, Shelf, Summary, Tree, compare, look, restore,
-};
+use crate::snapshot::{Change, Difference, Error, Shelf, Summary, Tree, compare, look, restore};
 use crate::store::{Memo, recover};
 use crate::world::World;
 use serde::Serialize;
@@ -44,11 +40,10 @@ pub(super) struct ListArgs {
 /// Make the tree, or parts of it, what it was in a snapshot
 ///
 /// Only what differs is touched; what is not in the snapshot is removed. If something would be lost that is in no
-/// snapshot, one of the tree as it is now is made: `before-NAME`. In a mounted workspace this takes the same short
-/// time whatever the size of the tree: a directory is put right when somebody looks into it.
+/// snapshot, one of the tree as it is now is made before: `before-NAME`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RestoreArgs {
-    /// The snapshot, or its digest
+    /// The snapshot
     name: String,
     /// Only these files and directories, with all that is in them
     #[arg(value_hint = clap::ValueHint::AnyPath)]
@@ -80,8 +75,6 @@ pub(super) fn take(args: &Args) -> Result<i32, CommandError> {
 #[derive(Serialize)]
 struct Told {
     name: String,
-    /// Names the whole of it.
-    digest: Option<String>,
     taken: i64,
     files: usize,
     bytes: u64,
@@ -109,7 +102,6 @@ pub(super) fn list(args: &ListArgs) -> Result<i32, CommandError> {
     if args.json {
         let told = |one: Summary| Told {
             name: one.name,
-            digest: one.digest.map(|digest| digest.hex()),
             taken: one.taken,
             files: one.files,
             bytes: one.bytes,
@@ -135,94 +127,10 @@ pub(super) fn list(args: &ListArgs) -> Result<i32, CommandError> {
 }
 
 pub(super) fn give_back(args: &RestoreArgs) -> Result<i32, CommandError> {
-    let cwd = place::cwd()?;
-    let root = workspace::of(&cwd)?;
-    if args.paths.is_empty() {
-        if let Some(entry) = by_its_daemon(&root)? {
-            return by_and_by(&entry, args);
-        }
-    }
-    behind::step()?;
-    if materialize::is_there(&root) {
-        let finished = materialize::finish(&root);
-        match finished {
-            Err(error) if args.force => {
-                let (shelf, _) = Shelf::lock(&root, Arc::new(RealDisk)).map_err(explained)?;
-                let aside = crate::snapshot::set_aside(&shelf).map_err(explained)?;
-                console::error(&error);
-                let aside = aside.display();
-                console::warn(
-                    format_args!("that restore is given up: what it has moved out is in {aside}"),
-                    None,
-                );
-            }
-            finished => finished?,
-        }
-    }
-    at_once(args)
-}
-
-/// The daemon that serves this very workspace, if it is ours to command.
-fn by_its_daemon(root: &Path) -> Result<Option<Entry>, CommandError> {
-    let own = nix::unistd::geteuid();
-    let entry = materialize::daemon_of(root)?;
-    Ok(entry.filter(|entry| own.is_root() || own.as_raw() == entry.uid))
-}
-
-/// Has the daemon of a mounted workspace do it when somebody looks.
-fn by_and_by(entry: &Entry, args: &RestoreArgs) -> Result<i32, CommandError> {
-    let ask = Ask::Restore {
-        name: args.name.clone(),
-        force: args.force,
-    };
-    if let Answer::Finished(done) = materialize::ask_for(entry, &ask)? {
-        materialize::tell(done.as_ref());
-    } else {
-        console::tell("directories are put right when somebody looks into them");
-    }
-    console::answer(format_args!("rfs: restored {}", args.name));
-    Ok(0)
-}
-
-/// Settles what waits below some paths in a workspace that is not mounted; without any, all, which ends it.
-pub(super) fn settle_here(root: &Path, paths: &[PathBuf]) -> Result<(), CommandError> {
-    let here = Here {
-        root: root.to_owned(),
-        cwd: root.to_owned(),
-    };
-    let (shelf, aside) = Shelf::lock(root, Arc::new(RealDisk)).map_err(explained)?;
-    tell_aside(aside.as_deref());
-    let opened = Pending::open(shelf, here.world()).map_err(explained)?;
-    let Ok(pending) = opened else {
-        return Ok(());
-    };
-    let name = pending.progress().name;
-    console::tell(format_args!("finishing the restore of {name}"));
-    for path in paths {
-        pending.settle(&root.join(path), true).map_err(explained)?;
-    }
-    if paths.is_empty() {
-        let done = pending.finish(here.cache()?.as_ref());
-        let done = done.map_err(|error| {
-            explained(error).hint("`rfs restore --force NAME` gives up a restore that cannot go on")
-        })?;
-        materialize::tell(Some(&Finished {
-            name: done.name,
-            before: done.before,
-            aside: done.aside,
-        }));
-    }
-    Ok(())
-}
-
-fn at_once(args: &RestoreArgs) -> Result<i32, CommandError> {
     let here = Here::find()?;
     let (shelf, aside) = Shelf::lock(&here.root, Arc::new(RealDisk)).map_err(explained)?;
     tell_aside(aside.as_deref());
-    let paths = args
-        .paths
-        .iter()
-        .map(|path| inside(&here.cwd, &here.root, path));
+    let paths = args.paths.iter().map(|path| here.inside(path));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
     let world = here.world();
     let cache = here.cache()?;
@@ -353,28 +261,28 @@ impl Here {
             .then(|| Cache::open(&dir, Arc::new(RealDisk)).ok())
             .flatten())
     }
-}
 
-/// A path of the workspace that a user names; it need not exist.
-pub(super) fn inside(cwd: &Path, root: &Path, path: &Path) -> Result<PathBuf, CommandError> {
-    let mut plain = PathBuf::new();
-    for component in cwd.join(path).components() {
-        match component {
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::CurDir => {}
-            Component::RootDir | Component::Normal(_) | Component::Prefix(_) => {
-                plain.push(component);
+    /// A path of the workspace that a user names; it need not exist.
+    fn inside(&self, path: &Path) -> Result<PathBuf, CommandError> {
+        let mut plain = PathBuf::new();
+        for component in self.cwd.join(path).components() {
+            match component {
+                Component::ParentDir => {
+                    plain.pop();
+                }
+                Component::CurDir => {}
+                Component::RootDir | Component::Normal(_) | Component::Prefix(_) => {
+                    plain.push(component);
+                }
             }
         }
+        let inside = plain.strip_prefix(&self.root).map(Path::to_owned);
+        inside.map_err(|_outside| {
+            let (path, root) = (path.display(), self.root.display());
+            CommandError::new(format_args!("{path} is outside of the workspace {root}"))
+                .hint("name files and directories of the workspace")
+        })
     }
-    let inside = plain.strip_prefix(root).map(Path::to_owned);
-    inside.map_err(|_outside| {
-        let (path, root) = (path.display(), root.display());
-        CommandError::new(format_args!("{path} is outside of the workspace {root}"))
-            .hint("name files and directories of the workspace")
-    })
 }
 
 /// Digests that were computed are known next time.

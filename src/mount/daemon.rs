@@ -2,14 +2,12 @@
 
 use super::keeper::{How, Keeper, Removed};
 use super::ledger::Ledger;
-use super::settling::Settling;
-use super::talk::{self, Answer, Ask, Asker, Listener, Starting, Status};
+use super::talk::{Answer, Ask, Asker, Listener, Starting, Status};
 use super::trail::Trail;
 use super::{Error, Notify};
 use crate::base::policy::Policy;
 use crate::disk::{self, At, Disk, RealDisk};
 use crate::runner::STATE;
-use crate::snapshot::Finished;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use rfs_fs::{Config, Deed, FsError, Mounted, Observer, Op, Passthrough, Standing};
@@ -103,12 +101,9 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
             ear.warn(text);
         })
     };
-    let settling = Settling::start(&plan.workspace, ledger.store.clone())
-        .map_err(|error| failed(format!("a restore cannot go on: {error}")))?;
     let mut view = Config::new(&plan.workspace);
     view.ttl = DIRECTORIES;
     view.shared = true;
-    view.settler = Some(settling.clone());
     if !plan.passthrough {
         view.passthrough = Passthrough::Off;
     }
@@ -125,9 +120,7 @@ pub fn run(plan: &Plan, signals: &SignalFd, ready: impl FnOnce(&Ready)) -> Resul
         keeperless: false,
         listener,
         ear,
-        ledger: Arc::new(ledger),
-        settling,
-        ending: false,
+        ledger,
         farewell: Vec::new(),
         last: (0, Instant::now()),
         leaving: None,
@@ -212,10 +205,7 @@ struct Daemon<'a> {
     keeperless: bool,
     listener: Listener,
     ear: Arc<Ear>,
-    ledger: Arc<Ledger>,
-    settling: Arc<Settling>,
-    /// Whether a restore is being ended.
-    ending: bool,
+    ledger: Ledger,
     /// Those who wait for the end.
     farewell: Vec<Asker>,
     /// Requests at the last change of their number.
@@ -272,23 +262,7 @@ impl Daemon<'_> {
                 break;
             }
             self.look_whether_idle();
-            self.end_a_restore();
         }
-    }
-
-    /// Ends a restore of which nothing waits any more.
-    fn end_a_restore(&mut self) {
-        let is_over = self.settling.is_over();
-        if is_over && !self.ending {
-            let (settling, ear) = (self.settling.clone(), self.ear.clone());
-            let _detached = std::thread::spawn(move || {
-                if let Err(error) = settling.finish() {
-                    ear.warn(format!("a restore cannot be finished: {error}"));
-                }
-            });
-        }
-        // One that could not be ended is left to who asks for it.
-        self.ending = is_over;
     }
 
     /// Until when nothing need be done.
@@ -361,47 +335,16 @@ impl Daemon<'_> {
     fn answer(&mut self, asker: Asker, ask: &Ask) {
         match ask {
             Ask::Status => asker.answer(&Answer::Status(self.status()), None),
-            Ask::Real if self.settling.is_active() => {
-                let (settling, ledger) = (self.settling.clone(), self.ledger.clone());
-                let workspace = self.plan.workspace.clone();
-                let _detached = std::thread::spawn(move || match settling.finish() {
-                    Ok(_) => real(&asker, &ledger, &workspace),
-                    Err(error) => asker.answer(&Answer::Failed(error.to_string()), None),
-                });
-            }
-            Ask::Real => real(&asker, &self.ledger, &self.plan.workspace),
-            Ask::Pending => {
-                let progress = self.settling.progress().map(|progress| talk::Pending {
-                    name: progress.name,
-                    settled: progress.settled as u64,
-                    waiting: progress.waiting as u64,
-                });
-                asker.answer(&Answer::Pending(progress), None);
-            }
-            Ask::Restore { .. } | Ask::Materialize(_) | Ask::Remove(_) if !is_master(&asker) => {
-                let own = nix::unistd::geteuid();
-                let what = match matches!(ask, Ask::Remove(_)) {
-                    true => "unmount it",
-                    false => "have that done",
-                };
-                let who = format!("only user {own} and root can {what}");
-                asker.answer(&Answer::Failed(who), None);
-            }
-            Ask::Restore { name, force } => self.restore(asker, name.clone(), *force),
-            Ask::Materialize(paths) => {
-                let (settling, paths) = (self.settling.clone(), paths.clone());
-                let _detached = std::thread::spawn(move || {
-                    let done = match paths.is_empty() {
-                        true => settling
-                            .finish()
-                            .map(|done| Answer::Finished(done.map(told))),
-                        false => settling.materialize(&paths).map(|()| Answer::Done),
-                    };
-                    let answer = done.unwrap_or_else(|error| Answer::Failed(error.to_string()));
-                    asker.answer(&answer, None);
-                });
-            }
+            Ask::Real => match self.real() {
+                Ok(real) => asker.answer(&Answer::Done, Some(real.as_fd())),
+                Err(error) => asker.answer(&Answer::Failed(format!("open_tree: {error}")), None),
+            },
             Ask::Remove(how) => {
+                let own = nix::unistd::geteuid().as_raw();
+                if asker.uid != 0 && asker.uid != own {
+                    let who = format!("only user {own} and root can unmount it");
+                    return asker.answer(&Answer::Failed(who), None);
+                }
                 let removed = self.remove(*how);
                 let goes = matches!(removed, Ok(Removed::Unused | Removed::Used));
                 match removed {
@@ -417,33 +360,10 @@ impl Daemon<'_> {
         }
     }
 
-    /// Begins a restore. Whoever looks after the answer sees the tree as it is to be.
-    fn restore(&self, asker: Asker, name: String, force: bool) {
-        let (settling, traffic) = (self.settling.clone(), self.mounted.traffic());
-        let _detached = std::thread::spawn(move || {
-            let done = settling.begin(&name, force).and_then(|hurries| {
-                // What began before has been done to the tree as it was.
-                traffic.pass();
-                // What is written to a file that was open is written to the file that is there now.
-                for path in traffic.written() {
-                    if let Some(dir) = path.parent() {
-                        settling.settle_for_writers(dir)?;
-                    }
-                }
-                match hurries {
-                    true => settling
-                        .finish()
-                        .map(|done| Answer::Finished(done.map(told))),
-                    false => {
-                        // What the kernel believes of directories is of the tree as it was.
-                        std::thread::sleep(DIRECTORIES);
-                        Ok(Answer::Done)
-                    }
-                }
-            });
-            let answer = done.unwrap_or_else(|error| Answer::Failed(error.to_string()));
-            asker.answer(&answer, None);
-        });
+    /// The real directory, in which all that was done so far is written down.
+    fn real(&self) -> io::Result<OwnedFd> {
+        self.ledger.settle();
+        rfs_fs::real(&self.plan.workspace)
     }
 
     fn status(&self) -> Status {
@@ -456,27 +376,5 @@ impl Daemon<'_> {
             idle: self.plan.idle.map(|idle| idle.as_secs()),
             warnings: warnings.unwrap_or_else(PoisonError::into_inner).clone(),
         }
-    }
-}
-
-/// Whether one who asks may have things done.
-fn is_master(asker: &Asker) -> bool {
-    asker.uid == 0 || asker.uid == nix::unistd::geteuid().as_raw()
-}
-
-/// Answers with the real directory, in which all that was done so far is written down.
-fn real(asker: &Asker, ledger: &Ledger, workspace: &Path) {
-    ledger.settle();
-    match rfs_fs::real(workspace) {
-        Ok(real) => asker.answer(&Answer::Done, Some(real.as_fd())),
-        Err(error) => asker.answer(&Answer::Failed(format!("open_tree: {error}")), None),
-    }
-}
-
-fn told(done: Finished) -> talk::Finished {
-    talk::Finished {
-        name: done.name,
-        before: done.before,
-        aside: done.aside,
     }
 }

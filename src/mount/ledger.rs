@@ -29,8 +29,6 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// The background thread.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// In which it writes.
-    pub(super) store: Option<Arc<Store>>,
     trail: Arc<Trail>,
     settle: Sender<SyncSender<()>>,
 }
@@ -51,18 +49,14 @@ impl Ledger {
         let writer = Writer {
             trail: trail.clone(),
             memo: Memo::on(store.clone(), disk.clone()),
-            store: store.clone(),
+            store,
             disk,
             open: HashMap::new(),
             busy: Duration::ZERO,
             warn: Box::new(warn),
         };
         let _detached = std::thread::spawn(move || writer.run(&wishes));
-        Self {
-            store,
-            trail,
-            settle,
-        }
+        Self { trail, settle }
     }
 
     /// Waits until all that was done so far is written.

@@ -42,11 +42,6 @@ impl Line {
         Ok(set_socket_timeout(&self.0, Timeout::Send, Some(patience))?)
     }
 
-    /// The other side is waited for as long as it is there.
-    pub(super) fn wait_for_ever(&self) -> io::Result<()> {
-        Ok(set_socket_timeout(&self.0, Timeout::Recv, None)?)
-    }
-
     /// Sends a message, with a descriptor where there is one.
     pub(super) fn say(
         &self,

@@ -10,7 +10,6 @@ mod ledger;
 mod line;
 mod notify;
 mod process;
-mod settling;
 pub mod table;
 pub mod talk;
 mod trail;

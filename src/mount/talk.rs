@@ -6,8 +6,8 @@
 pub use super::keeper::How;
 use super::line::Line;
 use super::table::Entry;
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one who starts waits for those who ask.
 const STUBBORN: Duration = Duration::from_millis(200);
 
-/// What can be asked. Daemons of earlier versions know the first ones, by their order.
+/// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     /// How it goes.
@@ -36,18 +36,6 @@ pub enum Ask {
     Remove(How),
     /// The real directory, for [`step_behind`](super::step_behind).
     Real,
-    /// How far a restore has come.
-    Pending,
-    /// To make the tree what it was in a snapshot, by and by. Of its user and root only.
-    Restore {
-        /// The snapshot.
-        name: String,
-        /// Whether what is in no snapshot may be lost.
-        force: bool,
-    },
-    /// To have the real directory hold what a restore has not put yet: these directories and files with all that is
-    /// in them, by their absolute backing paths; without any all, and the restore is over.
-    Materialize(Vec<PathBuf>),
 }
 
 /// What is answered. Daemons of earlier versions know the first ones, by their order.
@@ -63,32 +51,6 @@ pub enum Answer {
     Failed(String),
     /// It is unmounted, but somebody uses it still.
     Used,
-    /// The restore that goes on, if there is one.
-    Pending(Option<Pending>),
-    /// A restore is over, if there was one.
-    Finished(Option<Finished>),
-}
-
-/// How far a restore has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
-    /// The snapshot.
-    pub name: String,
-    /// Directories that are what they are to be.
-    pub settled: u64,
-    /// Directories that are known not to be.
-    pub waiting: u64,
-}
-
-/// How a restore has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finished {
-    /// The snapshot.
-    pub name: String,
-    /// The snapshot of the tree before, where something would have been lost.
-    pub before: Option<String>,
-    /// Where lies what no snapshot can keep and stood in the way.
-    pub aside: Option<PathBuf>,
 }
 
 /// How a daemon goes.
@@ -154,68 +116,34 @@ impl Starting {
             .create(true)
             .mode(0o644)
             .open(directory.join(STARTING))?;
-        // Several start at once, each with a byte of its own. Who ends has all for a moment; who keeps them is not
-        // waited for.
-        let byte = i64::from(std::process::id());
-        let _had = wait_for(STUBBORN, || lock(&file, byte, 1));
+        // Several start at once. Whoever waits for them has it for a moment; who keeps it is not waited for.
+        let _shared = wait_for(&file, FlockOperation::NonBlockingLockShared, STUBBORN);
         Ok(Self { _lock: file })
     }
 
     /// Waits, but not for ever, until nobody is about to listen in this directory.
     fn wait(directory: &Path) {
-        // Only looked at: who may read the file could keep others waiting if a lock were taken.
-        let Ok(file) = File::open(directory.join(STARTING)) else {
-            return;
-        };
-        let _over = wait_for(PATIENCE, || {
-            let mut whole = range(libc::F_RDLCK, 0, 0);
-            let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut whole));
-            asked.map(|_| i32::from(whole.l_type) == libc::F_UNLCK)
-        });
+        drop(Self::lock_out(directory, PATIENCE));
     }
 
     /// Nobody starts as long as this is held. None where somebody starts for longer than that.
     fn lock_out(directory: &Path, patience: Duration) -> Option<File> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(directory.join(STARTING))
-            .ok()?;
-        wait_for(patience, || lock(&file, 0, 0)).then_some(file)
+        let file = File::open(directory.join(STARTING)).ok()?;
+        wait_for(&file, FlockOperation::NonBlockingLockExclusive, patience).then_some(file)
     }
 }
 
-/// Whether it was so in time. An error is no reason to wait.
-fn wait_for(patience: Duration, is_so: impl Fn() -> nix::Result<bool>) -> bool {
+/// Whether the lock was to be had in time.
+fn wait_for(file: &File, how: FlockOperation, patience: Duration) -> bool {
     let begun = Instant::now();
     loop {
-        match is_so() {
-            Ok(false) if begun.elapsed() < patience => {
+        match flock(file, how) {
+            Ok(()) => return true,
+            Err(_held) if begun.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Ok(is_so) => return is_so,
-            Err(_cannot_be_known) => return false,
+            Err(_held) => return false,
         }
-    }
-}
-
-/// Takes a lock on some bytes, 0 for all, as long as the file is open; false where somebody has one.
-fn lock(file: &File, start: i64, len: i64) -> nix::Result<bool> {
-    let range = range(libc::F_WRLCK, start, len);
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&range)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn range(kind: libc::c_int, start: i64, len: i64) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: start,
-        l_len: len,
-        l_pid: 0,
     }
 }
 
@@ -279,7 +207,7 @@ fn nobody_listens(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let asked = socket_with(family, kind, flags, None)
         .and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
-    asked == Err(rustix::io::Errno::CONNREFUSED)
+    asked == Err(Errno::CONNREFUSED)
 }
 
 /// One who asks.
@@ -344,23 +272,6 @@ impl Daemon {
         answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Asks for something that takes its time. `slow` is called where it takes longer than an answer does.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub fn ask_for(&self, ask: &Ask, slow: impl FnOnce()) -> io::Result<(Answer, Option<OwnedFd>)> {
-        self.0.say(ask, None)?;
-        let answer = match self.0.hear_with_fd() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                slow();
-                self.0.wait_for_ever()?;
-                self.0.hear_with_fd()?
-            }
-            answer => answer?,
-        };
-        answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
     /// Waits until it has ended, but not for ever; whether it has.
     #[must_use]
     pub fn has_ended(&self, patience: Duration) -> bool {
@@ -402,23 +313,6 @@ mod tests {
         let _listener = Listener::bind(&directory, 50).unwrap();
         drop(starting);
         asker.join().unwrap().unwrap();
-    }
-
-    /// Whoever may read the file of locks keeps nobody waiting.
-    #[test]
-    fn strangers_are_not_waited_for() {
-        let space = tempfile::tempdir().unwrap();
-        drop(Starting::tell(space.path()).unwrap());
-        let stranger = File::open(space.path().join(STARTING)).unwrap();
-        let theirs = range(libc::F_RDLCK, 0, 0);
-        let _held = fcntl(&stranger, FcntlArg::F_OFD_SETLK(&theirs)).unwrap();
-        let whole = range(libc::F_WRLCK, 0, 0);
-        assert!(fcntl(&stranger, FcntlArg::F_OFD_SETLK(&whole)).is_err());
-        let begun = Instant::now();
-        Starting::wait(space.path());
-        let starting = Starting::tell(space.path()).unwrap();
-        assert!(begun.elapsed() < PATIENCE);
-        drop(starting);
     }
 
     #[test]

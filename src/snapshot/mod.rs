@@ -1,24 +1,17 @@
 //! Snapshots: trees under a name, kept in `.rfs/snapshots` of the workspace.
 //!
-//! A snapshot is a tree of directories, each by its digest; contents lie beside them by digest, once however many
-//! snapshots have them, as hard links to the cache's blobs where that can be. So neither a collection of the cache nor its
+//! A snapshot is a list of names with what is there; contents lie beside it by digest, once however many snapshots
+//! have them, as hard links to the cache's blobs where that can be. So neither a collection of the cache nor its
 //! removal takes anything away from a snapshot. Knows nothing of builds.
 
 mod compare;
-mod finish;
-mod journal;
-mod pending;
 mod restore;
-mod settle;
 mod shelf;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod trees;
 
 pub use compare::{Change, Difference, compare};
-pub use finish::Finished;
-pub use pending::{Pending, Progress, set_aside};
 pub use restore::{Restored, restore};
 pub use shelf::{Shelf, Summary};
 pub use tree::{Tree, look};

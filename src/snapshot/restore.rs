@@ -7,7 +7,7 @@
 use super::{Change, Difference, Entry, Error, Shelf, Snapshot, Tree, What, compare, look};
 use crate::base::{Identity, Kind, Seen};
 use crate::cache::Cache;
-use crate::disk::{self, Disk};
+use crate::disk::Disk;
 use crate::world::{World, see};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -61,7 +61,7 @@ pub fn restore(
     leave_what_cannot_be_kept(&mut differences, &tree, &snapshot, &mut done)?;
     let lost: Vec<_> = differences.iter().filter(|one| loses(one)).collect();
     if !force && !lost.is_empty() && !is_kept(shelf, &lost, &now)? {
-        let before = shelf.free_name(name);
+        let before = free_name(shelf, name);
         shelf.keep(&before, &tree, world.root(), cache)?;
         done.before = Some(before);
     }
@@ -102,7 +102,7 @@ fn leads_to(one: &Difference, snapshot: &Snapshot, paths: &[PathBuf]) -> bool {
 }
 
 /// Whether putting it right destroys something. The time of a directory is nobody's work.
-pub(super) fn loses(one: &Difference) -> bool {
+fn loses(one: &Difference) -> bool {
     match one.change {
         Change::Added => false,
         Change::Time => !one.is_dir,
@@ -111,7 +111,7 @@ pub(super) fn loses(one: &Difference) -> bool {
 }
 
 /// Whether one snapshot has all of them as they are.
-pub(super) fn is_kept(
+fn is_kept(
     shelf: &Shelf,
     lost: &[&Difference],
     now: &BTreeMap<PathBuf, Entry>,
@@ -127,6 +127,12 @@ pub(super) fn is_kept(
         }
     }
     Ok(false)
+}
+
+fn free_name(shelf: &Shelf, name: &str) -> String {
+    let base = format!("before-{name}");
+    let mut names = std::iter::once(base.clone()).chain((2_u32..).map(|n| format!("{base}.{n}")));
+    names.find(|name| !shelf.has(name)).unwrap_or(base)
 }
 
 /// What no snapshot can hold stays. Where something is to be put in its place, nothing is done at all.
@@ -207,9 +213,20 @@ impl Work<'_> {
                     self.shelf.fetch(digest, &file, &new)?;
                 }
             }
-            dress(self.disk, &new, entry)?;
+            self.dress(&new, entry)?;
         }
         Ok(())
+    }
+
+    /// Gives it owner, permissions and time.
+    fn dress(&self, path: &Path, entry: &Entry) -> Result<(), Error> {
+        if nix::unistd::geteuid().is_root() {
+            self.disk.chown(path, entry.owner[0], entry.owner[1])?;
+        }
+        if !matches!(entry.what, What::Link(_)) {
+            self.disk.chmod(path, entry.mode)?;
+        }
+        Ok(self.disk.set_mtime(path, entry.mtime)?)
     }
 
     fn commit(&self, differences: &[Difference], done: &mut Restored) -> Result<(), Error> {
@@ -217,7 +234,6 @@ impl Work<'_> {
             let then = self.then.entries.get(&one.path);
             then.is_some_and(|entry| entry.what == What::Dir)
         };
-        self.open_directories(differences)?;
         // What is in a directory comes after it: from behind, directories are empty when their turn comes.
         for (n, one) in differences.iter().enumerate().rev() {
             let goes = match one.change {
@@ -245,28 +261,11 @@ impl Work<'_> {
                     }
                 }
                 (What::Dir, _) => {}
-                (_, Change::Mode | Change::Time) => dress(self.disk, &path, entry)?,
+                (_, Change::Mode | Change::Time) => self.dress(&path, entry)?,
                 (What::Link(_) | What::File { .. }, _) => self.put(n, one, done)?,
             }
         }
         self.dress_directories(differences)
-    }
-
-    /// Lets their owner write into directories in which names are to change. Their permissions are given back
-    /// afterwards, by who does it again too.
-    fn open_directories(&self, differences: &[Difference]) -> Result<(), Error> {
-        if nix::unistd::geteuid().is_root() {
-            return Ok(());
-        }
-        for around in differences.iter().filter_map(|one| one.path.parent()) {
-            let seen = self.was(around).filter(|seen| seen.kind == Kind::Dir);
-            let closed = seen.filter(|seen| seen.mode[0] & 0o300 != 0o300);
-            if let Some(seen) = closed {
-                let path = self.root.join(around);
-                self.disk.chmod(&path, seen.mode[0] | 0o300)?;
-            }
-        }
-        Ok(())
     }
 
     /// Directories of the snapshot that were made or changed, and those around what was: the inner ones first.
@@ -282,7 +281,7 @@ impl Work<'_> {
             }
         }
         for (dir, entry) in dirs.into_iter().rev() {
-            dress(self.disk, &self.root.join(dir), entry)?;
+            self.dress(&self.root.join(dir), entry)?;
         }
         Ok(())
     }
@@ -351,15 +350,4 @@ impl Work<'_> {
         }
         drop(self.disk.rmdir(&self.stage));
     }
-}
-
-/// Gives it owner, permissions and time.
-pub(super) fn dress(disk: &dyn Disk, path: &Path, entry: &Entry) -> Result<(), disk::Error> {
-    if nix::unistd::geteuid().is_root() {
-        disk.chown(path, entry.owner[0], entry.owner[1])?;
-    }
-    if !matches!(entry.what, What::Link(_)) {
-        disk.chmod(path, entry.mode)?;
-    }
-    disk.set_mtime(path, entry.mtime)
 }

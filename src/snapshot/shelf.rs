@@ -1,28 +1,25 @@
-//! Where snapshots lie: `names/NAME` each, `trees/ab/cdef...` and `blobs/ab/cdef...` for what is in them, `lock`.
+//! Where snapshots lie: `names/NAME` each, `blobs/ab/cdef...` for what is in them, `lock`.
 //!
 //! A snapshot is there when its name is: contents are on the disk before. Who is killed in between leaves contents
 //! that nobody names, which the next removal sweeps.
 
-use super::{Entry, Error, Snapshot, Tree, What, pending};
+use super::{Entry, Error, Snapshot, Tree, What};
 use crate::base::Digest;
 use crate::cache::Cache;
 use crate::disk::{self, At, Disk, copy_hashed};
 use crate::world::{OURS, open};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The first bytes of a snapshot.
-const MAGIC: &[u8] = b"rfs snapshot 2\n";
-
-/// Of one with all its entries in it, as earlier versions wrote them.
-const FLAT: &[u8] = b"rfs snapshot 1\n";
+const MAGIC: &[u8] = b"rfs snapshot 1\n";
 
 /// A snapshot's name may have so many bytes.
 const LONGEST: usize = 100;
@@ -40,8 +37,6 @@ pub struct Shelf {
 pub struct Summary {
     /// Its name.
     pub name: String,
-    /// Names the whole of it; none for one that an earlier version has written.
-    pub digest: Option<Digest>,
     /// When it was taken, seconds since 1970.
     pub taken: i64,
     /// Files and links in it.
@@ -50,24 +45,11 @@ pub struct Summary {
     pub bytes: u64,
 }
 
-/// On disk.
+/// On disk; paths are bytes.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     taken: i64,
-    root: Digest,
-}
-
-/// As earlier versions wrote it; paths are bytes.
-#[derive(Serialize, Deserialize)]
-struct Flat {
-    taken: i64,
     entries: Vec<(Vec<u8>, Entry)>,
-}
-
-/// What was read under a name.
-enum Read {
-    Tree(Stored),
-    Flat(Flat),
 }
 
 impl Shelf {
@@ -75,7 +57,7 @@ impl Shelf {
     #[must_use]
     pub fn of(root: &Path, disk: Arc<dyn Disk>) -> Self {
         Self {
-            dir: place(root),
+            dir: root.join(OURS).join("snapshots"),
             disk,
             _lock: None,
         }
@@ -88,7 +70,7 @@ impl Shelf {
     /// Somebody else has been changing them for two seconds, or a system call fails.
     pub fn lock(root: &Path, disk: Arc<dyn Disk>) -> Result<(Self, Option<PathBuf>), Error> {
         let mut shelf = Self::of(root, disk);
-        for dir in ["", "names", "blobs", "trees"] {
+        for dir in ["", "names", "blobs"] {
             shelf.mkdir(&shelf.dir.join(dir))?;
         }
         let path = shelf.dir.join("lock");
@@ -113,14 +95,6 @@ impl Shelf {
         Ok(free.next().unwrap_or(dir))
     }
 
-    /// A name for what a restore of `name` replaces, which no snapshot has.
-    pub(super) fn free_name(&self, name: &str) -> String {
-        let base = format!("before-{name}");
-        let mut names =
-            std::iter::once(base.clone()).chain((2_u32..).map(|n| format!("{base}.{n}")));
-        names.find(|name| !self.has(name)).unwrap_or(base)
-    }
-
     /// Where a tree is prepared.
     pub(super) fn stage(&self) -> PathBuf {
         self.dir.join("stage")
@@ -130,17 +104,7 @@ impl Shelf {
         &self.disk
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The workspace's root.
-    pub(super) fn root(&self) -> &Path {
-        let ours = self.dir.parent().and_then(Path::parent);
-        ours.unwrap_or(&self.dir)
-    }
-
-    pub(super) fn mkdir(&self, dir: &Path) -> Result<(), Error> {
+    fn mkdir(&self, dir: &Path) -> Result<(), Error> {
         match self.disk.mkdir(dir, 0o755) {
             Err(error) if error.source.kind() != ErrorKind::AlreadyExists => Err(error.into()),
             Ok(()) | Err(_) => Ok(()),
@@ -152,13 +116,9 @@ impl Shelf {
         self.dir.join("names").join(name.replace('/', "%"))
     }
 
-    pub(super) fn object(&self, kind: &str, digest: &Digest) -> PathBuf {
+    fn blob(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        self.dir.join(kind).join(&hex[..2]).join(&hex[2..])
-    }
-
-    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
-        self.object("blobs", digest)
+        self.dir.join("blobs").join(&hex[..2]).join(&hex[2..])
     }
 
     /// The names of all snapshots, in order.
@@ -189,56 +149,11 @@ impl Shelf {
         check(name).is_ok() && self.path(name).is_file()
     }
 
-    /// A snapshot, by its name or by its digest.
+    /// A snapshot.
     ///
     /// # Errors
     /// There is none, or it is damaged.
     pub fn load(&self, name: &str) -> Result<Snapshot, Error> {
-        if let (false, Some(root)) = (self.has(name), self.digest(name)) {
-            return Ok(Snapshot {
-                taken: 0,
-                entries: self.grow(&root)?,
-            });
-        }
-        match self.read(name)? {
-            Read::Tree(stored) => Ok(Snapshot {
-                taken: stored.taken,
-                entries: self.grow(&stored.root)?,
-            }),
-            Read::Flat(flat) => {
-                let owned = |(path, entry): (Vec<u8>, Entry)| {
-                    (PathBuf::from(OsString::from_vec(path)), entry)
-                };
-                Ok(Snapshot {
-                    taken: flat.taken,
-                    entries: flat.entries.into_iter().map(owned).collect(),
-                })
-            }
-        }
-    }
-
-    /// The digest of a snapshot. To be asked by who may change them: one that an earlier version has written is
-    /// taken apart first.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn root_of(&self, name: &str) -> Result<Digest, Error> {
-        if let (false, Some(root)) = (self.has(name), self.digest(name)) {
-            return Ok(root);
-        }
-        match self.read(name)? {
-            Read::Tree(stored) => Ok(stored.root),
-            Read::Flat(_) => self.plant(&self.load(name)?.entries),
-        }
-    }
-
-    /// The tree that is called by its digest.
-    fn digest(&self, name: &str) -> Option<Digest> {
-        let digest = Digest::from_hex(name)?;
-        self.branch(&digest).is_ok().then_some(digest)
-    }
-
-    fn read(&self, name: &str) -> Result<Read, Error> {
         if !self.has(name) {
             return Err(Error::Unknown(name.to_owned()));
         }
@@ -248,22 +163,21 @@ impl Shelf {
             path: path.clone(),
             why: why.to_owned(),
         };
-        let (is_flat, body) = match (bytes.strip_prefix(MAGIC), bytes.strip_prefix(FLAT)) {
-            (Some(body), _) => (false, body),
-            (None, Some(body)) => (true, body),
-            (None, None) => return Err(damaged("it is none of this version")),
-        };
+        let body = bytes.strip_prefix(MAGIC);
+        let body = body.ok_or_else(|| damaged("it is none of this version"))?;
         let (body, sum) = body
             .split_last_chunk::<32>()
             .ok_or_else(|| damaged("it is cut off"))?;
         if Digest::of(body) != Digest(*sum) {
             return Err(damaged("its content has another digest"));
         }
-        let read = match is_flat {
-            true => postcard::from_bytes(body).map(Read::Flat),
-            false => postcard::from_bytes(body).map(Read::Tree),
-        };
-        read.map_err(|error| damaged(&error.to_string()))
+        let stored: Stored =
+            postcard::from_bytes(body).map_err(|error| damaged(&error.to_string()))?;
+        let owned = |(path, entry): (Vec<u8>, Entry)| (OsString::from_vec(path).into(), entry);
+        Ok(Snapshot {
+            taken: stored.taken,
+            entries: stored.entries.into_iter().map(owned).collect(),
+        })
     }
 
     /// All of them, for people.
@@ -278,10 +192,6 @@ impl Shelf {
                 What::Dir | What::Link(_) => 0,
             });
             Ok(Summary {
-                digest: match self.read(&name)? {
-                    Read::Tree(stored) => Some(stored.root),
-                    Read::Flat(_) => None,
-                },
                 taken: snapshot.taken,
                 files: snapshot
                     .entries
@@ -306,29 +216,13 @@ impl Shelf {
         root: &Path,
         cache: Option<&Cache>,
     ) -> Result<Snapshot, Error> {
-        let entries = tree
-            .entries
-            .iter()
-            .map(|(path, (entry, _))| (path.clone(), entry.clone()))
-            .collect();
-        self.keep_entries(name, entries, |path| root.join(path), cache)
-    }
-
-    /// The same, of names whose contents lie where `place` says, unless a snapshot has them.
-    pub(super) fn keep_entries(
-        &self,
-        name: &str,
-        entries: BTreeMap<PathBuf, Entry>,
-        place: impl Fn(&Path) -> PathBuf,
-        cache: Option<&Cache>,
-    ) -> Result<Snapshot, Error> {
         check(name).map_err(|why| Error::Name(name.to_owned(), why))?;
         if self.has(name) {
             return Err(Error::Exists(name.to_owned()));
         }
-        for (path, entry) in &entries {
+        for (path, (entry, _)) in &tree.entries {
             if let What::File { digest, size } = &entry.what {
-                self.keep_file(&place(path), digest, *size, cache)?;
+                self.keep_file(&root.join(path), digest, *size, cache)?;
             }
         }
         let taken = SystemTime::now()
@@ -336,7 +230,11 @@ impl Shelf {
             .unwrap_or_default();
         let snapshot = Snapshot {
             taken: i64::try_from(taken.as_secs()).unwrap_or(i64::MAX),
-            entries,
+            entries: tree
+                .entries
+                .iter()
+                .map(|(path, (entry, _))| (path.clone(), entry.clone()))
+                .collect(),
         };
         self.write(name, &snapshot)?;
         Ok(snapshot)
@@ -344,9 +242,14 @@ impl Shelf {
 
     fn write(&self, name: &str, snapshot: &Snapshot) -> Result<(), Error> {
         let path = self.path(name);
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
         let stored = Stored {
             taken: snapshot.taken,
-            root: self.plant(&snapshot.entries)?,
+            entries: snapshot
+                .entries
+                .iter()
+                .map(|(path, entry)| (bytes(path), entry.clone()))
+                .collect(),
         };
         let body = postcard::to_stdvec(&stored).map_err(|error| Error::Damaged {
             path: path.clone(),
@@ -360,19 +263,6 @@ impl Shelf {
             // The contents too.
             .and_then(|()| self.disk.sync_all(&file, &new))
             .and_then(|()| self.disk.rename(&new, &path));
-        if written.is_err() {
-            drop(self.disk.unlink(&new));
-        }
-        Ok(written?)
-    }
-
-    /// Puts a file with these bytes at `path`.
-    pub(super) fn write_whole(&self, whole: &[u8], path: &Path) -> Result<(), Error> {
-        let (file, new) = self.temporary()?;
-        let written = self
-            .disk
-            .write_at(&file, &new, whole, 0)
-            .and_then(|()| self.disk.rename(&new, path));
         if written.is_err() {
             drop(self.disk.unlink(&new));
         }
@@ -470,42 +360,24 @@ impl Shelf {
     fn sweep(&self) -> Result<(), Error> {
         let mut needed = HashSet::new();
         for name in self.names()? {
-            match self.read(&name)? {
-                Read::Tree(stored) => self.reach(&stored.root, &mut needed)?,
-                Read::Flat(flat) => {
-                    needed.extend(
-                        flat.entries
-                            .iter()
-                            .filter_map(|(_, entry)| match entry.what {
-                                What::File { digest, .. } => Some(self.blob(&digest)),
-                                What::Dir | What::Link(_) => None,
-                            }),
-                    );
+            for entry in self.load(&name)?.entries.into_values() {
+                if let What::File { digest, .. } = entry.what {
+                    needed.insert(self.blob(&digest));
                 }
             }
         }
-        if let Some(root) = pending::goal(self)? {
-            self.reach(&root, &mut needed)?;
-        }
-        for kind in ["blobs", "trees"] {
-            let all = self.dir.join(kind);
-            for dir in fs::read_dir(&all).at("getdents", &all)? {
-                let dir = dir.at("getdents", &all)?.path();
-                for object in fs::read_dir(&dir).at("getdents", &dir)? {
-                    let object = object.at("getdents", &dir)?.path();
-                    if !needed.contains(&object) {
-                        self.disk.unlink(&object)?;
-                    }
+        let blobs = self.dir.join("blobs");
+        for dir in fs::read_dir(&blobs).at("getdents", &blobs)? {
+            let dir = dir.at("getdents", &blobs)?.path();
+            for blob in fs::read_dir(&dir).at("getdents", &dir)? {
+                let blob = blob.at("getdents", &dir)?.path();
+                if !needed.contains(&blob) {
+                    self.disk.unlink(&blob)?;
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Where the snapshots of a workspace lie.
-pub(super) fn place(root: &Path) -> PathBuf {
-    root.join(OURS).join("snapshots")
 }
 
 /// Why this is no name.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) fn world(root: &Path) -> World {
+fn world(root: &Path) -> World {
     World::new(
         root.to_owned(),
         Memo::volatile(),
@@ -25,7 +25,7 @@ fn shelf(root: &Path, disk: Arc<dyn Disk>) -> Result<Shelf, Error> {
     Shelf::lock(root, disk).map(|(shelf, _)| shelf)
 }
 
-pub(super) fn take(root: &Path, name: &str, disk: Arc<dyn Disk>) -> Result<Snapshot, Error> {
+fn take(root: &Path, name: &str, disk: Arc<dyn Disk>) -> Result<Snapshot, Error> {
     shelf(root, disk)?.keep(name, &look(&world(root))?, root, None)
 }
 
@@ -33,7 +33,7 @@ fn give_back(root: &Path, name: &str, disk: Arc<dyn Disk>) -> Result<Restored, E
     restore(&shelf(root, disk)?, &world(root), None, name, &[], false)
 }
 
-pub(super) fn entries(root: &Path) -> BTreeMap<PathBuf, Entry> {
+fn entries(root: &Path) -> BTreeMap<PathBuf, Entry> {
     let tree = look(&world(root)).unwrap();
     tree.entries
         .into_iter()
@@ -41,12 +41,12 @@ pub(super) fn entries(root: &Path) -> BTreeMap<PathBuf, Entry> {
         .collect()
 }
 
-pub(super) fn real() -> Arc<dyn Disk> {
+fn real() -> Arc<dyn Disk> {
     Arc::new(RealDisk)
 }
 
 /// A tree, a snapshot `one` of it, and then another tree in its place.
-pub(super) fn edited() -> tempfile::TempDir {
+fn edited() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in [".rfs", "d", "gone"] {

@@ -1,15 +1,15 @@
 //! A tree as it is now.
 
 use super::{Entry, Error, What};
-use crate::base::{Digest, Kind, Seen};
+use crate::base::{Kind, Seen};
 use crate::disk::At;
-use crate::world::{OURS, World, hash, see};
+use crate::world::{OURS, World};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What version control keeps by itself, wherever it lies.
-pub(super) const FOREIGN: [&str; 5] = [".git", ".hg", ".jj", ".svn", ".bzr"];
+const FOREIGN: [&str; 5] = [".git", ".hg", ".jj", ".svn", ".bzr"];
 
 /// How often a file may change while it is read.
 const PATIENCE: usize = 5;
@@ -29,66 +29,15 @@ pub struct Tree {
 /// A directory cannot be read, or a file changes all the time.
 pub fn look(world: &World) -> Result<Tree, Error> {
     let mut tree = Tree::default();
-    walk(&Eye::Of(world), world.root(), &mut tree)?;
-    Ok(tree)
-}
-
-/// Looks at something that is not part of a workspace, by the empty name, and at all that is in it.
-pub(super) fn look_at(path: &Path) -> Result<Tree, Error> {
-    let mut tree = Tree::default();
-    let device = see(path).id.dev;
-    match entry_of(&Eye::Plain, path, device)? {
-        Found::Entry(entry, seen) => {
-            if entry.what == What::Dir {
-                walk(&Eye::Plain, path, &mut tree)?;
-            }
-            tree.entries.insert(PathBuf::new(), (entry, seen));
-        }
-        Found::Not(why) => {
-            tree.left_out.insert(PathBuf::new(), why);
-        }
-        Found::Nothing => {}
-    }
-    Ok(tree)
-}
-
-/// Who looks.
-enum Eye<'a> {
-    Of(&'a World),
-    Plain,
-}
-
-impl Eye<'_> {
-    fn look(&self, path: &Path) -> Arc<Seen> {
-        match self {
-            Self::Of(world) => world.look(path).seen,
-            Self::Plain => Arc::new(see(path)),
-        }
-    }
-
-    fn digest(&self, path: &Path, seen: &Seen) -> Result<Digest, i32> {
-        match self {
-            Self::Of(world) => world.digest(path, seen),
-            Self::Plain => hash(path, seen),
-        }
-    }
-
-    fn forget(&self, path: &Path) {
-        if let Self::Of(world) = self {
-            world.forget(path);
-        }
-    }
-}
-
-fn walk(eye: &Eye<'_>, root: &Path, tree: &mut Tree) -> Result<(), Error> {
-    let device = eye.look(root).id.dev;
+    let root = world.root().to_owned();
+    let device = world.look(&root).seen.id.dev;
     let mut open = vec![PathBuf::new()];
     while let Some(dir) = open.pop() {
         let at = root.join(&dir);
         for entry in std::fs::read_dir(&at).at("getdents", &at)? {
             let name = entry.at("getdents", &at)?.file_name();
             let path = dir.join(&name);
-            if matches!(eye, Eye::Of(_)) && path == Path::new(OURS) {
+            if path == Path::new(OURS) {
                 continue;
             }
             if FOREIGN.iter().any(|foreign| name == *foreign) {
@@ -96,7 +45,7 @@ fn walk(eye: &Eye<'_>, root: &Path, tree: &mut Tree) -> Result<(), Error> {
                 tree.left_out.insert(path, why.to_owned());
                 continue;
             }
-            match entry_of(eye, &root.join(&path), device)? {
+            match entry_of(world, &root.join(&path), device)? {
                 Found::Entry(entry, seen) => {
                     if entry.what == What::Dir {
                         open.push(path.clone());
@@ -110,7 +59,7 @@ fn walk(eye: &Eye<'_>, root: &Path, tree: &mut Tree) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(tree)
 }
 
 enum Found {
@@ -120,22 +69,22 @@ enum Found {
     Nothing,
 }
 
-fn entry_of(eye: &Eye<'_>, path: &Path, device: u64) -> Result<Found, Error> {
+fn entry_of(world: &World, path: &Path, device: u64) -> Result<Found, Error> {
     for _ in 0..PATIENCE {
-        let seen = eye.look(path);
+        let seen = world.look(path).seen;
         let what = match seen.kind {
             Kind::Dir if seen.id.dev != device => {
                 return Ok(Found::Not("something is mounted there".to_owned()));
             }
             Kind::Dir => What::Dir,
             Kind::Link => What::Link(seen.text.clone()),
-            Kind::File => match eye.digest(path, &seen) {
+            Kind::File => match world.digest(path, &seen) {
                 Ok(digest) => What::File {
                     digest,
                     size: seen.id.size,
                 },
                 Err(libc::ESTALE | libc::ENOENT) => {
-                    eye.forget(path);
+                    world.forget(path);
                     continue;
                 }
                 Err(errno) => {

@@ -286,12 +286,6 @@ impl World {
         self.others.finish();
     }
 
-    /// Whether no other build is in the workspace, as far as can be known.
-    #[must_use]
-    pub fn is_alone(&self) -> bool {
-        self.others.is_alone()
-    }
-
     /// How often the build has changed the path.
     #[must_use]
     pub fn changes(&self, id: PathId) -> u32 {

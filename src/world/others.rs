@@ -67,16 +67,6 @@ impl Others {
         }
     }
 
-    /// Whether there is no other build now, as far as can be known.
-    pub(super) fn is_alone(&self) -> bool {
-        match &self.lane {
-            Ok(mine) => (0..LANES)
-                .filter(|lane| *lane != mine.number)
-                .all(|lane| is_taken(&mine.file, lane).is_ok_and(|taken| !taken)),
-            Err(_) => false,
-        }
-    }
-
     /// The first of some paths that another build has changed `within` the last time or may still be
     /// changing, by its place, and what is wrong with it, for people.
     pub(super) fn changed(

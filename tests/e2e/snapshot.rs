@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::mount::Mounted;
 use crate::run::{Cmd, Run};
-use crate::space::{Setting, TestSpace};
+use crate::space::TestSpace;
 
 fn fill(s: &TestSpace) {
     s.write("Makefile", "app: a.c b.c\n\tcat a.c b.c > app\n");
@@ -190,35 +190,6 @@ fn what_cannot_be_kept_stays() {
     }
     let unknown = s.tool(&["restore", "none"]);
     assert_eq!(unknown.code(), 125, "{unknown:#?}");
-}
-
-/// Owners come back where root restores, and directories that their owner may not write to where he does.
-#[test]
-fn owners_and_closed_directories_are_given_back() {
-    let s = TestSpace::new();
-    fill(&s);
-    s.must(Cmd::sh("chown 4321:1234 b.c; chmod 555 sub"));
-    let _one = ok(&s, &["snapshot", "one"]);
-    s.must(Cmd::sh(
-        "rm b.c; chmod 755 sub; rm sub/data; echo new > sub/new; chmod 555 sub",
-    ));
-    let _back = ok(&s, &["restore", "one"]);
-    let back = s.bare(Cmd::sh("stat -c %u:%g:%a b.c sub; cat sub/data; ls sub"));
-    assert_eq!(back.out(), "4321:1234:644\n0:0:555\ndata\ndata\n");
-    let nobody = Setting {
-        nobody: true,
-        tracer: None,
-    };
-    let s = TestSpace::with(nobody);
-    s.must(Cmd::sh("mkdir sub; echo data > sub/data; chmod 555 sub"));
-    let _two = ok(&s, &["snapshot", "two"]);
-    let edit = "chmod 755 sub; rm sub/data; echo new > sub/new; chmod 555 sub";
-    s.must(Cmd::sh(edit));
-    let _back = ok(&s, &["restore", "two"]);
-    let look = "cat sub/*; stat -c %a sub; ls sub";
-    assert_eq!(s.bare(Cmd::sh(look)).out(), "data\n555\ndata\n");
-    let _back = ok(&s, &["restore", "before-two"]);
-    assert_eq!(s.bare(Cmd::sh(look)).out(), "new\n555\nnew\n");
 }
 
 #[test]

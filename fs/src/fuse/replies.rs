@@ -16,7 +16,6 @@ impl Adapter {
         ino: INodeNo,
         act: impl FnOnce(&Vfs) -> Result<T, Error>,
     ) -> Result<T, Errno> {
-        let _going = self.vfs.going.read();
         let result = catch_unwind(AssertUnwindSafe(|| act(&self.vfs))).unwrap_or(Err(Error::IO));
         self.counters.count(op);
         result.map_err(|e| {

@@ -32,7 +32,6 @@ const BUFFER_LEN: usize = 32 * 1024;
 impl Vfs {
     /// Opens a directory.
     pub(crate) fn opendir(&self, ino: Ino) -> Result<u64> {
-        self.settle(ino, false)?;
         let (at, _) = self.hold(ino)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(proc_path(&at), flags, Mode::empty())?;

@@ -151,9 +151,6 @@ impl Vfs {
             return Err(Errno::NOENT);
         }
         let dir = self.dir(parent)?;
-        if flags.contains(AtFlags::REMOVEDIR) {
-            self.settle_child(parent, name, false)?;
-        }
         let pinned = self.pin(&dir, name);
         let removed = {
             let _renaming = self.renames.read();
@@ -198,9 +195,6 @@ impl Vfs {
         }
         let (from_dir, to_dir) = (self.dir(from.0)?, self.dir(to.0)?);
         let exchange = flags.contains(RenameFlags::EXCHANGE);
-        // What waits is known by its path.
-        self.settle_child(from.0, from.1, true)?;
-        self.settle_child(to.0, to.1, exchange)?;
         let replaced = if exchange {
             None
         } else {

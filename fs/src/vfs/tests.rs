@@ -34,7 +34,6 @@ fn fixture() -> Fixture {
         false,
         None,
         told,
-        None,
     )
     .unwrap();
     Fixture { vfs, root }
@@ -233,7 +232,6 @@ fn changes_are_told_by_every_name() {
         false,
         None,
         told.clone(),
-        None,
     )
     .unwrap();
     fs::write(f.path("a"), "").unwrap();

@@ -14,7 +14,6 @@ mod hard;
 mod lack;
 mod leave;
 mod life;
-mod restore;
 mod tools;
 mod trail;
 mod users;
