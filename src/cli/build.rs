@@ -25,7 +25,8 @@ use std::sync::Arc;
 /// A step whose recorded inputs are unchanged is not run again: its files, its output and its exit status
 /// appear as if it had been.
 ///
-/// The workspace is the nearest directory upwards that has `.rfs` or `.git`, else the working directory.
+/// The workspace is the nearest directory upwards that has `.rfs`, `.git` or an `Rfsfile`, else the working
+/// directory.
 /// Exit status: that of COMMAND; 125 if rfs itself failed, 126 if COMMAND cannot be executed, 127 if it is
 /// not found. Killed by a signal, rfs dies by the same signal.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub(super) struct Args {
     /// Write the counts to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
-    /// Directory of the cache [default: $RFS_CACHE_DIR, $XDG_CACHE_HOME/rfs, ~/.cache/rfs]
+    /// Directory of the cache [default: $RFS_CACHE_DIR, `dir` in [cache] of the configuration, $XDG_CACHE_HOME/rfs, ~/.cache/rfs]
     #[arg(long, value_name = "DIR", value_parser = clap::value_parser!(PathBuf))]
     pub(super) cache_dir: Option<PathBuf>,
     /// Way of tracing [default: auto]
