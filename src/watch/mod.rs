@@ -373,8 +373,12 @@ impl Names for Watch {
                 == (seen.id.size, seen.id.mtime, seen.id.ctime)
     }
 
-    fn is_settled(&self, path: &Path) -> bool {
-        self.world.is_settled(path)
+    fn version(&self, path: &Path) -> Option<u64> {
+        self.world.version(path)
+    }
+
+    fn news(&self) -> u64 {
+        self.world.news()
     }
 
     fn hears_outside(&self) -> bool {

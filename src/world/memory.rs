@@ -3,8 +3,8 @@
 use super::look::is_told_by_name;
 use super::outside;
 use crate::base::{Kind, PathId, Seen};
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How often paths outside of the workspace are looked at again before the kernel is asked to tell of their
@@ -35,6 +35,9 @@ pub(super) struct Slot {
     pub(super) seen: Option<Arc<Seen>>,
     /// What was seen is there until there is news.
     pub(super) settled: bool,
+    /// How often it was told to have changed outside of the build, and whether nobody has looked since.
+    pub(super) told: u64,
+    pub(super) is_news: bool,
     /// How often the build itself has changed it.
     pub(super) changes: u32,
 }
@@ -50,6 +53,8 @@ impl Inner {
             path: path.clone(),
             seen: None,
             settled: false,
+            told: 0,
+            is_news: false,
             changes: 0,
         });
         self.ids.insert(path, id);
@@ -84,27 +89,48 @@ impl Inner {
         }
     }
 
-    pub(super) fn hear(&mut self) {
+    /// Gives how many directories, links and absent names have changed, as far as somebody has looked at them.
+    pub(super) fn hear(&mut self) -> u64 {
         let Told::News(outside) = &mut self.outside else {
-            return;
+            return 0;
         };
+        let (mut leads, mut tops) = (0, HashSet::new());
         for news in outside.news() {
             self.news += 1;
             match news {
                 outside::News::Name(path) => {
                     if let Some(id) = self.ids.get(&*path) {
-                        self.slots[id.0 as usize].settled = false;
+                        leads += self.slots[id.0 as usize].tell();
                     }
                 }
-                outside::News::Below(top) => self.unsettle(|path| path.starts_with(&top)),
-                outside::News::Anything => self.unsettle(|_| true),
+                outside::News::Below(top) => {
+                    tops.insert(top);
+                }
+                outside::News::Anything => {
+                    tops.insert(PathBuf::from("/"));
+                }
             }
         }
-    }
-
-    fn unsettle(&mut self, which: impl Fn(&Path) -> bool) {
-        for slot in &mut self.slots {
-            slot.settled &= !which(&slot.path);
+        if !tops.is_empty() {
+            leads += 1;
+            let is_below = |slot: &Slot| slot.path.ancestors().any(|dir| tops.contains(dir));
+            for slot in self.slots.iter_mut().filter(|slot| is_below(slot)) {
+                leads += slot.tell();
+            }
         }
+        leads
+    }
+}
+
+impl Slot {
+    /// It has changed: 1 if other paths may lead elsewhere for that.
+    fn tell(&mut self) -> u64 {
+        if !std::mem::take(&mut self.settled) {
+            return 0;
+        }
+        self.told += 1;
+        self.is_news = true;
+        let leads = |seen: &Arc<Seen>| seen.kind != Kind::File;
+        self.seen.as_ref().is_some_and(leads).into()
     }
 }

@@ -23,6 +23,7 @@ use crate::disk::Disk;
 use crate::store::Memo;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct World {
     others: others::Others,
     saved: (Mutex<()>, Condvar),
     texts: texts::Texts,
+    /// How often a directory or a link outside was told to have changed.
+    leads: AtomicU64,
 }
 
 /// One look: the path's number, what was seen, and how often the build had changed it before.
@@ -86,6 +89,7 @@ impl World {
             absent: Arc::new(Seen::absent()),
             saved: (Mutex::new(()), Condvar::new()),
             texts: texts::Texts::default(),
+            leads: AtomicU64::new(0),
         }
     }
 
@@ -146,11 +150,12 @@ impl World {
         let slot = &mut inner.slots[id.0 as usize];
         let changes = slot.changes;
         slot.settled = settles && changes == 0;
+        let was_told = std::mem::take(&mut slot.is_news);
         let (seen, news) = match &slot.seen {
-            Some(old) if same(old, &fresh) => (old.clone(), false),
+            Some(old) if !was_told && same(old, &fresh) => (old.clone(), false),
             old => {
                 let news = old.is_some();
-                let seen = if fresh.is_absent() {
+                let seen = if fresh.is_absent() && !was_told {
                     self.absent.clone()
                 } else {
                     Arc::new(fresh)
@@ -168,33 +173,44 @@ impl World {
 
     /// Takes note of what the kernel has told. Until the next time, nothing else of it is known.
     pub fn hear(&self) {
-        self.lock().hear();
+        let leads = self.lock().hear();
+        self.leads.fetch_add(leads, Ordering::AcqRel);
     }
 
-    /// Whether what was last seen of a path is there as long as nothing is told.
+    /// A number that is another one once the path has changed; none where that is known by a look only.
     #[must_use]
-    pub fn is_settled(&self, path: &Path) -> bool {
-        let mut inner = self.lock();
-        inner.hear();
-        let id = inner.ids.get(path).copied();
-        id.is_some_and(|id| inner.slots[id.0 as usize].settled)
+    pub fn version(&self, path: &Path) -> Option<u64> {
+        self.hear();
+        let inner = self.lock();
+        let slot = &inner.slots[inner.ids.get(path)?.0 as usize];
+        slot.settled.then_some(slot.told)
+    }
+
+    /// A number that is another one once a directory or a link outside has changed, as was told.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        self.leads.load(Ordering::Acquire)
     }
 
     /// Whether what was seen is still there, the build's own changes aside: as was [told](Self::hear), or
-    /// by a look.
+    /// by a look. What was told to have changed is not, be it as it was.
     #[must_use]
     pub fn still(&self, id: PathId, seen: &Arc<Seen>) -> bool {
-        let path = {
+        let is_it = |last: &Arc<Seen>| Arc::ptr_eq(last, seen);
+        let (path, told) = {
             let inner = self.lock();
             let slot = &inner.slots[id.0 as usize];
-            let is_it = |last: &Arc<Seen>| Arc::ptr_eq(last, seen);
             if slot.settled && slot.seen.as_ref().is_some_and(is_it) {
                 return true;
             }
-            slot.path.clone()
+            (slot.path.clone(), slot.told)
         };
-        let is_outside = !path.starts_with(&self.root);
-        (is_outside && Arc::ptr_eq(&self.look(&path).seen, seen)) || self.unchanged(&path, seen)
+        if path.starts_with(&self.root) {
+            return self.unchanged(&path, seen);
+        }
+        // Names come into a directory and go, and who lists them is told by their digest.
+        let decides = told == 0 || seen.kind == Kind::Dir;
+        is_it(&self.look(&path).seen) || (decides && self.unchanged(&path, seen))
     }
 
     /// What a process under watch sees: of what is ours in the workspace nothing.

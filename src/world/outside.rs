@@ -3,8 +3,8 @@
 //!
 //! Knows directories and names; what was seen of a path is the world's. A directory is covered when each
 //! change of a name in it is told, and each change of what its own path leads to. The kernel does not tell
-//! of writes through a mapping, on another machine, or of what is mounted
-//! over a name: who has to know looks again.
+//! of writes through a mapping while it lasts, on another machine, or by a name that
+//! a file has got since, nor of what is mounted over a name.
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -34,6 +34,12 @@ const LOCAL: [i64; 12] = [
     0xe0f5_e1e2,
     0x9660,
 ];
+
+/// A file is written to; the end of it tells of mappings too, for the last of them closes the file.
+const CONTENT: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_CLOSE_WRITE);
+
+/// What another path to the same directory or file has asked for stays (inotify(7)).
+const AND_MORE: AddWatchFlags = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
 
 /// One thing that the kernel has told.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,10 +73,8 @@ impl Outside {
 
     /// Whether each change of the name `path` will be told from now on.
     pub(super) fn covers_name(&mut self, path: &Path) -> bool {
-        path.parent().is_some_and(|dir| {
-            let is_busy = BUSY.iter().any(|busy| dir == Path::new(busy));
-            !is_busy && self.covers(dir)
-        })
+        path.parent()
+            .is_some_and(|dir| !is_busy(dir) && self.covers(dir))
     }
 
     /// Whether each change of a name in `dir` will be told from now on.
@@ -109,10 +113,11 @@ impl Outside {
 
     /// Whether each change of the file at `path`, also by another name of it, will be told from now on.
     pub(super) fn covers_file(&mut self, path: &Path) -> bool {
-        let mask = AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_MODIFY
+        let mask = CONTENT
+            | AddWatchFlags::IN_ATTRIB
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
+            | AND_MORE
             | AddWatchFlags::IN_DONT_FOLLOW;
         let number = self.inotify.add_watch(path, mask);
         number.map(|number| self.leads(number, path)).is_ok()
@@ -133,10 +138,11 @@ impl Outside {
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
+            | AND_MORE
             | AddWatchFlags::IN_ONLYDIR
             | AddWatchFlags::IN_DONT_FOLLOW;
-        if !BUSY.iter().any(|busy| dir == Path::new(busy)) {
-            mask |= AddWatchFlags::IN_MODIFY;
+        if !is_busy(dir) {
+            mask |= CONTENT;
         }
         self.inotify.add_watch(dir, mask)
     }
@@ -149,7 +155,9 @@ impl Outside {
         };
         let near = link.parent().unwrap_or(Path::new("/"));
         match link.canonicalize() {
-            Ok(end) if near.join(text) == end => self.covers(&end) && self.alias(&end, link),
+            Ok(end) if near.join(text) == end && !is_busy(&end) => {
+                self.covers(&end) && self.alias(&end, link)
+            }
             Ok(_) | Err(_) => false,
         }
     }
@@ -196,7 +204,7 @@ impl Outside {
             return;
         }
         // To write to a file changes neither what its directory lists nor where names lead to.
-        let is_content = event.mask.contains(AddWatchFlags::IN_MODIFY);
+        let is_content = event.mask.intersects(CONTENT);
         for dir in self.paths.get(&event.wd).cloned().unwrap_or_default() {
             let path = event.name.as_ref().map(|name| dir.join(name));
             if path.is_none() || !is_content {
@@ -213,12 +221,14 @@ impl Outside {
     /// The directories at and below a path are not what they were, nor are those that links lead there.
     fn lose(&mut self, path: PathBuf, news: &mut Vec<News>) {
         let mut others = Vec::new();
-        for paths in self.paths.values_mut() {
+        self.paths.retain(|number, paths| {
             if paths.iter().any(|dir| dir.starts_with(&path)) {
                 paths.retain(|dir| !dir.starts_with(&path));
                 others.append(paths);
+                let _ended = self.inotify.rm_watch(*number);
             }
-        }
+            !paths.is_empty()
+        });
         self.dirs.retain(|dir, _| !dir.starts_with(&path));
         news.push(News::Below(path));
         for link in others {
@@ -230,6 +240,10 @@ impl Outside {
         self.dirs.clear();
         self.paths.clear();
     }
+}
+
+fn is_busy(dir: &Path) -> bool {
+    BUSY.iter().any(|busy| dir == Path::new(busy))
 }
 
 /// Whether nobody changes the directory's files but through this kernel.

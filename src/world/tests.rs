@@ -47,7 +47,7 @@ impl Space {
     fn settles(&self, name: &str) -> bool {
         let path = self.path(name);
         let _first = self.world.look(&path);
-        self.world.is_settled(&path)
+        self.world.version(&path).is_some()
     }
 
     fn kind(&self, name: &str) -> Kind {
@@ -125,7 +125,7 @@ fn each_change_outside_is_told() {
         assert!(space.settles(name), "before: {what}");
         let before = space.world.look(&path);
         change();
-        assert!(!space.world.is_settled(&path), "{what}");
+        assert!(space.world.version(&path).is_none(), "{what}");
         assert!(!space.world.still(before.id, &before.seen), "{what}");
         let after = space.world.look(&path).seen;
         assert!(!Arc::ptr_eq(&before.seen, &after), "{what}");
@@ -140,14 +140,52 @@ fn a_write_by_another_name_is_told() {
     fs::hard_link(space.path("ws/inside"), space.path("tools/outside")).unwrap();
     assert!(space.settles("tools/outside"));
     space.write("ws/inside", "two");
-    assert!(!space.world.is_settled(&space.path("tools/outside")));
+    assert!(space.world.version(&space.path("tools/outside")).is_none());
     assert!(space.settles("tools/outside"));
     fs::remove_file(space.path("ws/inside")).unwrap();
     assert!(
-        !space.world.is_settled(&space.path("tools/outside")),
+        space.world.version(&space.path("tools/outside")).is_none(),
         "the number of names"
     );
     assert!(space.settles("tools/include/a.h"));
+}
+
+#[test]
+fn what_was_another_one_in_between_is_not_as_it_was() {
+    let space = Space::told();
+    let (there, absent) = ("tools/include/a.h", "tools/include/gone.h");
+    for name in [there, absent] {
+        assert!(space.settles(name));
+    }
+    let [file, nothing] = [there, absent].map(|name| space.world.look(&space.path(name)));
+    assert!(space.world.still(file.id, &file.seen));
+    let news = space.world.news();
+    fs::rename(space.path(there), space.path("tools/aside")).unwrap();
+    space.write(there, "another");
+    fs::rename(space.path("tools/aside"), space.path(there)).unwrap();
+    space.write(absent, "for a moment");
+    fs::remove_file(space.path(absent)).unwrap();
+    space.world.hear();
+    assert!(space.world.news() > news, "paths may lead elsewhere");
+    assert!(!space.world.still(file.id, &file.seen));
+    assert!(!space.world.still(nothing.id, &nothing.seen));
+    let again = space.world.look(&space.path(there));
+    assert!(
+        space.world.still(again.id, &again.seen),
+        "who looked after that"
+    );
+}
+
+#[test]
+fn a_program_has_another_version_when_it_was_replaced() {
+    let space = Space::told();
+    let path = space.path("tools/include/a.h");
+    assert!(space.settles("tools/include/a.h"));
+    let version = space.world.version(&path);
+    space.write("tools/include/a.h", "another");
+    assert_eq!(space.world.version(&path), None);
+    assert!(space.settles("tools/include/a.h"));
+    assert_ne!(space.world.version(&path), version);
 }
 
 #[test]
@@ -169,7 +207,12 @@ fn directories_behind_links_are_covered() {
     symlink("tools", space.path("link")).unwrap();
     assert!(space.settles("link/include/a.h"));
     space.write("tools/include/a.h", "by its other name");
-    assert!(!space.world.is_settled(&space.path("link/include/a.h")));
+    assert!(
+        space
+            .world
+            .version(&space.path("link/include/a.h"))
+            .is_none()
+    );
     assert!(space.settles("link/include/a.h"));
     fs::rename(space.path("tools"), space.path("moved")).unwrap();
     assert_eq!(space.kind("link/include/a.h"), Kind::Absent);
@@ -213,6 +256,11 @@ fn more_news_than_fits_unsettles_all() {
         symlink("nowhere", &name).unwrap();
         fs::remove_file(&name).unwrap();
     }
-    assert!(!space.world.is_settled(&space.path("tools/include/a.h")));
+    assert!(
+        space
+            .world
+            .version(&space.path("tools/include/a.h"))
+            .is_none()
+    );
     assert!(space.settles("tools/include/a.h"));
 }

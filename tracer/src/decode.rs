@@ -238,7 +238,10 @@ impl<'a> Caller<'a> {
             own_fd,
             foreign,
         } = match &views {
-            None => self.prefixes().walk(&look, self, base, text, last),
+            None => {
+                self.prefixes().hear(self.observer().news());
+                self.prefixes().walk(&look, self, base, text, last)
+            }
             // Others have walked to the same names elsewhere.
             Some(views) => {
                 let mut look = |path: &Path| look(&views.real(path));

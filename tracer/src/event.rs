@@ -139,10 +139,15 @@ pub trait Names: Send + Sync {
         false
     }
 
-    /// Whether a file is taken to stay as it is while processes are traced.
-    fn is_settled(&self, path: &std::path::Path) -> bool {
+    /// A number that is another one once a file has changed; none where that cannot be known without a look.
+    fn version(&self, path: &std::path::Path) -> Option<u64> {
         let _: &std::path::Path = path;
-        false
+        None
+    }
+
+    /// A number that is another one once somebody who is not traced has changed a directory or a link.
+    fn news(&self) -> u64 {
+        0
     }
 
     /// Opens a file for reading, to see what kind of program it is. The path has been walked to.

@@ -104,10 +104,10 @@ struct Start {
 
 /// Programs that nobody changes while processes are traced: their loaders and permissions, by path.
 #[derive(Debug, Default)]
-pub(crate) struct Programs(Mutex<HashMap<PathBuf, Loader>>);
+pub(crate) struct Programs(Mutex<HashMap<PathBuf, (u64, Loader)>>);
 
 impl Programs {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Loader>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, (u64, Loader)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,11 +137,13 @@ impl Caller<'_> {
     }
 
     fn exec(&self, program: Walk, argv: u8, stop: &dyn Stop) -> Decoded<Verdict> {
+        let version = self.observer().version(&program.path);
         match self.kind(&program)? {
             Kind::Program(interpreters, exe, loader) => {
-                if let (Some(loader), true) = (&loader, self.observer().is_settled(&exe)) {
+                if let (Some(loader), Some(version), true) = (&loader, version, exe == program.path)
+                {
                     let mut programs = self.shared.programs.lock();
-                    programs.insert(exe.clone(), loader.clone());
+                    programs.insert(exe.clone(), (version, loader.clone()));
                 }
                 let start = self.gather(program, interpreters, exe, loader.as_ref(), argv)?;
                 match self.start_at_once(&start) {
@@ -155,11 +157,13 @@ impl Caller<'_> {
 
     /// Gathers what the start of a program is made of whose file has been looked into before.
     fn known(&self, program: &Walk, argv: u8) -> Decoded<Option<Start>> {
-        let loader = self.shared.programs.lock().get(&program.path).cloned();
-        let is_settled = |_: &Loader| self.observer().is_settled(&program.path);
-        let Some(loader) = loader.filter(is_settled) else {
+        let known = self.shared.programs.lock().get(&program.path).cloned();
+        let Some((version, loader)) = known else {
             return Ok(None);
         };
+        if self.observer().version(&program.path) != Some(version) {
+            return Ok(None);
+        }
         let interpreter = self.name_text(libc::AT_FDCWD, &loader.name, Last::Follow)?;
         let (interpreters, exe) = (vec![interpreter.walk], program.path.clone());
         self.gather(program.clone(), interpreters, exe, Some(&loader), argv)

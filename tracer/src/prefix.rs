@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::event::{End, Look, Walk};
@@ -22,7 +23,7 @@ type Looking<'a> = &'a dyn Fn(&Path) -> Look;
 
 /// The directories walked to.
 #[derive(Debug, Default)]
-pub(crate) struct Prefixes(Mutex<State>);
+pub(crate) struct Prefixes(Mutex<State>, AtomicU64);
 
 #[derive(Debug, Default)]
 struct State {
@@ -107,6 +108,13 @@ impl Prefixes {
         let mut state = self.lock();
         if !state.unsettled.is_empty() && state.unsettled.remove(&tid).is_some() {
             state.epoch += 1;
+        }
+    }
+
+    /// What is known of others' changes now; all is forgotten when that is not what it was.
+    pub(crate) fn hear(&self, news: u64) {
+        if self.1.swap(news, Ordering::AcqRel) != news {
+            self.forget();
         }
     }
 
@@ -315,6 +323,19 @@ mod tests {
 
     fn missing(path: &str, looks: usize) -> (String, End, usize) {
         (path.to_owned(), End::MissingDir, looks)
+    }
+
+    #[test]
+    fn what_others_have_changed_is_walked_to_again() {
+        let tree = tree();
+        tree.prefixes.hear(1);
+        assert_eq!(tree.walk("/", "/l/f").0, "/a/b/f");
+        tree.put("/c/f", Some(Look::File));
+        tree.put("/l", Some(Look::Link("c".into())));
+        tree.prefixes.hear(1);
+        assert_eq!(tree.walk("/", "/l/f").0, "/a/b/f", "nothing was heard");
+        tree.prefixes.hear(2);
+        assert_eq!(tree.walk("/", "/l/f").0, "/c/f");
     }
 
     #[test]
