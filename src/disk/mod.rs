@@ -24,6 +24,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A system call that failed on a path.
 #[derive(Debug, thiserror::Error)]
@@ -213,9 +214,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Puts bytes in the place of a file in one moment. They are written under a name beside it, of which nothing is
     /// left where that fails.
     fn replace(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".rfs-{}", std::process::id()));
+        name.push(format!(".rfs-{}-{count}", std::process::id()));
         let fresh = path.with_file_name(name);
         // Of a process that was killed and had the same number.
         self.unlink_if_there(&fresh)?;

@@ -268,7 +268,8 @@ impl Store {
     fn warn(&mut self, why: &str) {
         if !std::mem::replace(&mut self.warned, true) {
             self.sink.take(Report::Warning(format!(
-                "{why}; steps are run but not kept"
+                "{why}; steps are run but not kept: make the cache writable or room in it (`rfs cache gc`), or \
+                 choose another with RFS_CACHE_DIR"
             )));
         }
     }

@@ -12,6 +12,7 @@ use crate::base::{
     Access, Cause, Change, Cost, Digest, JobId, Miss, Name, Output, Placement, Record, Stamp,
     Start, Stdin, What,
 };
+use crate::cache;
 use crate::cache::lookup::{Match, lookup};
 use crate::cache::serve::{ServeError, Staged};
 use crate::record::{Step, Wrote};
@@ -248,8 +249,13 @@ impl Watch {
             let why = format!("the descriptors of the process cannot be reached: {error}");
             return Err(Miss::Blob(why));
         }
-        let staged = Staged::prepare(cache, &record, root, &self.config.stage)
-            .map_err(|error| Miss::Blob(error.to_string()))?;
+        let staged =
+            Staged::prepare(cache, &record, root, &self.config.stage).map_err(|error| {
+                if let ServeError::Cache(damage @ cache::Error::Damaged { .. }) = &error {
+                    self.sink.take(Report::Warning(damage.to_string()));
+                }
+                Miss::Blob(error.to_string())
+            })?;
 
         for output in &record.outputs {
             let path = output.name.at(root);

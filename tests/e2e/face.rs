@@ -390,3 +390,20 @@ fn log_level_is_taken() {
     assert_eq!(s.read("out"), "one\n");
     let _served = s.rfs("sh build.sh").expect_hit();
 }
+
+/// A small tool is a part of the step around it, and a step of its own where the configuration says so.
+#[test]
+fn the_configuration_says_what_is_no_step_of_its_own() {
+    let steps = |config: &str, script: &str| {
+        let s = TestSpace::new();
+        s.write("in", "one\n");
+        s.write("rfs.toml", config);
+        let run = s.rfs(Cmd::sh(script)).expect_code(0);
+        assert_eq!(s.read("out"), "one\n");
+        run.summary().ran
+    };
+    assert_eq!(steps("", "cat in >out; :"), 1);
+    assert_eq!(steps("[tools]\nfold = ['-cat']\n", "cat in >out; :"), 2);
+    assert_eq!(steps("", "m4 in >out; :"), 2);
+    assert_eq!(steps("[tools]\nfold = ['m4']\n", "m4 in >out; :"), 1);
+}
