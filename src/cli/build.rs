@@ -46,7 +46,7 @@ pub(super) struct Args {
     /// Write the counts to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
-    /// Directory of the cache [default: $RFS_CACHE_DIR, `dir` in [cache] of the configuration, $XDG_CACHE_HOME/rfs, ~/.cache/rfs]
+    /// Directory of the cache [default: $RFS_CACHE_DIR, `cache.dir` of the configuration, $XDG_CACHE_HOME/rfs, ~/.cache/rfs]
     #[arg(long, value_name = "DIR", value_parser = clap::value_parser!(PathBuf))]
     pub(super) cache_dir: Option<PathBuf>,
     /// Way of tracing [default: auto]

@@ -114,6 +114,7 @@ impl Watch {
             bytes = memory(&cache.load(key).records);
         }
         self.wait_for_room(exec.pid, parent, &tool, bytes);
+        self.world.follow();
         self.open_step(exec, tool, parent, key, miss, None);
         ExecAnswer::Run
     }

@@ -7,11 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How often paths outside of the workspace are looked at again before the kernel is asked to tell of their
-/// changes. To end that takes it some milliseconds (inotify(7); it waits for all its readers), as much as
-/// thousands of looks.
-pub(super) const WORTH: u32 = 256;
-
 pub(super) struct Inner {
     pub(super) ids: HashMap<Arc<Path>, PathId>,
     pub(super) slots: Vec<Slot>,
@@ -22,8 +17,8 @@ pub(super) struct Inner {
 
 /// What the kernel tells of the outside.
 pub(super) enum Told {
-    /// Nothing yet; paths there were looked at again so often.
-    NotYet(u32),
+    /// Nothing yet.
+    NotYet,
     /// What changes.
     News(Box<outside::Outside>),
     /// It does not.
@@ -62,14 +57,7 @@ impl Inner {
     }
 
     /// A path outside is about to be looked at: how much news there was, if its changes will be told.
-    pub(super) fn cover(&mut self, path: &Path, is_again: bool) -> Option<u64> {
-        if let Told::NotYet(times) = &mut self.outside {
-            *times += u32::from(is_again);
-            if *times >= WORTH {
-                let told = outside::Outside::new();
-                self.outside = told.map_or(Told::Nothing, |told| Told::News(Box::new(told)));
-            }
-        }
+    pub(super) fn cover(&mut self, path: &Path) -> Option<u64> {
         let Told::News(outside) = &mut self.outside else {
             return None;
         };

@@ -1,8 +1,8 @@
 //! What is true of a path now. One memory for the whole build.
 //!
 //! Looks go to the real files (the host does not see its own mount). Paths of the workspace are looked at
-//! each time they come up, so that edits from outside are noticed; others once, and again when the kernel
-//! has told of a change, in a build that is long enough for that to pay.
+//! each time they come up, so that edits from outside are noticed; others once while the command runs, and
+//! again when the kernel has told of a change.
 //! This room decides nothing about steps.
 
 mod attributes;
@@ -17,6 +17,7 @@ mod texts;
 use look::is_told_by_name;
 pub use look::{hash, open, same, see};
 use memory::{Inner, Told};
+use outside::Outside;
 
 use crate::base::{Digest, Identity, Kind, PathId, Seen};
 use crate::disk::Disk;
@@ -80,7 +81,7 @@ impl World {
             inner: Mutex::new(Inner {
                 ids: HashMap::new(),
                 slots: Vec::new(),
-                outside: Told::NotYet(0),
+                outside: Told::NotYet,
                 news: 0,
             }),
             memo,
@@ -134,9 +135,8 @@ impl World {
                     changes: slot.changes,
                 };
             }
-            let is_again = slot.seen.is_some();
             let is_outside = !path.starts_with(&self.root);
-            is_outside.then(|| inner.cover(path, is_again)).flatten()
+            is_outside.then(|| inner.cover(path)).flatten()
         };
         let mut fresh = self.see(path);
         let mut settles = covered.is_some() && self.lock().covers(path, &fresh);
@@ -297,9 +297,27 @@ impl World {
         Some((inside[place].clone(), why))
     }
 
+    /// Something is going to run, so that paths may be looked at again: the kernel is to tell of changes
+    /// outside. To answer from the cache alone takes one look at each, and nothing has to be told.
+    pub fn follow(&self) {
+        let mut inner = self.lock();
+        if matches!(inner.outside, Told::NotYet) {
+            let told = Outside::new();
+            inner.outside = told.map_or(Told::Nothing, |told| Told::News(Box::new(told)));
+        }
+    }
+
     /// The command has ended: what other builds find changed by it is complete.
     pub fn finish(&self) {
         self.others.finish();
+        let mut inner = self.lock();
+        let told = std::mem::replace(&mut inner.outside, Told::Nothing);
+        inner.slots.iter_mut().for_each(|slot| slot.settled = false);
+        drop(inner);
+        if let Told::News(told) = told {
+            // The kernel waits some milliseconds for all its readers (inotify(7)): nobody has to.
+            let _detached = std::thread::spawn(move || drop(told));
+        }
     }
 
     /// How often the build has changed the path.
